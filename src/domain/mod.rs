@@ -1,0 +1,20 @@
+//! Validated types that every layer speaks; no input or output.
+
+mod document;
+mod filter;
+mod ids;
+
+pub use document::{Extracted, Metadata, MetadataValue, Section, Span};
+pub use filter::{Filter, RangeBounds, Test};
+pub use ids::{CollectionName, DocumentId};
+
+/// Which vectors are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// Passage vectors; a point id is the passage's number in the collection.
+    Passage,
+    /// Sentence vectors; a point id is `passage number << 8 | position in the passage`.
+    Sentence,
+    /// Document vectors; a point id is the document's number in the collection.
+    Document,
+}

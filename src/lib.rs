@@ -1,0 +1,12 @@
+//! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
+#![warn(missing_docs)]
+
+pub mod domain;
+pub mod error;
+/// Code generated from `proto/trove/v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    tonic::include_proto!("trove.v1");
+    /// Encoded file descriptor set, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("trove_descriptor");
+}

@@ -1,0 +1,3 @@
+//! The `trove` program.
+
+fn main() {}
