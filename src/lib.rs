@@ -1,8 +1,10 @@
 //! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
 #![warn(missing_docs)]
 
+pub mod config;
 pub mod domain;
 pub mod error;
+pub mod telemetry;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
