@@ -1,0 +1,46 @@
+use tonic::{Request, Response, Status};
+
+use crate::config::LimitsConfig;
+use crate::encoder::Encoders;
+use crate::proto;
+
+/// AdminService.
+pub struct Admin {
+    /// Loaded encoders.
+    pub encoders: Encoders,
+    /// Limits in force.
+    pub limits: LimitsConfig,
+    /// Schema version of the store.
+    pub schema_version: u32,
+}
+
+#[tonic::async_trait]
+impl proto::admin_service_server::AdminService for Admin {
+    async fn get_server_info(
+        &self,
+        _: Request<proto::GetServerInfoRequest>,
+    ) -> Result<Response<proto::GetServerInfoResponse>, Status> {
+        let models = self.encoders.iter().map(|encoder| {
+            let info = encoder.info();
+            proto::Model {
+                id: info.id.clone(),
+                kind: proto::ModelKind::Encoder as i32,
+                revision: info.revision.clone(),
+                execution_provider: info.execution_provider.clone(),
+                dimensions: info.dimensions as u32,
+                max_tokens: info.max_tokens as u32,
+            }
+        });
+        Ok(Response::new(proto::GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("TROVE_COMMIT").unwrap_or_default().to_owned(),
+            schema_version: self.schema_version,
+            models: models.collect(),
+            limits: Some(proto::Limits {
+                max_batch_size: self.limits.max_batch_size as u32,
+                max_message_bytes: self.limits.max_message_bytes as u64,
+                max_concurrent_requests: self.limits.max_concurrent_requests as u32,
+            }),
+        }))
+    }
+}

@@ -1,0 +1,125 @@
+//! Conversion between the messages of `trove.v1` and the domain's types.
+
+use prost_types::Timestamp;
+
+use crate::domain::{Filter, Metadata, MetadataValue, RangeBounds, Span, Test};
+use crate::error::{Error, Result};
+use crate::proto;
+
+/// Filters nested deeper than this are refused.
+const MAX_FILTER_DEPTH: usize = 16;
+
+/// A span as a message.
+pub fn span(span: Span) -> proto::ByteSpan {
+    proto::ByteSpan { start: span.start, end: span.end }
+}
+
+/// Nanoseconds since the epoch as a message.
+pub fn timestamp(nanos: i64) -> Timestamp {
+    let second = 1_000_000_000;
+    Timestamp { seconds: nanos.div_euclid(second), nanos: nanos.rem_euclid(second) as i32 }
+}
+
+/// Metadata of a message.
+pub fn metadata_in(map: std::collections::HashMap<String, proto::MetadataValue>) -> Result<Metadata> {
+    map.into_iter().map(|(key, value)| Ok((key, value_in(value)?))).collect()
+}
+
+/// Metadata as a message.
+pub fn metadata_out(metadata: &Metadata) -> std::collections::HashMap<String, proto::MetadataValue> {
+    metadata.iter().map(|(key, value)| (key.clone(), value_out(value))).collect()
+}
+
+fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
+    use proto::metadata_value::Kind;
+    Ok(match value.kind {
+        None => MetadataValue::Null,
+        Some(Kind::StringValue(s)) => MetadataValue::String(s),
+        Some(Kind::IntValue(i)) => MetadataValue::Int(i),
+        Some(Kind::DoubleValue(d)) if d.is_nan() => {
+            return Err(Error::invalid("NOT_FINITE", "metadata: expected a number, got NaN"));
+        }
+        Some(Kind::DoubleValue(d)) => MetadataValue::Double(d),
+        Some(Kind::BoolValue(b)) => MetadataValue::Bool(b),
+        Some(Kind::TimestampValue(t)) => MetadataValue::Timestamp(t.seconds, t.nanos),
+        Some(Kind::StringList(list)) => MetadataValue::StringList(list.values),
+    })
+}
+
+fn value_out(value: &MetadataValue) -> proto::MetadataValue {
+    use proto::metadata_value::Kind;
+    let kind = match value {
+        MetadataValue::Null => None,
+        MetadataValue::String(s) => Some(Kind::StringValue(s.clone())),
+        MetadataValue::Int(i) => Some(Kind::IntValue(*i)),
+        MetadataValue::Double(d) => Some(Kind::DoubleValue(*d)),
+        MetadataValue::Bool(b) => Some(Kind::BoolValue(*b)),
+        MetadataValue::Timestamp(seconds, nanos) => {
+            Some(Kind::TimestampValue(Timestamp { seconds: *seconds, nanos: *nanos }))
+        }
+        MetadataValue::StringList(list) => Some(Kind::StringList(proto::StringList { values: list.clone() })),
+    };
+    proto::MetadataValue { kind }
+}
+
+/// A filter of a message; `None` where it has no node.
+pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
+    match filter {
+        Some(proto::Filter { node: Some(node) }) => node_in(node, 0).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn node_in(node: proto::filter::Node, depth: usize) -> Result<Filter> {
+    use proto::filter::Node;
+    if depth > MAX_FILTER_DEPTH {
+        return Err(Error::invalid(
+            "FILTER_TOO_DEEP",
+            format!("filter: expected at most {MAX_FILTER_DEPTH} levels, got more"),
+        ));
+    }
+    let child = |filter: proto::Filter| match filter.node {
+        Some(node) => node_in(node, depth + 1),
+        None => Ok(Filter::All(Vec::new())),
+    };
+    Ok(match node {
+        Node::All(list) => Filter::All(list.filters.into_iter().map(child).collect::<Result<_>>()?),
+        Node::Any(list) => Filter::Any(list.filters.into_iter().map(child).collect::<Result<_>>()?),
+        Node::Not(filter) => Filter::Not(Box::new(child(*filter)?)),
+        Node::Field(condition) => Filter::Field(condition.key, test_in(condition.test)?),
+        Node::DocumentIds(list) => Filter::DocumentIds(list.values),
+    })
+}
+
+fn test_in(test: Option<proto::field_condition::Test>) -> Result<Test> {
+    use proto::field_condition::Test as Message;
+    Ok(match test {
+        None => return Err(Error::invalid("FILTER_WITHOUT_TEST", "filter: expected a test of the key, got none")),
+        Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
+        Some(Message::In(list)) => Test::In(list.values),
+        Some(Message::Range(r)) => Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt }),
+        Some(Message::Exists(wanted)) => Test::Exists(wanted),
+        Some(Message::Prefix(prefix)) => Test::Prefix(prefix),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deep_filters_are_refused() {
+        let mut filter = proto::Filter { node: None };
+        for _ in 0..40 {
+            filter = proto::Filter { node: Some(proto::filter::Node::Not(Box::new(filter))) };
+        }
+        assert_eq!(filter_in(Some(filter)).unwrap_err().reason, "FILTER_TOO_DEEP");
+        assert_eq!(filter_in(None).unwrap(), None);
+    }
+
+    #[test]
+    fn times_before_the_epoch_keep_positive_nanos() {
+        let t = timestamp(-1);
+        assert_eq!((t.seconds, t.nanos), (-1, 999_999_999));
+    }
+}

@@ -1,0 +1,255 @@
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert;
+use crate::encoder::{self, EmbedOptions, Encoder, Encoders};
+use crate::error::{Error, Result};
+use crate::proto;
+
+/// Sharpness of the softmax over label similarities.
+const CLASSIFY_SCALE: f32 = 20.0;
+
+/// EmbeddingService.
+#[derive(Clone)]
+pub struct Embedding {
+    /// Loaded encoders.
+    pub encoders: Encoders,
+    /// Most inputs of one call.
+    pub max_batch_size: usize,
+}
+
+impl Embedding {
+    fn check_batch(&self, field: &str, count: usize) -> Result<()> {
+        if count == 0 {
+            return Err(Error::invalid("EMPTY_REQUEST", format!("{field}: expected at least one, got none")));
+        }
+        if count > self.max_batch_size {
+            return Err(Error::invalid(
+                "BATCH_TOO_LARGE",
+                format!("{field}: expected at most {}, got {count}", self.max_batch_size),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn embed_request(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse> {
+        self.check_batch("inputs", request.inputs.len())?;
+        let message = request.options.unwrap_or_default();
+        let encoder = self.encoders.get(&message.model)?;
+        let output = encoder.embed(request.inputs, &options_in(&message)?).await?;
+        let tokens = output.results.iter().map(|r| r.tokens).sum();
+        let truncated = output.results.iter().filter(|r| r.truncated).count();
+        let results = output.results.into_iter().map(|result| proto::EmbedResult {
+            truncated: result.truncated,
+            embeddings: result
+                .embeddings
+                .into_iter()
+                .map(|(span, values)| proto::SpanEmbedding {
+                    span: Some(convert::span(span)),
+                    vector: Some(proto::DenseVector { values }),
+                })
+                .collect(),
+        });
+        Ok(proto::EmbedResponse {
+            results: results.collect(),
+            model: format!("{}@{}", encoder.info().id, encoder.info().revision),
+            usage: Some(proto::Usage {
+                prompt_tokens: tokens,
+                truncated_inputs: truncated as u32,
+                queue_duration: prost_types::Duration::try_from(output.queue).ok(),
+                inference_duration: prost_types::Duration::try_from(output.inference).ok(),
+                ..Default::default()
+            }),
+        })
+    }
+
+    /// Document vectors of unit length; long inputs are read in windows.
+    async fn unit_vectors(&self, encoder: &Arc<Encoder>, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
+        let options = EmbedOptions { overflow: encoder::Overflow::Window, ..EmbedOptions::default() };
+        let output = encoder.embed(texts, &options).await?;
+        Ok(output.results.into_iter().filter_map(|r| r.embeddings.into_iter().next()).map(|(_, v)| v).collect())
+    }
+}
+
+fn unknown(field: &str, value: i32) -> Error {
+    Error::invalid("UNKNOWN_ENUM_VALUE", format!("{field}: expected a known value, got {value}"))
+}
+
+fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
+    use proto::{EmbeddingLevel, Overflow, Pooling, Representation};
+    let level = match EmbeddingLevel::try_from(message.level).map_err(|_| unknown("level", message.level))? {
+        EmbeddingLevel::Token => encoder::Level::Token,
+        EmbeddingLevel::Word => encoder::Level::Word,
+        EmbeddingLevel::Sentence => encoder::Level::Sentence,
+        EmbeddingLevel::Passage => encoder::Level::Passage,
+        EmbeddingLevel::Unspecified | EmbeddingLevel::Document => encoder::Level::Document,
+    };
+    let pooling = match Pooling::try_from(message.pooling).map_err(|_| unknown("pooling", message.pooling))? {
+        Pooling::Unspecified => None,
+        Pooling::Mean => Some(encoder::Pooling::Mean),
+        Pooling::Cls => Some(encoder::Pooling::Cls),
+        Pooling::LastToken => Some(encoder::Pooling::LastToken),
+        Pooling::Max => Some(encoder::Pooling::Max),
+    };
+    let overflow = match Overflow::try_from(message.overflow).map_err(|_| unknown("overflow", message.overflow))? {
+        Overflow::Unspecified | Overflow::Error => encoder::Overflow::Error,
+        Overflow::TruncateRight => encoder::Overflow::TruncateRight,
+        Overflow::TruncateLeft => encoder::Overflow::TruncateLeft,
+        Overflow::Window => encoder::Overflow::Window,
+    };
+    let representation = match Representation::try_from(message.representation)
+        .map_err(|_| unknown("representation", message.representation))?
+    {
+        Representation::Unspecified | Representation::Contextual => encoder::Representation::Contextual,
+        Representation::Static => encoder::Representation::Static,
+    };
+    Ok(EmbedOptions {
+        level,
+        pooling,
+        normalize: message.normalize.unwrap_or(true),
+        dimensions: message.dimensions.map(|d| d as usize),
+        prompt_name: message.prompt_name.clone(),
+        overflow,
+        representation,
+    })
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+fn classify(input: &[f32], labels: &[(String, Vec<f32>)]) -> proto::Classification {
+    let similarities: Vec<f32> = labels.iter().map(|(_, vector)| dot(input, vector)).collect();
+    let greatest = similarities.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weights: Vec<f32> = similarities.iter().map(|s| ((s - greatest) * CLASSIFY_SCALE).exp()).collect();
+    let total: f32 = weights.iter().sum();
+    let mut scores: Vec<_> = labels
+        .iter()
+        .zip(similarities.iter().zip(&weights))
+        .map(|((name, _), (&similarity, weight))| proto::LabelScore {
+            name: name.clone(),
+            similarity,
+            probability: weight / total,
+        })
+        .collect();
+    scores.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+    proto::Classification { scores }
+}
+
+/// The mean of unit vectors, of unit length again.
+fn centroid(vectors: &[Vec<f32>]) -> Vec<f32> {
+    let mut sum = vec![0.0; vectors.first().map_or(0, Vec::len)];
+    for vector in vectors {
+        sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x);
+    }
+    let norm = dot(&sum, &sum).sqrt();
+    if norm > 0.0 {
+        sum.iter_mut().for_each(|x| *x /= norm);
+    }
+    sum
+}
+
+#[tonic::async_trait]
+impl proto::embedding_service_server::EmbeddingService for Embedding {
+    async fn tokenize(
+        &self,
+        request: Request<proto::TokenizeRequest>,
+    ) -> Result<Response<proto::TokenizeResponse>, Status> {
+        let request = request.into_inner();
+        self.check_batch("inputs", request.inputs.len())?;
+        let encoder = self.encoders.get(&request.model)?;
+        let add_special = request.add_special_tokens.unwrap_or(true);
+        let mut results = Vec::with_capacity(request.inputs.len());
+        for input in &request.inputs {
+            let tokens = encoder.tokenize(input, add_special)?.into_iter().map(|token| proto::Token {
+                id: token.id,
+                text: token.text,
+                special: token.special,
+                span: token.span.map(convert::span),
+                word_index: token.word_index,
+            });
+            results.push(proto::TokenList { tokens: tokens.collect() });
+        }
+        Ok(Response::new(proto::TokenizeResponse { results }))
+    }
+
+    async fn detokenize(
+        &self,
+        request: Request<proto::DetokenizeRequest>,
+    ) -> Result<Response<proto::DetokenizeResponse>, Status> {
+        let request = request.into_inner();
+        let encoder = self.encoders.get(&request.model)?;
+        let text = encoder.detokenize(&request.token_ids, request.skip_special_tokens)?;
+        Ok(Response::new(proto::DetokenizeResponse { text }))
+    }
+
+    async fn embed(
+        &self,
+        request: Request<proto::EmbedRequest>,
+    ) -> Result<Response<proto::EmbedResponse>, Status> {
+        Ok(Response::new(self.embed_request(request.into_inner()).await?))
+    }
+
+    type EmbedStreamStream =
+        Pin<Box<dyn Stream<Item = Result<proto::EmbedStreamResponse, Status>> + Send + 'static>>;
+
+    async fn embed_stream(
+        &self,
+        request: Request<Streaming<proto::EmbedStreamRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        let service = self.clone();
+        let responses = request.into_inner().then(move |message| {
+            let service = service.clone();
+            async move {
+                let response = service.embed_request(message?.request.unwrap_or_default()).await?;
+                Ok(proto::EmbedStreamResponse { response: Some(response) })
+            }
+        });
+        Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn embed_sparse(
+        &self,
+        request: Request<proto::EmbedSparseRequest>,
+    ) -> Result<Response<proto::EmbedSparseResponse>, Status> {
+        let request = request.into_inner();
+        self.check_batch("inputs", request.inputs.len())?;
+        let encoder = self.encoders.get(&request.model)?;
+        let mut vectors = Vec::with_capacity(request.inputs.len());
+        for input in &request.inputs {
+            let (indices, values) = encoder.bag_of_words(input)?.into_iter().unzip();
+            vectors.push(proto::SparseVector { indices, values });
+        }
+        Ok(Response::new(proto::EmbedSparseResponse { vectors }))
+    }
+
+    async fn classify(
+        &self,
+        request: Request<proto::ClassifyRequest>,
+    ) -> Result<Response<proto::ClassifyResponse>, Status> {
+        let request = request.into_inner();
+        self.check_batch("inputs", request.inputs.len())?;
+        if request.labels.len() < 2 {
+            let got = request.labels.len();
+            return Err(Error::invalid("TOO_FEW_LABELS", format!("labels: expected at least two, got {got}")).into());
+        }
+        let mut seen = HashSet::new();
+        if let Some(label) = request.labels.iter().find(|label| !seen.insert(label.name.as_str())) {
+            return Err(Error::invalid("DUPLICATE_LABEL", format!("labels: {:?} occurs twice", label.name)).into());
+        }
+        let encoder = self.encoders.get(&request.model)?;
+        let mut labels = Vec::with_capacity(request.labels.len());
+        for label in request.labels {
+            let texts = if label.examples.is_empty() { vec![label.name.clone()] } else { label.examples };
+            self.check_batch("examples", texts.len())?;
+            labels.push((label.name, centroid(&self.unit_vectors(encoder, texts).await?)));
+        }
+        let inputs = self.unit_vectors(encoder, request.inputs).await?;
+        let results = inputs.iter().map(|input| classify(input, &labels)).collect();
+        Ok(Response::new(proto::ClassifyResponse { results }))
+    }
+}

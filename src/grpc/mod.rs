@@ -1,0 +1,16 @@
+//! The services of `trove.v1` over tonic: conversion, checks of requests, streams.
+
+mod admin;
+mod collections;
+pub mod convert;
+mod documents;
+mod embedding;
+mod search;
+mod status;
+
+pub use admin::Admin;
+pub use collections::Collections;
+pub use documents::Documents;
+pub use embedding::Embedding;
+pub use search::Search;
+pub use status::code;
