@@ -103,6 +103,31 @@ fn test_in(test: Option<proto::field_condition::Test>) -> Result<Test> {
     })
 }
 
+/// Items of a page: zero means 50, more than 1000 is cut to 1000.
+pub fn page_size(size: i32) -> Result<usize> {
+    match size {
+        0 => Ok(50),
+        1.. => Ok(size.min(1000) as usize),
+        _ => Err(Error::invalid("BAD_PAGE_SIZE", format!("page_size: expected zero or more, got {size}"))),
+    }
+}
+
+/// A page token that names the last item of a page.
+pub fn page_token_out(last: &str) -> String {
+    format!("after:{last}")
+}
+
+/// The item that a page starts after; `None` for the first page.
+pub fn page_token_in(token: &str) -> Result<Option<String>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    match token.strip_prefix("after:") {
+        Some(last) => Ok(Some(last.to_owned())),
+        None => Err(Error::invalid("BAD_PAGE_TOKEN", "page_token: expected the token of the page before")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

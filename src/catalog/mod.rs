@@ -1,0 +1,382 @@
+//! Collections that are open: their records in the store and their vector indexes, which follow
+//! the store's commits, are caught up from it on open, and are rebuilt where they are damaged.
+
+mod indexes;
+mod maintenance;
+
+use std::collections::HashMap;
+use std::sync::{Arc, mpsc};
+
+use parking_lot::RwLock;
+use roaring::RoaringBitmap;
+
+pub use indexes::Indexes;
+
+use crate::domain::{CollectionName, Filter, Level, Span};
+use crate::encoder::Encoders;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::{Candidate, IndexOptions};
+use crate::store::{CollectionRecord, CommitListener, Committed, DocumentRecord, PassageRecord, Store};
+
+/// Passages whose sentences are ranked where sentences have no graph of their own.
+const SENTENCE_PASSAGES: usize = 200;
+/// Documents read at once while a filter is planned.
+const PAGE: usize = 512;
+/// Candidates while searching, unless the collection or the call says otherwise.
+const DEFAULT_EF_SEARCH: u32 = 96;
+
+/// A collection to make; zeros take the defaults.
+#[derive(Debug, Clone)]
+pub struct NewCollection {
+    /// Name.
+    pub name: CollectionName,
+    /// Text for people.
+    pub description: String,
+    /// Encoder id; empty means the default encoder.
+    pub model: String,
+    /// Most tokens of a passage; zero means what the encoder takes.
+    pub max_tokens: u32,
+    /// Tokens shared by neighbouring passages.
+    pub overlap_tokens: u32,
+    /// Candidates while searching.
+    pub ef_search: u32,
+    /// Whether sentences get a graph of their own.
+    pub index_sentences: bool,
+}
+
+/// Changes to a collection; what is unset stays.
+#[derive(Debug, Clone, Default)]
+pub struct CollectionUpdate {
+    /// Text for people.
+    pub description: Option<String>,
+    /// Candidates while searching.
+    pub ef_search: Option<u32>,
+    /// Most tokens of a passage and tokens shared; documents stored before keep their passages.
+    pub chunking: Option<(u32, u32)>,
+}
+
+/// The collections of a store.
+pub struct Catalog {
+    store: Arc<Store>,
+    encoders: Encoders,
+    options: IndexOptions,
+    open: RwLock<HashMap<u32, Arc<Indexes>>>,
+    work: parking_lot::Mutex<mpsc::Sender<u32>>,
+}
+
+impl Catalog {
+    /// Opens every collection's indexes and starts to follow the store.
+    ///
+    /// # Errors
+    /// Whatever reading the store gives; a damaged index is no error, it is rebuilt.
+    pub fn open(store: Arc<Store>, encoders: Encoders, options: IndexOptions) -> Result<Arc<Self>> {
+        let (work, jobs) = mpsc::channel();
+        let mut open = HashMap::new();
+        for record in store.list_collections()? {
+            open.insert(record.cid, Arc::new(Indexes::open(&store, &record, options)?));
+        }
+        let cids: Vec<u32> = open.keys().copied().collect();
+        let catalog = Arc::new(Self {
+            store: store.clone(),
+            encoders,
+            options,
+            open: RwLock::new(open),
+            work: parking_lot::Mutex::new(work),
+        });
+        maintenance::start(Arc::downgrade(&catalog), jobs)?;
+        store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
+        cids.into_iter().for_each(|cid| catalog.wake(cid));
+        Ok(catalog)
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How graphs are built.
+    pub fn index_options(&self) -> IndexOptions {
+        self.options
+    }
+
+    /// A collection by name.
+    ///
+    /// # Errors
+    /// `UNKNOWN_COLLECTION`.
+    pub fn collection(&self, name: &CollectionName) -> Result<CollectionRecord> {
+        self.store.get_collection(name.as_str())
+    }
+
+    /// The open indexes of a collection.
+    ///
+    /// # Errors
+    /// `UNKNOWN_COLLECTION` where it was deleted meanwhile.
+    pub fn indexes(&self, record: &CollectionRecord) -> Result<Arc<Indexes>> {
+        self.open_indexes(record.cid).ok_or_else(|| {
+            Error::not_found("UNKNOWN_COLLECTION", format!("no collection has the name {:?}", record.name))
+        })
+    }
+
+    fn open_indexes(&self, cid: u32) -> Option<Arc<Indexes>> {
+        self.open.read().get(&cid).cloned()
+    }
+
+    fn wake(&self, cid: u32) {
+        // A closed channel means that the program is stopping.
+        let _ = self.work.lock().send(cid);
+    }
+
+    /// Makes a collection, bound to the content hash of its encoder.
+    ///
+    /// # Errors
+    /// `UNKNOWN_MODEL`, `BAD_CHUNKING`, or that the name is taken.
+    pub fn create(&self, new: NewCollection) -> Result<CollectionRecord> {
+        let id = new.model.split('@').next().unwrap_or_default();
+        let info = self.encoders.get(id)?.info();
+        let most = info.max_tokens as u32;
+        let max_tokens = if new.max_tokens == 0 { passage_tokens(most) } else { new.max_tokens };
+        check_chunking(max_tokens, new.overlap_tokens, passage_tokens(most))?;
+        let record = self.store.create_collection(CollectionRecord {
+            name: new.name.as_str().to_owned(),
+            description: new.description,
+            model_id: info.id.clone(),
+            model_revision: info.revision.clone(),
+            dimensions: info.dimensions as u32,
+            max_tokens,
+            overlap_tokens: new.overlap_tokens,
+            ef_search: if new.ef_search == 0 { DEFAULT_EF_SEARCH } else { new.ef_search },
+            index_sentences: new.index_sentences,
+            ..CollectionRecord::default()
+        })?;
+        let indexes = Arc::new(Indexes::open(&self.store, &record, self.options)?);
+        self.open.write().insert(record.cid, indexes);
+        Ok(record)
+    }
+
+    /// Changes a collection.
+    ///
+    /// # Errors
+    /// `BAD_CHUNKING`, or that the etag is no longer the collection's.
+    pub fn update(&self, name: &CollectionName, etag: &str, update: CollectionUpdate) -> Result<CollectionRecord> {
+        let record = self.collection(name)?;
+        let (max_tokens, overlap_tokens) = update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
+        if update.chunking.is_some() {
+            let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
+            check_chunking(max_tokens, overlap_tokens, passage_tokens(encoder.info().max_tokens as u32))?;
+        }
+        let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
+        self.store.update_collection(name.as_str(), Some(&etag), |record| {
+            record.max_tokens = max_tokens;
+            record.overlap_tokens = overlap_tokens;
+            if let Some(description) = update.description {
+                record.description = description;
+            }
+            if let Some(ef) = update.ef_search {
+                record.ef_search = if ef == 0 { DEFAULT_EF_SEARCH } else { ef };
+            }
+        })
+    }
+
+    /// Deletes a collection and what is in it.
+    ///
+    /// # Errors
+    /// `COLLECTION_NOT_EMPTY` without `force`, or that the etag is no longer the collection's.
+    pub fn delete(&self, name: &CollectionName, etag: &str, force: bool) -> Result<()> {
+        let record = self.collection(name)?;
+        let (documents, _) = self.store.counts(record.cid)?;
+        if documents > 0 && !force {
+            return Err(Error::precondition(
+                "COLLECTION_NOT_EMPTY",
+                format!("collection {name} holds {documents} documents: set force to delete it all the same"),
+            ));
+        }
+        let etag = Some(etag).filter(|e| !e.is_empty());
+        let record = self.store.delete_collection(name.as_str(), etag)?;
+        self.open.write().remove(&record.cid);
+        Ok(())
+    }
+
+    /// Rebuilds a collection's graphs without their deleted points and gives the store's freed
+    /// space back. Returns how many points were dropped.
+    ///
+    /// # Errors
+    /// Whatever the store or the index gives; the old state stays in use.
+    pub fn compact(&self, name: &CollectionName) -> Result<usize> {
+        let record = self.collection(name)?;
+        let indexes = self.indexes(&record)?;
+        let dropped = indexes.tombstones();
+        indexes.compact(&self.store, record.cid)?;
+        self.store.compact()?;
+        Ok(dropped)
+    }
+
+    /// Numbers of the documents that a filter matches.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a record is damaged.
+    pub fn matching(&self, cid: u32, filter: &Filter) -> Result<RoaringBitmap> {
+        let mut numbers = RoaringBitmap::new();
+        if let Filter::DocumentIds(ids) = filter {
+            for id in ids {
+                numbers.extend(self.store.document(cid, id)?.map(|d| d.doc_no));
+            }
+            return Ok(numbers);
+        }
+        self.scan(cid, |document| {
+            if filter.matches(&document.id, &document.metadata) {
+                numbers.insert(document.doc_no);
+            }
+        })?;
+        Ok(numbers)
+    }
+
+    /// Ids of the documents that a filter matches.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a record is damaged.
+    pub fn matching_ids(&self, cid: u32, filter: &Filter) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        self.scan(cid, |document| {
+            if filter.matches(&document.id, &document.metadata) {
+                ids.push(document.id);
+            }
+        })?;
+        Ok(ids)
+    }
+
+    fn scan(&self, cid: u32, mut each: impl FnMut(DocumentRecord)) -> Result<()> {
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.id.clone());
+            page.into_iter().for_each(&mut each);
+        }
+    }
+
+    /// A page of matching documents by id, and whether there are more.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a record is damaged.
+    pub fn page(
+        &self,
+        cid: u32,
+        after: Option<&str>,
+        size: usize,
+        filter: Option<&Filter>,
+    ) -> Result<(Vec<DocumentRecord>, bool)> {
+        let mut after = after.map(str::to_owned);
+        let mut kept = Vec::new();
+        loop {
+            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok((kept, false)) };
+            after = Some(last.id.clone());
+            for document in page {
+                if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
+                    continue;
+                }
+                if kept.len() == size {
+                    return Ok((kept, true));
+                }
+                kept.push(document);
+            }
+        }
+    }
+
+    /// A document's whole text.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a chunk is damaged.
+    pub fn document_text(&self, cid: u32, document: &DocumentRecord) -> Result<String> {
+        self.store.text(cid, document.doc_no, Span::new(0, document.text_bytes as u32))
+    }
+
+    /// A document's passages, in order.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a record is damaged.
+    pub fn document_passages(&self, cid: u32, document: &DocumentRecord) -> Result<Vec<PassageRecord>> {
+        document.passages().filter_map(|point| self.store.passage(cid, point).transpose()).collect()
+    }
+
+    /// An upper bound of the points that a document has on one level.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a record is damaged.
+    pub fn points_of(&self, cid: u32, doc_no: u32) -> Result<usize> {
+        let Some(id) = self.store.document_id(cid, doc_no)? else { return Ok(0) };
+        Ok(self.store.document(cid, &id)?.map_or(0, |d| d.passage_count as usize))
+    }
+
+    /// The sentences closest to a query among those of the nearest passages.
+    ///
+    /// # Errors
+    /// Bad queries and damaged records.
+    pub fn sentences_nearby(
+        &self,
+        record: &CollectionRecord,
+        indexes: &Indexes,
+        query: &[f32],
+        (wanted, ef): (usize, usize),
+        exact: bool,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Result<Vec<Candidate>> {
+        let passages =
+            indexes.passage.search(query, SENTENCE_PASSAGES, ef.max(SENTENCE_PASSAGES), exact, allowed)?;
+        let mut sentences = Vec::new();
+        for passage in passages {
+            let Some(stored) = self.store.passage(record.cid, passage.point)? else { continue };
+            for position in 0..stored.sentences.len().min(256) as u64 {
+                let point = passage.point << 8 | position;
+                let Some(vector) = self.store.vector(record.cid, Level::Sentence, point)? else { break };
+                let similarity = query.iter().zip(&vector).map(|(x, y)| x * y).sum();
+                sentences.push(Candidate { point, doc_no: passage.doc_no, similarity });
+            }
+        }
+        sentences.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        sentences.truncate(wanted);
+        Ok(sentences)
+    }
+}
+
+/// Passage tokens that fit an encoder's limit beside its two special tokens.
+fn passage_tokens(max_tokens: u32) -> u32 {
+    max_tokens.saturating_sub(2).max(1)
+}
+
+fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()> {
+    if max_tokens == 0 || max_tokens > most {
+        return Err(Error::invalid(
+            "BAD_CHUNKING",
+            format!("chunking.max_tokens: expected 1 to {most}, which the encoder takes, got {max_tokens}"),
+        ));
+    }
+    if overlap_tokens * 2 > max_tokens {
+        return Err(Error::invalid(
+            "BAD_CHUNKING",
+            format!("chunking.overlap_tokens: expected at most half of {max_tokens}, got {overlap_tokens}"),
+        ));
+    }
+    Ok(())
+}
+
+/// Keeps the indexes in step with the store.
+struct Follower(std::sync::Weak<Catalog>);
+
+impl CommitListener for Follower {
+    fn committed(&self, event: &Committed) {
+        let Some(catalog) = self.0.upgrade() else { return };
+        let Some(indexes) = catalog.open_indexes(event.cid) else { return };
+        if let Err(error) = indexes.apply(event) {
+            tracing::error!(cid = event.cid, %error, "the index misses a change until it is opened again");
+        }
+        if indexes.has_work() {
+            catalog.wake(event.cid);
+        }
+    }
+}
+
+/// Whether an error says that something does not exist.
+pub fn is_missing(error: &Error) -> bool {
+    error.kind == ErrorKind::NotFound
+}

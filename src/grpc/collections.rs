@@ -1,0 +1,153 @@
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use super::convert;
+use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
+use crate::domain::CollectionName;
+use crate::error::{Error, Result};
+use crate::proto;
+use crate::store::CollectionRecord;
+
+/// CollectionService.
+pub struct Collections {
+    /// Keeps the collections.
+    pub catalog: Arc<Catalog>,
+}
+
+impl Collections {
+    fn out(&self, record: &CollectionRecord) -> Result<proto::Collection> {
+        let (documents, passages) = self.catalog.store().counts(record.cid)?;
+        let options = self.catalog.index_options();
+        Ok(proto::Collection {
+            name: record.name.clone(),
+            description: record.description.clone(),
+            model: format!("{}@{}", record.model_id, record.model_revision),
+            dimensions: record.dimensions,
+            hnsw: Some(proto::HnswConfig {
+                m: options.m as u32,
+                ef_construction: options.ef_construction as u32,
+                ef_search: record.ef_search,
+            }),
+            chunking: Some(proto::ChunkingConfig {
+                max_tokens: record.max_tokens,
+                overlap_tokens: record.overlap_tokens,
+            }),
+            document_count: documents as i64,
+            passage_count: passages as i64,
+            tombstone_count: self.catalog.indexes(record)?.tombstones() as i64,
+            etag: record.etag.clone(),
+            create_time: Some(convert::timestamp(record.create_time_ns)),
+            update_time: Some(convert::timestamp(record.update_time_ns)),
+            index_sentences: record.index_sentences,
+        })
+    }
+}
+
+fn required(collection: Option<proto::Collection>) -> Result<proto::Collection> {
+    collection.ok_or_else(|| Error::invalid("EMPTY_REQUEST", "collection: expected a collection, got none"))
+}
+
+fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
+    let mut update = CollectionUpdate::default();
+    for path in mask {
+        match path.as_str() {
+            "description" => update.description = Some(message.description.clone()),
+            "hnsw.ef_search" => update.ef_search = Some(message.hnsw.as_ref().map_or(0, |h| h.ef_search)),
+            "chunking" => {
+                let chunking = message.chunking.unwrap_or_default();
+                update.chunking = Some((chunking.max_tokens, chunking.overlap_tokens));
+            }
+            _ => {
+                let expected = "update_mask: expected description, hnsw.ef_search or chunking";
+                return Err(Error::invalid("BAD_UPDATE_MASK", format!("{expected}, got {path:?}")));
+            }
+        }
+    }
+    Ok(update)
+}
+
+#[tonic::async_trait]
+impl proto::collection_service_server::CollectionService for Collections {
+    async fn create_collection(
+        &self,
+        request: Request<proto::CreateCollectionRequest>,
+    ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
+        let message = required(request.into_inner().collection)?;
+        let chunking = message.chunking.unwrap_or_default();
+        let new = NewCollection {
+            name: CollectionName::new(message.name)?,
+            description: message.description,
+            model: message.model,
+            max_tokens: chunking.max_tokens,
+            overlap_tokens: chunking.overlap_tokens,
+            ef_search: message.hnsw.map_or(0, |h| h.ef_search),
+            index_sentences: message.index_sentences,
+        };
+        let collection = Some(self.out(&self.catalog.create(new)?)?);
+        Ok(Response::new(proto::CreateCollectionResponse { collection }))
+    }
+
+    async fn get_collection(
+        &self,
+        request: Request<proto::GetCollectionRequest>,
+    ) -> Result<Response<proto::GetCollectionResponse>, Status> {
+        let record = self.catalog.collection(&CollectionName::new(request.into_inner().name)?)?;
+        Ok(Response::new(proto::GetCollectionResponse { collection: Some(self.out(&record)?) }))
+    }
+
+    async fn list_collections(
+        &self,
+        request: Request<proto::ListCollectionsRequest>,
+    ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
+        let request = request.into_inner();
+        let size = convert::page_size(request.page_size)?;
+        let after = convert::page_token_in(&request.page_token)?.unwrap_or_default();
+        let mut records = self.catalog.store().collections()?;
+        records.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut records: Vec<_> = records.into_iter().filter(|r| r.name > after).take(size + 1).collect();
+        let more = records.len() > size;
+        records.truncate(size);
+        let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.name));
+        let collections = records.iter().map(|record| self.out(record)).collect::<Result<_>>()?;
+        let next_page_token = next.unwrap_or_default();
+        Ok(Response::new(proto::ListCollectionsResponse { collections, next_page_token }))
+    }
+
+    async fn update_collection(
+        &self,
+        request: Request<proto::UpdateCollectionRequest>,
+    ) -> Result<Response<proto::UpdateCollectionResponse>, Status> {
+        let request = request.into_inner();
+        let message = required(request.collection)?;
+        let name = CollectionName::new(message.name.clone())?;
+        let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
+        let record = self.catalog.update(&name, &message.etag, update)?;
+        Ok(Response::new(proto::UpdateCollectionResponse { collection: Some(self.out(&record)?) }))
+    }
+
+    async fn delete_collection(
+        &self,
+        request: Request<proto::DeleteCollectionRequest>,
+    ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
+        let request = request.into_inner();
+        let name = CollectionName::new(request.name)?;
+        let catalog = self.catalog.clone();
+        tokio::task::spawn_blocking(move || catalog.delete(&name, &request.etag, request.force))
+            .await
+            .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))??;
+        Ok(Response::new(proto::DeleteCollectionResponse {}))
+    }
+
+    async fn compact_collection(
+        &self,
+        request: Request<proto::CompactCollectionRequest>,
+    ) -> Result<Response<proto::CompactCollectionResponse>, Status> {
+        let name = CollectionName::new(request.into_inner().name)?;
+        let catalog = self.catalog.clone();
+        let dropped = tokio::task::spawn_blocking(move || catalog.compact(&name))
+            .await
+            .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))??;
+        Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))
+    }
+}
