@@ -176,7 +176,7 @@ async fn segments_and_compaction() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let cid = collection(&store, "a");
-    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i * i >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     store.upsert(cid, document("x", "text", 1)).await.unwrap();
     for id in 0..3 {
         store.write_segment(cid, Level::Passage, id, &bytes).unwrap();
