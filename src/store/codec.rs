@@ -250,7 +250,8 @@ pub fn pack_passage(key: &[u8], r: &PassageRecord) -> Vec<u8> {
 /// A passage record from bytes.
 pub fn unpack_passage(key: &[u8], sealed: &[u8]) -> Result<PassageRecord> {
     let d: DiskPassage = unpack(key, sealed)?;
-    let sentences = d.sentences.as_chunks::<2>().0.iter().map(|[start, end]| Span::new(*start, *end)).collect();
+    let sentences =
+        d.sentences.as_chunks::<2>().0.iter().map(|[start, end]| Span::new(*start, *end)).collect();
     Ok(PassageRecord {
         doc_no: d.doc_no,
         index: d.index,
@@ -292,7 +293,8 @@ pub fn pack_sentences(key: &[u8], doc_no: u32, vectors: &[Vec<f32>]) -> Vec<u8> 
 pub fn unpack_sentences(key: &[u8], sealed: &[u8]) -> Result<(u32, Vec<Vec<f32>>)> {
     let value = unseal(key, sealed)?;
     let head = value.split_first_chunk::<4>().and_then(|(doc_no, rest)| {
-        rest.split_first_chunk::<4>().map(|(count, rest)| (u32::from_le_bytes(*doc_no), u32::from_le_bytes(*count), rest))
+        rest.split_first_chunk::<4>()
+            .map(|(count, rest)| (u32::from_le_bytes(*doc_no), u32::from_le_bytes(*count), rest))
     });
     let Some((doc_no, count, rest)) = head else {
         return Err(damaged(key, "it is too short"));
@@ -301,6 +303,7 @@ pub fn unpack_sentences(key: &[u8], sealed: &[u8]) -> Result<(u32, Vec<Vec<f32>>
     if bytes_each == 0 {
         return Ok((doc_no, Vec::new()));
     }
-    let halves = |bytes: &[u8]| bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect();
+    let halves =
+        |bytes: &[u8]| bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect();
     Ok((doc_no, rest.chunks_exact(bytes_each).map(halves).collect()))
 }

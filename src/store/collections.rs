@@ -18,10 +18,12 @@ impl Store {
             let message = format!("there is a collection {:?} already", record.name);
             return Err(Error::new(ErrorKind::AlreadyExists, "COLLECTION_EXISTS", message));
         }
-        let next = live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
+        let next =
+            live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
         let next: Number = codec::unpack(keys::NEXT_CID, &next)?;
-        record.cid = u32::try_from(next.value)
-            .map_err(|_| Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used"))?;
+        record.cid = u32::try_from(next.value).map_err(|_| {
+            Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used")
+        })?;
         record.create_time_ns = now_ns();
         touch(&mut record);
         let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
@@ -97,7 +99,10 @@ pub(super) fn purge_orphans(live: &Live) -> Result<()> {
     for kind in keys::OWNED {
         let mut start = vec![kind];
         while let Some((key, _)) = live.from(&start).next().transpose()? {
-            let Some(cid) = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b)) else { break };
+            let Some(cid) = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b))
+            else {
+                break;
+            };
             if key.first() != Some(&kind) {
                 break;
             }
@@ -134,7 +139,10 @@ fn check_etag(record: &CollectionRecord, etag: Option<&str>) -> Result<()> {
     match etag {
         Some(etag) if etag != record.etag => Err(Error::precondition(
             "ETAG_MISMATCH",
-            format!("collection {:?} has changed: expected etag {etag:?}, it is {:?}", record.name, record.etag),
+            format!(
+                "collection {:?} has changed: expected etag {etag:?}, it is {:?}",
+                record.name, record.etag
+            ),
         )),
         _ => Ok(()),
     }

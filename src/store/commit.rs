@@ -73,7 +73,9 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     let answers: Vec<Answer> = ops
         .into_iter()
         .map(|op| match op {
-            Op::Upsert { cid, document, answer } => Answer::Upsert(answer, upsert(&live, cid, *document, &mut events)),
+            Op::Upsert { cid, document, answer } => {
+                Answer::Upsert(answer, upsert(&live, cid, *document, &mut events))
+            }
             Op::Delete { cid, ids, answer } => Answer::Delete(answer, delete(&live, cid, &ids, &mut events)),
         })
         .collect();
@@ -117,7 +119,12 @@ fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<DocumentRecord>>
     live.get(&key)?.map(|value| codec::unpack_document(&key, &value)).transpose()
 }
 
-fn upsert(live: &Live, cid: u32, document: NewDocument, events: &mut Vec<Committed>) -> Result<DocumentRecord> {
+fn upsert(
+    live: &Live,
+    cid: u32,
+    document: NewDocument,
+    events: &mut Vec<Committed>,
+) -> Result<DocumentRecord> {
     let mut counters = counters(live, cid)?;
     check(&document, counters.dimensions as usize)?;
     let old = old_record(live, cid, &document.id)?;
@@ -137,10 +144,9 @@ fn upsert(live: &Live, cid: u32, document: NewDocument, events: &mut Vec<Committ
         text_bytes: document.text.len() as u64,
         token_count: document.token_count,
     };
-    counters.next_doc_no = counters
-        .next_doc_no
-        .checked_add(1)
-        .ok_or_else(|| Error::precondition("COLLECTION_FULL", "every document number of the collection has been used"))?;
+    counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(|| {
+        Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
+    })?;
     counters.next_point += u64::from(record.passage_count);
     counters.documents += 1;
     counters.passages += u64::from(record.passage_count);
@@ -182,11 +188,18 @@ fn check(document: &NewDocument, dimensions: usize) -> Result<()> {
         check_vector(&passage.vector, dimensions)?;
         passage.sentence_vectors.iter().try_for_each(|v| check_vector(v, dimensions))?;
         if passage.sentence_vectors.len() > MAX_SENTENCES {
-            let message = format!("expected at most {MAX_SENTENCES} sentences in a passage, got {}", passage.sentence_vectors.len());
+            let message = format!(
+                "expected at most {MAX_SENTENCES} sentences in a passage, got {}",
+                passage.sentence_vectors.len()
+            );
             return Err(Error::invalid("TOO_MANY_SENTENCES", message));
         }
     }
-    if document.document_vector.is_empty() { Ok(()) } else { check_vector(&document.document_vector, dimensions) }
+    if document.document_vector.is_empty() {
+        Ok(())
+    } else {
+        check_vector(&document.document_vector, dimensions)
+    }
 }
 
 fn check_vector(vector: &[f32], dimensions: usize) -> Result<()> {

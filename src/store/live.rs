@@ -41,7 +41,9 @@ impl Live {
         let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
         let db = opened
-            .map_err(|_| Error::data_loss("CORRUPT_STORE", "the store's database is damaged and cannot be opened"))?
+            .map_err(|_| {
+                Error::data_loss("CORRUPT_STORE", "the store's database is damaged and cannot be opened")
+            })?
             .map_err(from_sled)?;
         let file = File::open(path.join("db")).map_err(from_io)?;
         let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
@@ -72,7 +74,10 @@ impl Live {
         self.file.sync_data().map_err(from_io)
     }
 
-    pub fn prefix(&self, prefix: &[u8]) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send + use<> {
+    pub fn prefix(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send + use<> {
         self.db.scan_prefix(prefix).map(pair)
     }
 
@@ -139,8 +144,12 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 
 pub fn from_io(error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::StorageFull {
-        return Error::exhausted("DISK_FULL", "the disk of the data directory is full", Duration::from_secs(60))
-            .with_source(error);
+        return Error::exhausted(
+            "DISK_FULL",
+            "the disk of the data directory is full",
+            Duration::from_secs(60),
+        )
+        .with_source(error);
     }
     Error::internal("STORE_IO", format!("the store could not be read or written: {error}")).with_source(error)
 }

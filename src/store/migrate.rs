@@ -33,7 +33,9 @@ pub fn run(live: &Live) -> Result<()> {
     if version > newest {
         return Err(Error::precondition(
             "SCHEMA_TOO_NEW",
-            format!("the store has schema version {version}, this program knows versions up to {newest}: use a newer program"),
+            format!(
+                "the store has schema version {version}, this program knows versions up to {newest}: use a newer program"
+            ),
         ));
     }
     for (done, step) in (0u64..).zip(STEPS).skip(version as usize) {

@@ -28,7 +28,8 @@ use crate::error::{Error, Result};
 use live::{Live, from_io};
 
 pub use records::{
-    CollectionRecord, CommitListener, Committed, DocumentRecord, Inserted, NewDocument, NewPassage, PassageRecord,
+    CollectionRecord, CommitListener, Committed, DocumentRecord, Inserted, NewDocument, NewPassage,
+    PassageRecord,
 };
 
 const CURRENT: &str = "CURRENT";
@@ -149,12 +150,8 @@ impl Drop for Store {
 }
 
 fn lock(data: &Path) -> Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(data.join("LOCK"))
-        .map_err(from_io)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::precondition(
@@ -177,7 +174,10 @@ fn current(dir: &Path) -> Result<String> {
     };
     let number = name.strip_prefix("store-").and_then(|n| n.parse::<u64>().ok());
     if number.is_none() {
-        return Err(Error::data_loss("CORRUPT_STORE", format!("the store's {CURRENT} file names no database: {name:?}")));
+        return Err(Error::data_loss(
+            "CORRUPT_STORE",
+            format!("the store's {CURRENT} file names no database: {name:?}"),
+        ));
     }
     Ok(name)
 }

@@ -56,13 +56,16 @@ impl Store {
         let mut bytes = Vec::with_capacity(span.len().min(1 << 20) as usize + TEXT_CHUNK);
         for chunk in first..=(end - 1) / TEXT_CHUNK {
             let key = keys::text(cid, doc_no, chunk as u32);
-            let Some(value) = live.get(&key)? else { return Err(self.missing_text(cid, doc_no, span, &key)?) };
+            let Some(value) = live.get(&key)? else {
+                return Err(self.missing_text(cid, doc_no, span, &key)?);
+            };
             bytes.extend_from_slice(codec::unseal(&key, &value)?);
         }
         let offset = first * TEXT_CHUNK;
         let Some(slice) = bytes.get(start - offset..end - offset) else { return Err(out_of_bounds(span)) };
-        let text = std::str::from_utf8(slice)
-            .map_err(|_| Error::invalid("SPAN_CUTS_CHARACTER", format!("the span {start}..{end} cuts a character")))?;
+        let text = std::str::from_utf8(slice).map_err(|_| {
+            Error::invalid("SPAN_CUTS_CHARACTER", format!("the span {start}..{end} cuts a character"))
+        })?;
         Ok(text.to_owned())
     }
 
@@ -144,5 +147,8 @@ fn points(level: Level, key: &[u8], value: &[u8]) -> Result<Vec<(u64, u32, Vec<f
 }
 
 fn out_of_bounds(span: Span) -> Error {
-    Error::invalid("SPAN_OUT_OF_BOUNDS", format!("the span {}..{} goes beyond the text", span.start, span.end))
+    Error::invalid(
+        "SPAN_OUT_OF_BOUNDS",
+        format!("the span {}..{} goes beyond the text", span.start, span.end),
+    )
 }

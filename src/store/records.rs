@@ -184,7 +184,9 @@ impl Inserted {
                 })
                 .collect(),
             Level::Document if self.document.document_vector.is_empty() => Vec::new(),
-            Level::Document => vec![(u64::from(self.record.doc_no), self.document.document_vector.as_slice())],
+            Level::Document => {
+                vec![(u64::from(self.record.doc_no), self.document.document_vector.as_slice())]
+            }
         }
     }
 }

@@ -74,7 +74,10 @@ impl Store {
         let mut found = Vec::new();
         let mut start = prefix.clone();
         while let Some((key, _)) = live.from(&start).next().transpose()? {
-            let Some(id) = key.strip_prefix(prefix.as_slice()).and_then(|rest| rest.first_chunk::<8>()) else { break };
+            let Some(id) = key.strip_prefix(prefix.as_slice()).and_then(|rest| rest.first_chunk::<8>())
+            else {
+                break;
+            };
             let id = u64::from_be_bytes(*id);
             found.push(id);
             let Some(next) = id.checked_add(1) else { break };
@@ -91,7 +94,13 @@ impl Store {
     }
 
     /// Replaces a level's manifest and removes the tombstones it no longer needs, in one atomic batch.
-    pub fn put_manifest(&self, cid: u32, level: Level, bytes: &[u8], remove_tombstones: &[Range<u64>]) -> Result<()> {
+    pub fn put_manifest(
+        &self,
+        cid: u32,
+        level: Level,
+        bytes: &[u8],
+        remove_tombstones: &[Range<u64>],
+    ) -> Result<()> {
         if bytes.len() > CHUNK {
             let message = format!("expected a manifest of at most {CHUNK} bytes, got {}", bytes.len());
             return Err(Error::internal("MANIFEST_TOO_LARGE", message));

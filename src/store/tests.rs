@@ -64,7 +64,8 @@ async fn a_document_survives_a_reopen() {
     assert_eq!(store.vector(cid, Level::Passage, 1).unwrap().unwrap(), [1.0, 1.0, -0.1]);
     assert_eq!(store.vector(cid, Level::Sentence, 1 << 8 | 1).unwrap().unwrap(), [0.0, 1.0, 2.0]);
     assert_eq!(store.vector(cid, Level::Sentence, 1 << 8 | 2).unwrap(), None);
-    let points = |level, first| -> Vec<u64> { store.vectors_after(cid, level, first).map(|p| p.unwrap().0).collect() };
+    let points =
+        |level, first| -> Vec<u64> { store.vectors_after(cid, level, first).map(|p| p.unwrap().0).collect() };
     assert_eq!(points(Level::Passage, 0), [0, 1]);
     assert_eq!(points(Level::Sentence, 1), [1, 256, 257]);
     assert_eq!(points(Level::Document, 0), [0]);
@@ -132,7 +133,8 @@ async fn texts_are_read_across_chunks() {
     store.upsert(cid, document("x", &text, 1)).await.unwrap();
     let whole = Span::new(0, text.len() as u32);
     assert_eq!(store.text(cid, 0, whole).unwrap(), text);
-    let cuts: Vec<u32> = text.char_indices().map(|(i, _)| i as u32).filter(|i| (49_130..49_170).contains(i)).collect();
+    let cuts: Vec<u32> =
+        text.char_indices().map(|(i, _)| i as u32).filter(|i| (49_130..49_170).contains(i)).collect();
     for span in cuts.windows(2).map(|w| Span::new(w[0], w[1])) {
         assert_eq!(store.text(cid, 0, span).unwrap(), span.slice(&text).unwrap());
     }
