@@ -12,3 +12,4 @@ pub mod proto {
     /// Encoded file descriptor set, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("trove_descriptor");
 }
+pub mod store;

@@ -1,0 +1,309 @@
+//! Records to bytes and back. Every value ends in a CRC-32 over its key and its content.
+
+use half::f16;
+use prost::Message;
+
+use super::records::{DocumentRecord, PassageRecord};
+use crate::domain::{Metadata, MetadataValue, Span};
+use crate::error::{Error, Result};
+
+/// Appends the checksum.
+pub fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
+    let sum = checksum(key, &value);
+    value.extend_from_slice(&sum.to_le_bytes());
+    value
+}
+
+/// Checks and removes the checksum.
+pub fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8]> {
+    let Some((value, sum)) = sealed.split_last_chunk::<4>() else {
+        return Err(damaged(key, "it is too short"));
+    };
+    if checksum(key, value) != u32::from_le_bytes(*sum) {
+        return Err(damaged(key, "its checksum does not match"));
+    }
+    Ok(value)
+}
+
+/// The error of a record that cannot be read.
+pub fn damaged(key: &[u8], why: &str) -> Error {
+    let kind = key.first().map_or('?', |&b| char::from(b));
+    Error::data_loss("CORRUPT_RECORD", format!("a record of kind '{kind}' in the store is damaged: {why}"))
+}
+
+fn checksum(key: &[u8], value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize()
+}
+
+/// Encodes and seals a message.
+pub fn pack(key: &[u8], message: &impl Message) -> Vec<u8> {
+    seal(key, message.encode_to_vec())
+}
+
+/// Checks and decodes a message.
+pub fn unpack<M: Message + Default>(key: &[u8], sealed: &[u8]) -> Result<M> {
+    M::decode(unseal(key, sealed)?).map_err(|error| damaged(key, "it does not decode").with_source(error))
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Counters {
+    #[prost(uint32, tag = "1")]
+    pub next_doc_no: u32,
+    #[prost(uint64, tag = "2")]
+    pub next_point: u64,
+    #[prost(uint64, tag = "3")]
+    pub documents: u64,
+    #[prost(uint64, tag = "4")]
+    pub passages: u64,
+    #[prost(uint32, tag = "5")]
+    pub dimensions: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Number {
+    #[prost(uint64, tag = "1")]
+    pub value: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SegmentHead {
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+    #[prost(bytes = "vec", tag = "2")]
+    pub blake3: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StringList {
+    #[prost(string, repeated, tag = "1")]
+    values: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Time {
+    #[prost(sint64, tag = "1")]
+    seconds: i64,
+    #[prost(sint32, tag = "2")]
+    nanos: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Value {
+    #[prost(string, tag = "2")]
+    String(String),
+    #[prost(sint64, tag = "3")]
+    Int(i64),
+    #[prost(double, tag = "4")]
+    Double(f64),
+    #[prost(bool, tag = "5")]
+    Bool(bool),
+    #[prost(message, tag = "6")]
+    Time(Time),
+    #[prost(message, tag = "7")]
+    List(StringList),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Entry {
+    #[prost(string, tag = "1")]
+    key: String,
+    #[prost(oneof = "Value", tags = "2, 3, 4, 5, 6, 7")]
+    value: Option<Value>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DiskDocument {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    title: String,
+    #[prost(string, tag = "3")]
+    source_uri: String,
+    #[prost(string, tag = "4")]
+    media_type: String,
+    #[prost(bytes = "vec", tag = "5")]
+    content_hash: Vec<u8>,
+    #[prost(message, repeated, tag = "6")]
+    metadata: Vec<Entry>,
+    #[prost(int64, tag = "7")]
+    create_time_ns: i64,
+    #[prost(int64, tag = "8")]
+    update_time_ns: i64,
+    #[prost(uint32, tag = "9")]
+    doc_no: u32,
+    #[prost(uint64, tag = "10")]
+    first_passage: u64,
+    #[prost(uint32, tag = "11")]
+    passage_count: u32,
+    #[prost(uint64, tag = "12")]
+    text_bytes: u64,
+    #[prost(uint64, tag = "13")]
+    token_count: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DiskPassage {
+    #[prost(uint32, tag = "1")]
+    doc_no: u32,
+    #[prost(uint32, tag = "2")]
+    index: u32,
+    #[prost(uint32, tag = "3")]
+    start: u32,
+    #[prost(uint32, tag = "4")]
+    end: u32,
+    #[prost(string, repeated, tag = "5")]
+    headings: Vec<String>,
+    #[prost(uint32, optional, tag = "6")]
+    page: Option<u32>,
+    /// Bounds of the sentences: start, end, start, end and so on.
+    #[prost(uint32, repeated, tag = "7")]
+    sentences: Vec<u32>,
+}
+
+fn metadata_to_disk(metadata: &Metadata) -> Vec<Entry> {
+    let value = |value: &MetadataValue| match value {
+        MetadataValue::Null => None,
+        MetadataValue::String(s) => Some(Value::String(s.clone())),
+        MetadataValue::Int(i) => Some(Value::Int(*i)),
+        MetadataValue::Double(d) => Some(Value::Double(*d)),
+        MetadataValue::Bool(b) => Some(Value::Bool(*b)),
+        MetadataValue::Timestamp(seconds, nanos) => {
+            Some(Value::Time(Time { seconds: *seconds, nanos: *nanos }))
+        }
+        MetadataValue::StringList(list) => Some(Value::List(StringList { values: list.clone() })),
+    };
+    metadata.iter().map(|(key, v)| Entry { key: key.clone(), value: value(v) }).collect()
+}
+
+fn metadata_from_disk(entries: Vec<Entry>) -> Metadata {
+    let value = |value: Option<Value>| match value {
+        None => MetadataValue::Null,
+        Some(Value::String(s)) => MetadataValue::String(s),
+        Some(Value::Int(i)) => MetadataValue::Int(i),
+        Some(Value::Double(d)) => MetadataValue::Double(d),
+        Some(Value::Bool(b)) => MetadataValue::Bool(b),
+        Some(Value::Time(t)) => MetadataValue::Timestamp(t.seconds, t.nanos),
+        Some(Value::List(list)) => MetadataValue::StringList(list.values),
+    };
+    entries.into_iter().map(|e| (e.key, value(e.value))).collect()
+}
+
+/// A document record as bytes.
+pub fn pack_document(key: &[u8], r: &DocumentRecord) -> Vec<u8> {
+    let disk = DiskDocument {
+        id: r.id.clone(),
+        title: r.title.clone(),
+        source_uri: r.source_uri.clone(),
+        media_type: r.media_type.clone(),
+        content_hash: r.content_hash.to_vec(),
+        metadata: metadata_to_disk(&r.metadata),
+        create_time_ns: r.create_time_ns,
+        update_time_ns: r.update_time_ns,
+        doc_no: r.doc_no,
+        first_passage: r.first_passage,
+        passage_count: r.passage_count,
+        text_bytes: r.text_bytes,
+        token_count: r.token_count,
+    };
+    pack(key, &disk)
+}
+
+/// A document record from bytes.
+pub fn unpack_document(key: &[u8], sealed: &[u8]) -> Result<DocumentRecord> {
+    let d: DiskDocument = unpack(key, sealed)?;
+    let content_hash = <[u8; 32]>::try_from(d.content_hash.as_slice())
+        .map_err(|_| damaged(key, "its content hash is not of 32 bytes"))?;
+    Ok(DocumentRecord {
+        id: d.id,
+        title: d.title,
+        source_uri: d.source_uri,
+        media_type: d.media_type,
+        content_hash,
+        metadata: metadata_from_disk(d.metadata),
+        create_time_ns: d.create_time_ns,
+        update_time_ns: d.update_time_ns,
+        doc_no: d.doc_no,
+        first_passage: d.first_passage,
+        passage_count: d.passage_count,
+        text_bytes: d.text_bytes,
+        token_count: d.token_count,
+    })
+}
+
+/// A passage record as bytes.
+pub fn pack_passage(key: &[u8], r: &PassageRecord) -> Vec<u8> {
+    let disk = DiskPassage {
+        doc_no: r.doc_no,
+        index: r.index,
+        start: r.span.start,
+        end: r.span.end,
+        headings: r.headings.clone(),
+        page: r.page,
+        sentences: r.sentences.iter().flat_map(|s| [s.start, s.end]).collect(),
+    };
+    pack(key, &disk)
+}
+
+/// A passage record from bytes.
+pub fn unpack_passage(key: &[u8], sealed: &[u8]) -> Result<PassageRecord> {
+    let d: DiskPassage = unpack(key, sealed)?;
+    let sentences =
+        d.sentences.as_chunks::<2>().0.iter().map(|[start, end]| Span::new(*start, *end)).collect();
+    Ok(PassageRecord {
+        doc_no: d.doc_no,
+        index: d.index,
+        span: Span::new(d.start, d.end),
+        headings: d.headings,
+        page: d.page,
+        sentences,
+    })
+}
+
+/// One vector of a document or passage, after its document's number.
+pub fn pack_vector(key: &[u8], doc_no: u32, vector: &[f32]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(8 + vector.len() * 4);
+    value.extend_from_slice(&doc_no.to_le_bytes());
+    vector.iter().for_each(|x| value.extend_from_slice(&x.to_le_bytes()));
+    seal(key, value)
+}
+
+/// The document's number and the vector.
+pub fn unpack_vector(key: &[u8], sealed: &[u8]) -> Result<(u32, Vec<f32>)> {
+    let value = unseal(key, sealed)?;
+    let Some((doc_no, rest)) = value.split_first_chunk::<4>() else {
+        return Err(damaged(key, "it is too short"));
+    };
+    let vector = rest.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Ok((u32::from_le_bytes(*doc_no), vector))
+}
+
+/// The sentence vectors of one passage as half-precision numbers, after the document's number and their count.
+pub fn pack_sentences(key: &[u8], doc_no: u32, vectors: &[Vec<f32>]) -> Vec<u8> {
+    let mut value = Vec::new();
+    value.extend_from_slice(&doc_no.to_le_bytes());
+    value.extend_from_slice(&(vectors.len() as u32).to_le_bytes());
+    vectors.iter().flatten().for_each(|x| value.extend_from_slice(&f16::from_f32(*x).to_le_bytes()));
+    seal(key, value)
+}
+
+/// The document's number and the sentence vectors of one passage.
+pub fn unpack_sentences(key: &[u8], sealed: &[u8]) -> Result<(u32, Vec<Vec<f32>>)> {
+    let value = unseal(key, sealed)?;
+    let head = value.split_first_chunk::<4>().and_then(|(doc_no, rest)| {
+        rest.split_first_chunk::<4>()
+            .map(|(count, rest)| (u32::from_le_bytes(*doc_no), u32::from_le_bytes(*count), rest))
+    });
+    let Some((doc_no, count, rest)) = head else {
+        return Err(damaged(key, "it is too short"));
+    };
+    let bytes_each = rest.len().checked_div(count as usize).unwrap_or(0);
+    if bytes_each == 0 {
+        return Ok((doc_no, Vec::new()));
+    }
+    let halves =
+        |bytes: &[u8]| bytes.as_chunks::<2>().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect();
+    Ok((doc_no, rest.chunks_exact(bytes_each).map(halves).collect()))
+}

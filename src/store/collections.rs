@@ -1,0 +1,149 @@
+//! Collections: made, changed and deleted under the writer's lock.
+
+use std::collections::BTreeSet;
+
+use super::codec::{self, Counters, Number};
+use super::live::Live;
+use super::records::CollectionRecord;
+use super::{Store, keys, now_ns, unknown_collection};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Store {
+    /// Makes a collection; number, times and etag are set here.
+    pub fn create_collection(&self, mut record: CollectionRecord) -> Result<CollectionRecord> {
+        let _writer = self.inner.writer.lock();
+        let live = self.live();
+        let key = keys::collection(&record.name);
+        if live.get(&key)?.is_some() {
+            let message = format!("there is a collection {:?} already", record.name);
+            return Err(Error::new(ErrorKind::AlreadyExists, "COLLECTION_EXISTS", message));
+        }
+        let next =
+            live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
+        let next: Number = codec::unpack(keys::NEXT_CID, &next)?;
+        record.cid = u32::try_from(next.value).map_err(|_| {
+            Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used")
+        })?;
+        record.create_time_ns = now_ns();
+        touch(&mut record);
+        let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
+        let counters_key = keys::counters(record.cid);
+        let mut batch = sled::Batch::default();
+        batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &Number { value: next.value + 1 }));
+        batch.insert(counters_key.as_slice(), codec::pack(&counters_key, &counters));
+        batch.insert(key.as_slice(), codec::pack(&key, &record));
+        live.apply(batch)?;
+        live.sync()?;
+        Ok(record)
+    }
+
+    /// A collection by name.
+    pub fn get_collection(&self, name: &str) -> Result<CollectionRecord> {
+        let key = keys::collection(name);
+        let value = self.live().get(&key)?.ok_or_else(|| unknown_collection(format!("{name:?}")))?;
+        codec::unpack(&key, &value)
+    }
+
+    /// All collections by name.
+    pub fn list_collections(&self) -> Result<Vec<CollectionRecord>> {
+        read_all(&self.live())
+    }
+
+    /// Changes a collection's record; name, number, dimensions and creation time stay. With an etag given,
+    /// only if it is still the record's.
+    pub fn update_collection(
+        &self,
+        name: &str,
+        etag: Option<&str>,
+        change: impl FnOnce(&mut CollectionRecord),
+    ) -> Result<CollectionRecord> {
+        let _writer = self.inner.writer.lock();
+        let old = self.get_collection(name)?;
+        check_etag(&old, etag)?;
+        let mut new = old.clone();
+        change(&mut new);
+        new.cid = old.cid;
+        new.name = old.name;
+        new.dimensions = old.dimensions;
+        new.create_time_ns = old.create_time_ns;
+        new.update_time_ns = old.update_time_ns;
+        touch(&mut new);
+        let live = self.live();
+        let key = keys::collection(name);
+        live.put(&key, codec::pack(&key, &new))?;
+        live.sync()?;
+        Ok(new)
+    }
+
+    /// Deletes a collection and all that is in it. Once its record is gone it is deleted, even if the
+    /// program stops before the rest is: that is done at the next open.
+    pub fn delete_collection(&self, name: &str, etag: Option<&str>) -> Result<CollectionRecord> {
+        let _writer = self.inner.writer.lock();
+        let record = self.get_collection(name)?;
+        check_etag(&record, etag)?;
+        let live = self.live();
+        let mut batch = sled::Batch::default();
+        batch.remove(keys::collection(name));
+        batch.remove(keys::counters(record.cid));
+        live.apply(batch)?;
+        live.sync()?;
+        purge(&live, record.cid)?;
+        Ok(record)
+    }
+}
+
+/// Deletes what belongs to collections that are gone.
+pub(super) fn purge_orphans(live: &Live) -> Result<()> {
+    let known: BTreeSet<u32> = read_all(live)?.into_iter().map(|record| record.cid).collect();
+    let mut orphans = BTreeSet::new();
+    for kind in keys::OWNED {
+        let mut start = vec![kind];
+        while let Some((key, _)) = live.from(&start).next().transpose()? {
+            let Some(cid) = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b))
+            else {
+                break;
+            };
+            if key.first() != Some(&kind) {
+                break;
+            }
+            if !known.contains(&cid) {
+                orphans.insert(cid);
+            }
+            let Some(next) = cid.checked_add(1) else { break };
+            start = keys::owned(kind, next);
+        }
+    }
+    orphans.into_iter().try_for_each(|cid| purge(live, cid))
+}
+
+fn purge(live: &Live, cid: u32) -> Result<()> {
+    keys::OWNED.iter().try_for_each(|&kind| live.purge(&keys::owned(kind, cid)))?;
+    live.sync()
+}
+
+fn read_all(live: &Live) -> Result<Vec<CollectionRecord>> {
+    live.prefix(&[keys::COLLECTION])
+        .map(|item| {
+            let (key, value) = item?;
+            codec::unpack(&key, &value)
+        })
+        .collect()
+}
+
+fn touch(record: &mut CollectionRecord) {
+    record.update_time_ns = now_ns().max(record.update_time_ns.saturating_add(1));
+    record.etag = format!("{:x}", record.update_time_ns);
+}
+
+fn check_etag(record: &CollectionRecord, etag: Option<&str>) -> Result<()> {
+    match etag {
+        Some(etag) if etag != record.etag => Err(Error::precondition(
+            "ETAG_MISMATCH",
+            format!(
+                "collection {:?} has changed: expected etag {etag:?}, it is {:?}",
+                record.name, record.etag
+            ),
+        )),
+        _ => Ok(()),
+    }
+}

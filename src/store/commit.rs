@@ -1,0 +1,288 @@
+//! The committing thread: one atomic batch for each document, one flush and fsync for all that waits.
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::codec::{self, Counters};
+use super::live::Live;
+use super::records::{Committed, DocumentRecord, Inserted, NewDocument, PassageRecord, point_ranges};
+use super::{Inner, Store, keys, now_ns, unknown_collection};
+use crate::domain::Level;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Texts are cut into chunks of this many bytes.
+pub const TEXT_CHUNK: usize = 48 << 10;
+/// Most writes that share one fsync.
+const GROUP: usize = 64;
+/// Most sentence vectors of a passage.
+const MAX_SENTENCES: usize = 256;
+
+/// A write that waits.
+pub enum Op {
+    Upsert { cid: u32, document: Box<NewDocument>, answer: oneshot::Sender<Result<DocumentRecord>> },
+    Delete { cid: u32, ids: Vec<String>, answer: oneshot::Sender<Result<u64>> },
+}
+
+/// An answer that waits for the fsync.
+enum Answer {
+    Upsert(oneshot::Sender<Result<DocumentRecord>>, Result<DocumentRecord>),
+    Delete(oneshot::Sender<Result<u64>>, Result<u64>),
+}
+
+impl Store {
+    /// Stores a document, in place of one of the same id. Answers when it is on disk.
+    pub async fn upsert(&self, cid: u32, document: NewDocument) -> Result<DocumentRecord> {
+        let (answer, receiver) = oneshot::channel();
+        self.send(Op::Upsert { cid, document: Box::new(document), answer }).await?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// Deletes documents; unknown ids are passed over. Answers with how many there were when that is on disk.
+    pub async fn delete_documents(&self, cid: u32, ids: Vec<String>) -> Result<u64> {
+        let (answer, receiver) = oneshot::channel();
+        self.send(Op::Delete { cid, ids, answer }).await?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    async fn send(&self, op: Op) -> Result<()> {
+        let sender = self.sender.as_ref().ok_or_else(stopped)?;
+        sender.send(op).await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Unavailable, "STORE_STOPPED", "the store is closed")
+}
+
+/// Serves writes until the store is dropped.
+pub(super) fn run(inner: &Inner, mut receiver: mpsc::Receiver<Op>) {
+    while let Some(first) = receiver.blocking_recv() {
+        let mut ops = vec![first];
+        while ops.len() < GROUP
+            && let Ok(op) = receiver.try_recv()
+        {
+            ops.push(op);
+        }
+        commit(inner, ops);
+    }
+}
+
+fn commit(inner: &Inner, ops: Vec<Op>) {
+    let writer = inner.writer.lock();
+    let live = inner.live.load_full();
+    let mut events = Vec::new();
+    let answers: Vec<Answer> = ops
+        .into_iter()
+        .map(|op| match op {
+            Op::Upsert { cid, document, answer } => {
+                Answer::Upsert(answer, upsert(&live, cid, *document, &mut events))
+            }
+            Op::Delete { cid, ids, answer } => Answer::Delete(answer, delete(&live, cid, &ids, &mut events)),
+        })
+        .collect();
+    let synced = if events.is_empty() { Ok(()) } else { live.sync() };
+    // What was applied can be read even if the sync failed, so the listener hears of it in any case.
+    if let Some(listener) = inner.listener.read().clone() {
+        events.iter().for_each(|event| listener.committed(event));
+    }
+    drop(writer);
+    let failure = synced.err().map(|error| {
+        tracing::error!(%error, "a commit could not be made durable");
+        (error.kind, error.reason, error.message, error.retry_after)
+    });
+    for answer in answers {
+        answer.send(failure.as_ref().map(|(kind, reason, message, retry_after)| {
+            let mut error = Error::new(*kind, reason, message.clone());
+            error.retry_after = *retry_after;
+            error
+        }));
+    }
+}
+
+impl Answer {
+    /// A writer that left does not mind.
+    fn send(self, failure: Option<Error>) {
+        match self {
+            Answer::Upsert(to, result) => drop(to.send(failure.map_or(result, Err))),
+            Answer::Delete(to, result) => drop(to.send(failure.map_or(result, Err))),
+        }
+    }
+}
+
+fn counters(live: &Live, cid: u32) -> Result<Counters> {
+    let key = keys::counters(cid);
+    let value = live.get(&key)?.ok_or_else(|| unknown_collection(format!("number {cid}")))?;
+    codec::unpack(&key, &value)
+}
+
+fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<DocumentRecord>> {
+    let key = keys::document(cid, id);
+    live.get(&key)?.map(|value| codec::unpack_document(&key, &value)).transpose()
+}
+
+fn upsert(
+    live: &Live,
+    cid: u32,
+    document: NewDocument,
+    events: &mut Vec<Committed>,
+) -> Result<DocumentRecord> {
+    let mut counters = counters(live, cid)?;
+    check(&document, counters.dimensions as usize)?;
+    let old = old_record(live, cid, &document.id)?;
+    let now = now_ns();
+    let record = DocumentRecord {
+        id: document.id.clone(),
+        title: document.title.clone(),
+        source_uri: document.source_uri.clone(),
+        media_type: document.media_type.clone(),
+        content_hash: document.content_hash,
+        metadata: document.metadata.clone(),
+        create_time_ns: old.as_ref().map_or(now, |old| old.create_time_ns),
+        update_time_ns: now,
+        doc_no: counters.next_doc_no,
+        first_passage: counters.next_point,
+        passage_count: document.passages.len() as u32,
+        text_bytes: document.text.len() as u64,
+        token_count: document.token_count,
+    };
+    counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(|| {
+        Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
+    })?;
+    counters.next_point += u64::from(record.passage_count);
+    counters.documents += 1;
+    counters.passages += u64::from(record.passage_count);
+    let mut batch = sled::Batch::default();
+    if let Some(old) = &old {
+        remove(&mut batch, cid, old, &mut counters);
+    }
+    insert(&mut batch, cid, &record, &document);
+    put_counters(&mut batch, cid, &counters);
+    live.apply(batch)?;
+    let inserted = Some(Inserted { record: record.clone(), document });
+    events.push(Committed { cid, inserted, removed: old });
+    Ok(record)
+}
+
+fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
+    let mut deleted = 0;
+    let mut counters = counters(live, cid)?;
+    for id in ids {
+        let Some(old) = old_record(live, cid, id)? else { continue };
+        let mut batch = sled::Batch::default();
+        remove(&mut batch, cid, &old, &mut counters);
+        put_counters(&mut batch, cid, &counters);
+        live.apply(batch)?;
+        events.push(Committed { cid, inserted: None, removed: Some(old) });
+        deleted += 1;
+    }
+    Ok(deleted)
+}
+
+fn check(document: &NewDocument, dimensions: usize) -> Result<()> {
+    if document.id.is_empty() {
+        return Err(Error::invalid("INVALID_DOCUMENT_ID", "expected a document id, got an empty one"));
+    }
+    if u32::try_from(document.text.len()).is_err() {
+        return Err(Error::invalid("TEXT_TOO_LONG", "expected a text of less than 4 GiB"));
+    }
+    for passage in &document.passages {
+        check_vector(&passage.vector, dimensions)?;
+        passage.sentence_vectors.iter().try_for_each(|v| check_vector(v, dimensions))?;
+        if passage.sentence_vectors.len() > MAX_SENTENCES {
+            let message = format!(
+                "expected at most {MAX_SENTENCES} sentences in a passage, got {}",
+                passage.sentence_vectors.len()
+            );
+            return Err(Error::invalid("TOO_MANY_SENTENCES", message));
+        }
+    }
+    if document.document_vector.is_empty() {
+        Ok(())
+    } else {
+        check_vector(&document.document_vector, dimensions)
+    }
+}
+
+fn check_vector(vector: &[f32], dimensions: usize) -> Result<()> {
+    if vector.len() != dimensions {
+        let message = format!("expected a vector of {dimensions} dimensions, got {}", vector.len());
+        return Err(Error::invalid("WRONG_DIMENSIONS", message));
+    }
+    if vector.iter().any(|x| !x.is_finite()) {
+        return Err(Error::invalid("VECTOR_NOT_FINITE", "expected a vector of finite numbers"));
+    }
+    Ok(())
+}
+
+fn put_counters(batch: &mut sled::Batch, cid: u32, counters: &Counters) {
+    let key = keys::counters(cid);
+    let value = codec::pack(&key, counters);
+    batch.insert(key, value);
+}
+
+fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: &NewDocument) {
+    let doc_no = record.doc_no;
+    let mut put = |key: Vec<u8>, value: Vec<u8>| batch.insert(key, value);
+    let key = keys::document(cid, &record.id);
+    let value = codec::pack_document(&key, record);
+    put(key, value);
+    let key = keys::number(cid, doc_no);
+    let value = codec::seal(&key, record.id.clone().into_bytes());
+    put(key, value);
+    for (chunk, bytes) in (0u32..).zip(document.text.as_bytes().chunks(TEXT_CHUNK)) {
+        let key = keys::text(cid, doc_no, chunk);
+        let value = codec::seal(&key, bytes.to_vec());
+        put(key, value);
+    }
+    for ((index, point), passage) in (0u32..).zip(record.passages()).zip(&document.passages) {
+        let key = keys::passage(cid, point);
+        let stored = PassageRecord {
+            doc_no,
+            index,
+            span: passage.span,
+            headings: passage.headings.clone(),
+            page: passage.page,
+            sentences: passage.sentences.clone(),
+        };
+        let value = codec::pack_passage(&key, &stored);
+        put(key, value);
+        let key = keys::vector(cid, Level::Passage, point);
+        let value = codec::pack_vector(&key, doc_no, &passage.vector);
+        put(key, value);
+        if passage.sentence_vectors.is_empty() {
+            continue;
+        }
+        let key = keys::vector(cid, Level::Sentence, point);
+        let value = codec::pack_sentences(&key, doc_no, &passage.sentence_vectors);
+        put(key, value);
+    }
+    if !document.document_vector.is_empty() {
+        let key = keys::vector(cid, Level::Document, u64::from(doc_no));
+        let value = codec::pack_vector(&key, doc_no, &document.document_vector);
+        put(key, value);
+    }
+}
+
+fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mut Counters) {
+    batch.remove(keys::document(cid, &old.id));
+    batch.remove(keys::number(cid, old.doc_no));
+    let chunks = old.text_bytes.div_ceil(TEXT_CHUNK as u64) as u32;
+    (0..chunks).for_each(|chunk| batch.remove(keys::text(cid, old.doc_no, chunk)));
+    for point in old.passages() {
+        batch.remove(keys::passage(cid, point));
+        batch.remove(keys::vector(cid, Level::Passage, point));
+        batch.remove(keys::vector(cid, Level::Sentence, point));
+    }
+    batch.remove(keys::vector(cid, Level::Document, u64::from(old.doc_no)));
+    for (level, points) in point_ranges(old) {
+        let key = keys::tombstone(cid, level, points.start);
+        let value = codec::pack(&key, &codec::Number { value: points.end - points.start });
+        batch.insert(key, value);
+    }
+    counters.documents = counters.documents.saturating_sub(1);
+    counters.passages = counters.passages.saturating_sub(u64::from(old.passage_count));
+}
+
+/// Documents and passages of a collection.
+pub(super) fn counts(live: &Live, cid: u32) -> Result<(u64, u64)> {
+    counters(live, cid).map(|c| (c.documents, c.passages))
+}

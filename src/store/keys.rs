@@ -1,0 +1,85 @@
+//! Binary keys: a letter for the kind of record, then big-endian numbers, so that ranges sort as numbers do.
+
+use crate::domain::Level;
+
+/// Version of the layout.
+pub const SCHEMA: &[u8] = b"S";
+/// The next collection number.
+pub const NEXT_CID: &[u8] = b"K";
+/// Kinds of records whose keys go on with a collection number.
+pub const OWNED: [u8; 9] = [b'k', b'd', b'n', b't', b'p', b'v', b'x', b'g', b'h'];
+/// Prefix of collection records, which are keyed by name.
+pub const COLLECTION: u8 = b'c';
+
+/// The letter of a level.
+pub fn level(level: Level) -> u8 {
+    match level {
+        Level::Passage => b'P',
+        Level::Sentence => b'S',
+        Level::Document => b'D',
+    }
+}
+
+fn join(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![kind];
+    parts.iter().for_each(|part| key.extend_from_slice(part));
+    key
+}
+
+pub fn collection(name: &str) -> Vec<u8> {
+    join(COLLECTION, &[name.as_bytes()])
+}
+
+pub fn owned(kind: u8, cid: u32) -> Vec<u8> {
+    join(kind, &[&cid.to_be_bytes()])
+}
+
+pub fn counters(cid: u32) -> Vec<u8> {
+    owned(b'k', cid)
+}
+
+pub fn document(cid: u32, id: &str) -> Vec<u8> {
+    join(b'd', &[&cid.to_be_bytes(), id.as_bytes()])
+}
+
+pub fn number(cid: u32, doc_no: u32) -> Vec<u8> {
+    join(b'n', &[&cid.to_be_bytes(), &doc_no.to_be_bytes()])
+}
+
+pub fn text(cid: u32, doc_no: u32, chunk: u32) -> Vec<u8> {
+    join(b't', &[&cid.to_be_bytes(), &doc_no.to_be_bytes(), &chunk.to_be_bytes()])
+}
+
+pub fn passage(cid: u32, point: u64) -> Vec<u8> {
+    join(b'p', &[&cid.to_be_bytes(), &point.to_be_bytes()])
+}
+
+/// Sentence vectors are kept by passage: `point` is then the passage's.
+pub fn vector(cid: u32, of: Level, point: u64) -> Vec<u8> {
+    join(b'v', &[&cid.to_be_bytes(), &[level(of)], &point.to_be_bytes()])
+}
+
+pub fn tombstone(cid: u32, of: Level, first: u64) -> Vec<u8> {
+    join(b'x', &[&cid.to_be_bytes(), &[level(of)], &first.to_be_bytes()])
+}
+
+pub fn segments(cid: u32, of: Level) -> Vec<u8> {
+    join(b'g', &[&cid.to_be_bytes(), &[level(of)]])
+}
+
+pub fn segment(cid: u32, of: Level, id: u64) -> Vec<u8> {
+    join(b'g', &[&cid.to_be_bytes(), &[level(of)], &id.to_be_bytes()])
+}
+
+pub fn segment_chunk(cid: u32, of: Level, id: u64, chunk: u32) -> Vec<u8> {
+    join(b'g', &[&cid.to_be_bytes(), &[level(of)], &id.to_be_bytes(), &chunk.to_be_bytes()])
+}
+
+pub fn manifest(cid: u32, of: Level) -> Vec<u8> {
+    join(b'h', &[&cid.to_be_bytes(), &[level(of)]])
+}
+
+/// The number in the last eight bytes of a key.
+pub fn last_u64(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}

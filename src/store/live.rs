@@ -1,0 +1,165 @@
+//! One open sled directory. sled's types go no further than this file and the batches built for it.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Most changes put into one batch where atomicity is not needed.
+const BATCH: usize = 512;
+
+/// Deletes a directory once the database in it is closed.
+struct Cleanup {
+    path: PathBuf,
+    wanted: AtomicBool,
+}
+
+impl Drop for Cleanup {
+    fn drop(&mut self) {
+        if !self.wanted.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            tracing::warn!(path = %self.path.display(), %error, "an old store could not be removed");
+        }
+    }
+}
+
+/// An open database. Fields drop in order: the directory goes last.
+pub struct Live {
+    db: sled::Db,
+    file: File,
+    cleanup: Cleanup,
+}
+
+impl Live {
+    pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
+        let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
+        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
+        let db = opened
+            .map_err(|_| {
+                Error::data_loss("CORRUPT_STORE", "the store's database is damaged and cannot be opened")
+            })?
+            .map_err(from_sled)?;
+        let file = File::open(path.join("db")).map_err(from_io)?;
+        let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
+        Ok(Self { db, file, cleanup })
+    }
+
+    /// Asks for the directory to be deleted when the last reader is gone.
+    pub fn remove_when_closed(&self) {
+        self.cleanup.wanted.store(true, Ordering::Relaxed);
+    }
+
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        Ok(self.db.get(key).map_err(from_sled)?.map(|value| value.to_vec()))
+    }
+
+    pub fn put(&self, key: &[u8], value: Vec<u8>) -> Result<()> {
+        self.db.insert(key, value).map_err(from_sled)?;
+        Ok(())
+    }
+
+    pub fn apply(&self, batch: sled::Batch) -> Result<()> {
+        self.db.apply_batch(batch).map_err(from_sled)
+    }
+
+    /// Everything written so far outlives a power cut: sled's own flush does not fsync.
+    pub fn sync(&self) -> Result<()> {
+        self.db.flush().map_err(from_sled)?;
+        self.file.sync_data().map_err(from_io)
+    }
+
+    pub fn prefix(
+        &self,
+        prefix: &[u8],
+    ) -> impl DoubleEndedIterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send + use<> {
+        self.db.scan_prefix(prefix).map(pair)
+    }
+
+    /// Pairs from `start` on.
+    pub fn from(&self, start: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>> + Send + use<> {
+        self.db.range(start.to_vec()..).map(pair)
+    }
+
+    /// Removes all keys with a prefix, in batches.
+    pub fn purge(&self, prefix: &[u8]) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        let mut size = 0;
+        for key in self.db.scan_prefix(prefix).keys() {
+            batch.remove(key.map_err(from_sled)?);
+            size += 1;
+            if size == BATCH {
+                self.apply(std::mem::take(&mut batch))?;
+                size = 0;
+            }
+        }
+        self.apply(batch)
+    }
+
+    /// Copies everything into another database.
+    pub fn copy_to(&self, other: &Live) -> Result<()> {
+        let mut batch = sled::Batch::default();
+        let mut size = 0;
+        for item in self.db.iter() {
+            let (key, value) = item.map_err(from_sled)?;
+            batch.insert(key, value);
+            size += 1;
+            if size == BATCH {
+                other.apply(std::mem::take(&mut batch))?;
+                size = 0;
+            }
+        }
+        other.apply(batch)?;
+        other.sync()
+    }
+
+    pub fn size_on_disk(&self) -> Result<u64> {
+        self.db.size_on_disk().map_err(from_sled)
+    }
+}
+
+fn pair(item: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(Vec<u8>, Vec<u8>)> {
+    item.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(from_sled)
+}
+
+/// Replaces a small file atomically and durably.
+pub fn replace_file(dir: &Path, name: &str, content: &str) -> Result<()> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    let mut file = File::create(&temporary).map_err(from_io)?;
+    file.write_all(content.as_bytes()).map_err(from_io)?;
+    file.sync_all().map_err(from_io)?;
+    fs::rename(&temporary, dir.join(name)).map_err(from_io)?;
+    sync_dir(dir)
+}
+
+/// Makes the entries of a directory durable.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(from_io)
+}
+
+pub fn from_io(error: std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Error::exhausted(
+            "DISK_FULL",
+            "the disk of the data directory is full",
+            Duration::from_secs(60),
+        )
+        .with_source(error);
+    }
+    Error::internal("STORE_IO", format!("the store could not be read or written: {error}")).with_source(error)
+}
+
+pub fn from_sled(error: sled::Error) -> Error {
+    match error {
+        sled::Error::Io(error) => from_io(error),
+        sled::Error::Corruption { .. } => {
+            Error::data_loss("CORRUPT_STORE", "the store's database is damaged").with_source(error)
+        }
+        error => Error::internal("STORE_FAILED", format!("the store failed: {error}")).with_source(error),
+    }
+}

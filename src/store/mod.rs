@@ -1,0 +1,209 @@
+//! The only source of truth: collections, documents, texts, vectors and index data in one sled tree,
+//! so that one batch is atomic. A write is answered after its flush and fsync; one of them serves all
+//! writers that wait.
+
+mod codec;
+mod collections;
+mod commit;
+mod keys;
+mod live;
+mod migrate;
+mod read;
+mod records;
+mod segments;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use live::{Live, from_io};
+
+pub use records::{
+    CollectionRecord, CommitListener, Committed, DocumentRecord, Inserted, NewDocument, NewPassage,
+    PassageRecord,
+};
+
+const CURRENT: &str = "CURRENT";
+const FIRST: &str = "store-000001";
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// Memory for the database's page cache.
+    pub cache_bytes: u64,
+    /// Writes that may wait for the committer before more writers have to wait themselves.
+    pub queue: usize,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 256 << 20, queue: 256 }
+    }
+}
+
+/// What the callers and the committing thread share.
+struct Inner {
+    dir: PathBuf,
+    options: StoreOptions,
+    live: ArcSwap<Live>,
+    /// Held by whoever writes.
+    writer: Mutex<()>,
+    listener: RwLock<Option<Arc<dyn CommitListener>>>,
+    _lock: File,
+}
+
+/// An open store. Reads block shortly on the disk; writes of documents go through one committing thread.
+pub struct Store {
+    inner: Arc<Inner>,
+    sender: Option<mpsc::Sender<commit::Op>>,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl Store {
+    /// Opens the store of a data directory, or makes one. Only one process at a time may hold it.
+    pub fn open(data: &Path, options: StoreOptions) -> Result<Self> {
+        let dir = data.join("store");
+        fs::create_dir_all(&dir).map_err(from_io)?;
+        let lock = lock(data)?;
+        let name = current(&dir)?;
+        remove_leftovers(&dir, &name)?;
+        let live = Live::open(&dir.join(&name), options.cache_bytes)?;
+        migrate::run(&live)?;
+        live::sync_dir(&dir.join(&name))?;
+        live::sync_dir(&dir)?;
+        let queue = options.queue.max(1);
+        let inner = Arc::new(Inner {
+            dir,
+            options,
+            live: ArcSwap::from_pointee(live),
+            writer: Mutex::new(()),
+            listener: RwLock::new(None),
+            _lock: lock,
+        });
+        collections::purge_orphans(&inner.live.load_full())?;
+        let (sender, receiver) = mpsc::channel(queue);
+        let committer = std::thread::Builder::new()
+            .name("store-commit".to_owned())
+            .spawn({
+                let inner = inner.clone();
+                move || commit::run(&inner, receiver)
+            })
+            .map_err(from_io)?;
+        Ok(Self { inner, sender: Some(sender), committer: Some(committer) })
+    }
+
+    /// Sets who hears of every change from now on.
+    pub fn set_listener(&self, listener: Arc<dyn CommitListener>) {
+        *self.inner.listener.write() = Some(listener);
+    }
+
+    /// Copies the live data into a new database and switches to it; the old one is deleted when its last
+    /// reader is gone. Writers wait, readers do not. Blocks for as long as the copy takes.
+    pub fn compact(&self) -> Result<()> {
+        let inner = &self.inner;
+        let _writer = inner.writer.lock();
+        let old = inner.live.load_full();
+        let name = next_name(&current(&inner.dir)?);
+        let path = inner.dir.join(&name);
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(from_io)?;
+        }
+        let new = Live::open(&path, inner.options.cache_bytes)?;
+        if let Err(error) = old.copy_to(&new) {
+            new.remove_when_closed();
+            return Err(error);
+        }
+        live::sync_dir(&path)?;
+        live::replace_file(&inner.dir, CURRENT, &name)?;
+        inner.live.store(Arc::new(new));
+        old.remove_when_closed();
+        Ok(())
+    }
+
+    /// Bytes that the database takes on disk.
+    pub fn size_on_disk(&self) -> Result<u64> {
+        self.live().size_on_disk()
+    }
+
+    fn live(&self) -> Arc<Live> {
+        self.inner.live.load_full()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.sender = None;
+        let Some(committer) = self.committer.take() else { return };
+        if committer.thread().id() != std::thread::current().id() && committer.join().is_err() {
+            tracing::error!("the committing thread of the store panicked");
+        }
+    }
+}
+
+fn lock(data: &Path) -> Result<File> {
+    let file =
+        File::options().create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::precondition(
+            "DATA_DIR_LOCKED",
+            format!("the data directory {} is in use by another process", data.display()),
+        )),
+        Err(TryLockError::Error(error)) => Err(from_io(error)),
+    }
+}
+
+/// The name of the live database's directory; written on the first run.
+fn current(dir: &Path) -> Result<String> {
+    let name = match fs::read_to_string(dir.join(CURRENT)) {
+        Ok(name) => name.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            live::replace_file(dir, CURRENT, FIRST)?;
+            return Ok(FIRST.to_owned());
+        }
+        Err(error) => return Err(from_io(error)),
+    };
+    let number = name.strip_prefix("store-").and_then(|n| n.parse::<u64>().ok());
+    if number.is_none() {
+        return Err(Error::data_loss(
+            "CORRUPT_STORE",
+            format!("the store's {CURRENT} file names no database: {name:?}"),
+        ));
+    }
+    Ok(name)
+}
+
+fn next_name(name: &str) -> String {
+    let number = name.strip_prefix("store-").and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
+    format!("store-{:06}", number + 1)
+}
+
+/// Deletes what a crash during a compaction left behind.
+fn remove_leftovers(dir: &Path, live: &str) -> Result<()> {
+    for entry in fs::read_dir(dir).map_err(from_io)? {
+        let entry = entry.map_err(from_io)?;
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("store-") && name != live {
+            fs::remove_dir_all(entry.path()).map_err(from_io)?;
+        }
+    }
+    Ok(())
+}
+
+fn now_ns() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
+fn unknown_collection(what: impl std::fmt::Display) -> Error {
+    Error::not_found("UNKNOWN_COLLECTION", format!("there is no collection {what}"))
+}

@@ -1,0 +1,154 @@
+//! Reads. They never wait for writers.
+
+use std::ops::Range;
+
+use super::commit::{self, TEXT_CHUNK};
+use super::records::{DocumentRecord, PassageRecord};
+use super::{Store, codec, keys};
+use crate::domain::{Level, Span};
+use crate::error::{Error, Result};
+
+impl Store {
+    /// A document by id.
+    pub fn document(&self, cid: u32, id: &str) -> Result<Option<DocumentRecord>> {
+        let key = keys::document(cid, id);
+        self.live().get(&key)?.map(|value| codec::unpack_document(&key, &value)).transpose()
+    }
+
+    /// The id of the document of a number.
+    pub fn document_id(&self, cid: u32, doc_no: u32) -> Result<Option<String>> {
+        let key = keys::number(cid, doc_no);
+        let Some(value) = self.live().get(&key)? else { return Ok(None) };
+        let id = codec::unseal(&key, &value)?.to_vec();
+        String::from_utf8(id).map(Some).map_err(|_| codec::damaged(&key, "it is not UTF-8"))
+    }
+
+    /// A page of documents by id, after the given one.
+    pub fn documents(&self, cid: u32, after: Option<&str>, limit: usize) -> Result<Vec<DocumentRecord>> {
+        let prefix = keys::document(cid, "");
+        let start = keys::document(cid, after.unwrap_or_default());
+        let live = self.live();
+        live.from(&start)
+            .take_while(|item| item.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)))
+            .filter(|item| after.is_none() || item.as_ref().map_or(true, |(key, _)| *key != start))
+            .take(limit)
+            .map(|item| {
+                let (key, value) = item?;
+                codec::unpack_document(&key, &value)
+            })
+            .collect()
+    }
+
+    /// A passage by point.
+    pub fn passage(&self, cid: u32, point: u64) -> Result<Option<PassageRecord>> {
+        let key = keys::passage(cid, point);
+        self.live().get(&key)?.map(|value| codec::unpack_passage(&key, &value)).transpose()
+    }
+
+    /// A part of a document's text; reads only the chunks it lies in.
+    pub fn text(&self, cid: u32, doc_no: u32, span: Span) -> Result<String> {
+        let (start, end) = (span.start as usize, span.end as usize);
+        if span.is_empty() {
+            return Ok(String::new());
+        }
+        let live = self.live();
+        let first = start / TEXT_CHUNK;
+        let mut bytes = Vec::with_capacity(span.len().min(1 << 20) as usize + TEXT_CHUNK);
+        for chunk in first..=(end - 1) / TEXT_CHUNK {
+            let key = keys::text(cid, doc_no, chunk as u32);
+            let Some(value) = live.get(&key)? else {
+                return Err(self.missing_text(cid, doc_no, span, &key)?);
+            };
+            bytes.extend_from_slice(codec::unseal(&key, &value)?);
+        }
+        let offset = first * TEXT_CHUNK;
+        let Some(slice) = bytes.get(start - offset..end - offset) else { return Err(out_of_bounds(span)) };
+        let text = std::str::from_utf8(slice).map_err(|_| {
+            Error::invalid("SPAN_CUTS_CHARACTER", format!("the span {start}..{end} cuts a character"))
+        })?;
+        Ok(text.to_owned())
+    }
+
+    fn missing_text(&self, cid: u32, doc_no: u32, span: Span, key: &[u8]) -> Result<Error> {
+        let gone = || Error::not_found("UNKNOWN_DOCUMENT", format!("there is no document number {doc_no}"));
+        let Some(id) = self.document_id(cid, doc_no)? else { return Ok(gone()) };
+        Ok(match self.document(cid, &id)? {
+            Some(record) if record.doc_no != doc_no => gone(),
+            Some(record) if u64::from(span.end) > record.text_bytes => out_of_bounds(span),
+            Some(_) => codec::damaged(key, "it is missing"),
+            None => gone(),
+        })
+    }
+
+    /// A point's vector. A sentence's point is `passage point << 8 | position`.
+    pub fn vector(&self, cid: u32, level: Level, point: u64) -> Result<Option<Vec<f32>>> {
+        let stored = if level == Level::Sentence { point >> 8 } else { point };
+        let key = keys::vector(cid, level, stored);
+        let Some(value) = self.live().get(&key)? else { return Ok(None) };
+        if level != Level::Sentence {
+            return Ok(Some(codec::unpack_vector(&key, &value)?.1));
+        }
+        let (_, vectors) = codec::unpack_sentences(&key, &value)?;
+        Ok(vectors.into_iter().nth((point & 0xff) as usize))
+    }
+
+    /// All points from `first_point` on in order: point, document number, vector.
+    pub fn vectors_after(
+        &self,
+        cid: u32,
+        level: Level,
+        first_point: u64,
+    ) -> impl Iterator<Item = Result<(u64, u32, Vec<f32>)>> + Send + use<> {
+        let stored = if level == Level::Sentence { first_point >> 8 } else { first_point };
+        let mut prefix = keys::vector(cid, level, 0);
+        prefix.truncate(prefix.len() - 8);
+        let live = self.live();
+        let items = live.from(&keys::vector(cid, level, stored));
+        items
+            .take_while(move |item| {
+                // The database and its directory stay while the iterator lives.
+                let _open = &live;
+                item.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))
+            })
+            .flat_map(move |item| match item.and_then(|(key, value)| points(level, &key, &value)) {
+                Ok(points) => points.into_iter().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            })
+            .filter(move |item| item.as_ref().map_or(true, |(point, _, _)| *point >= first_point))
+    }
+
+    /// Ranges of points that were removed and may still be in the index.
+    pub fn tombstones(&self, cid: u32, level: Level) -> Result<Vec<Range<u64>>> {
+        let mut prefix = keys::tombstone(cid, level, 0);
+        prefix.truncate(prefix.len() - 8);
+        let range = |item: Result<(Vec<u8>, Vec<u8>)>| {
+            let (key, value) = item?;
+            let first = keys::last_u64(&key).ok_or_else(|| codec::damaged(&key, "its key is too short"))?;
+            let count = codec::unpack::<codec::Number>(&key, &value)?.value;
+            Ok(first..first.saturating_add(count))
+        };
+        self.live().prefix(&prefix).map(range).collect()
+    }
+
+    /// How many documents and passages a collection has.
+    pub fn counts(&self, cid: u32) -> Result<(u64, u64)> {
+        commit::counts(&self.live(), cid)
+    }
+}
+
+fn points(level: Level, key: &[u8], value: &[u8]) -> Result<Vec<(u64, u32, Vec<f32>)>> {
+    let point = keys::last_u64(key).ok_or_else(|| codec::damaged(key, "its key is too short"))?;
+    if level != Level::Sentence {
+        let (doc_no, vector) = codec::unpack_vector(key, value)?;
+        return Ok(vec![(point, doc_no, vector)]);
+    }
+    let (doc_no, vectors) = codec::unpack_sentences(key, value)?;
+    Ok((0u64..).zip(vectors).map(|(at, vector)| (point << 8 | at, doc_no, vector)).collect())
+}
+
+fn out_of_bounds(span: Span) -> Error {
+    Error::invalid(
+        "SPAN_OUT_OF_BOUNDS",
+        format!("the span {}..{} goes beyond the text", span.start, span.end),
+    )
+}

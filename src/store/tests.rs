@@ -1,0 +1,286 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::{Level, Metadata, MetadataValue, Span};
+use crate::error::ErrorKind;
+
+fn open(dir: &Path) -> Store {
+    Store::open(dir, StoreOptions { cache_bytes: 16 << 20, queue: 16 }).unwrap()
+}
+
+fn collection(store: &Store, name: &str) -> u32 {
+    let record = CollectionRecord { name: name.to_owned(), dimensions: 3, ..Default::default() };
+    store.create_collection(record).unwrap().cid
+}
+
+fn document(id: &str, text: &str, passages: usize) -> NewDocument {
+    let passage = |i: usize| NewPassage {
+        span: Span::new(0, text.len() as u32),
+        headings: vec!["h".to_owned()],
+        page: Some(2),
+        sentences: vec![Span::new(0, 1), Span::new(1, 2)],
+        vector: vec![i as f32, 1.0, -0.1],
+        sentence_vectors: vec![vec![0.5, i as f32, 0.25], vec![0.0, 1.0, 2.0]],
+    };
+    NewDocument {
+        id: id.to_owned(),
+        text: text.to_owned(),
+        content_hash: [7; 32],
+        metadata: Metadata::from([("k".to_owned(), MetadataValue::Int(-4))]),
+        passages: (0..passages).map(passage).collect(),
+        document_vector: vec![1.0, 0.0, 0.0],
+        token_count: 9,
+        ..Default::default()
+    }
+}
+
+#[derive(Default)]
+struct Recorder(Mutex<Vec<Committed>>);
+
+impl CommitListener for Recorder {
+    fn committed(&self, event: &Committed) {
+        self.0.lock().push(event.clone());
+    }
+}
+
+#[tokio::test]
+async fn a_document_survives_a_reopen() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let written = store.upsert(cid, document("x", "hello", 2)).await.unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.get_collection("a").unwrap().cid, cid);
+    assert_eq!(store.document(cid, "x").unwrap().unwrap(), written);
+    assert_eq!(store.document_id(cid, written.doc_no).unwrap().unwrap(), "x");
+    assert_eq!(store.counts(cid).unwrap(), (1, 2));
+    let passage = store.passage(cid, 1).unwrap().unwrap();
+    assert_eq!((passage.index, passage.page, passage.sentences.len()), (1, Some(2), 2));
+    assert_eq!(store.vector(cid, Level::Passage, 1).unwrap().unwrap(), [1.0, 1.0, -0.1]);
+    assert_eq!(store.vector(cid, Level::Sentence, 1 << 8 | 1).unwrap().unwrap(), [0.0, 1.0, 2.0]);
+    assert_eq!(store.vector(cid, Level::Sentence, 1 << 8 | 2).unwrap(), None);
+    let points =
+        |level, first| -> Vec<u64> { store.vectors_after(cid, level, first).map(|p| p.unwrap().0).collect() };
+    assert_eq!(points(Level::Passage, 0), [0, 1]);
+    assert_eq!(points(Level::Sentence, 1), [1, 256, 257]);
+    assert_eq!(points(Level::Document, 0), [0]);
+    assert_eq!(store.text(cid, 0, Span::new(1, 3)).unwrap(), "el");
+}
+
+#[tokio::test]
+async fn replacing_and_deleting_leave_tombstones() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let recorder = Arc::new(Recorder::default());
+    store.set_listener(recorder.clone());
+    let cid = collection(&store, "a");
+    let first = store.upsert(cid, document("x", "one", 2)).await.unwrap();
+    let second = store.upsert(cid, document("x", "two", 1)).await.unwrap();
+    assert_eq!(second.create_time_ns, first.create_time_ns);
+    assert_eq!((second.doc_no, second.first_passage), (1, 2));
+    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), [0..2]);
+    assert_eq!(store.tombstones(cid, Level::Sentence).unwrap(), [0..512]);
+    assert_eq!(store.tombstones(cid, Level::Document).unwrap(), [0..1]);
+    assert_eq!(store.passage(cid, 0).unwrap(), None);
+    assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(store.delete_documents(cid, vec!["x".to_owned(), "no".to_owned()]).await.unwrap(), 1);
+    assert_eq!(store.counts(cid).unwrap(), (0, 0));
+    assert_eq!(store.documents(cid, None, 10).unwrap(), []);
+    store.put_manifest(cid, Level::Passage, b"m", &[0..2]).unwrap();
+    assert_eq!(store.manifest(cid, Level::Passage).unwrap().unwrap(), b"m");
+    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), [2..3]);
+    let third = store.upsert(cid, document("x", "three", 1)).await.unwrap();
+    assert_eq!((third.doc_no, third.first_passage), (2, 3), "points are never used again");
+    let events = recorder.0.lock();
+    assert_eq!(events.len(), 4);
+    assert_eq!(events[0].inserted.as_ref().unwrap().points(Level::Sentence).len(), 4);
+    assert!(events[1].removed_ranges().contains(&(Level::Passage, 0..2)));
+    assert!(events[2].inserted.is_none());
+}
+
+#[tokio::test]
+async fn documents_come_in_pages() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (cid, other) = (collection(&store, "a"), collection(&store, "b"));
+    for id in ["c", "a", "b"] {
+        store.upsert(cid, document(id, "t", 0)).await.unwrap();
+    }
+    store.upsert(other, document("z", "t", 0)).await.unwrap();
+    let page = |after, limit| -> Vec<String> {
+        store.documents(cid, after, limit).unwrap().into_iter().map(|d| d.id).collect()
+    };
+    assert_eq!(page(None, 2), ["a", "b"]);
+    assert_eq!(page(Some("b"), 2), ["c"]);
+    store.delete_collection("a", None).unwrap();
+    assert_eq!(store.upsert(cid, document("c", "t", 0)).await.unwrap_err().reason, "UNKNOWN_COLLECTION");
+    assert_eq!(store.list_collections().unwrap().len(), 1);
+    assert_eq!(store.documents(cid, None, 9).unwrap(), []);
+    assert_eq!(store.documents(other, None, 9).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn texts_are_read_across_chunks() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let text = "aé€😀".repeat(12_000);
+    store.upsert(cid, document("x", &text, 1)).await.unwrap();
+    let whole = Span::new(0, text.len() as u32);
+    assert_eq!(store.text(cid, 0, whole).unwrap(), text);
+    let cuts: Vec<u32> =
+        text.char_indices().map(|(i, _)| i as u32).filter(|i| (49_130..49_170).contains(i)).collect();
+    for span in cuts.windows(2).map(|w| Span::new(w[0], w[1])) {
+        assert_eq!(store.text(cid, 0, span).unwrap(), span.slice(&text).unwrap());
+    }
+    assert_eq!(store.text(cid, 0, Span::new(0, 2)).unwrap_err().reason, "SPAN_CUTS_CHARACTER");
+    let beyond = Span::new(0, whole.end + 1);
+    assert_eq!(store.text(cid, 0, beyond).unwrap_err().reason, "SPAN_OUT_OF_BOUNDS");
+    let far = Span::new(0, whole.end + 100_000);
+    assert_eq!(store.text(cid, 0, far).unwrap_err().reason, "SPAN_OUT_OF_BOUNDS");
+}
+
+#[tokio::test]
+async fn damage_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.upsert(cid, document("x", "text", 1)).await.unwrap();
+    for key in [keys::document(cid, "x"), keys::vector(cid, Level::Passage, 0), keys::text(cid, 0, 0)] {
+        let mut value = store.live().get(&key).unwrap().unwrap();
+        value[0] ^= 1;
+        store.live().put(&key, value).unwrap();
+    }
+    assert_eq!(store.document(cid, "x").unwrap_err().kind, ErrorKind::DataLoss);
+    assert_eq!(store.vector(cid, Level::Passage, 0).unwrap_err().kind, ErrorKind::DataLoss);
+    assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::DataLoss);
+}
+
+#[tokio::test]
+async fn bad_vectors_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let mut bad = document("x", "text", 1);
+    bad.passages[0].vector = vec![1.0];
+    assert_eq!(store.upsert(cid, bad.clone()).await.unwrap_err().reason, "WRONG_DIMENSIONS");
+    bad.passages[0].vector = vec![f32::NAN; 3];
+    assert_eq!(store.upsert(cid, bad).await.unwrap_err().reason, "VECTOR_NOT_FINITE");
+}
+
+#[tokio::test]
+async fn segments_and_compaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    store.upsert(cid, document("x", "text", 1)).await.unwrap();
+    for id in 0..3 {
+        store.write_segment(cid, Level::Passage, id, &bytes).unwrap();
+    }
+    assert_eq!(store.segments(cid, Level::Passage).unwrap(), [0, 1, 2]);
+    store.delete_segment(cid, Level::Passage, 0).unwrap();
+    store.delete_segment(cid, Level::Passage, 1).unwrap();
+    let before = store.size_on_disk().unwrap();
+    let open_scan = store.vectors_after(cid, Level::Passage, 0);
+    store.compact().unwrap();
+    assert_eq!(open_scan.count(), 1, "an open scan goes on");
+    let after = store.size_on_disk().unwrap();
+    assert!(after < before / 2, "{after} of {before}");
+    assert_eq!(store.read_segment(cid, Level::Passage, 2).unwrap(), bytes);
+    assert_eq!(store.read_segment(cid, Level::Passage, 1).unwrap_err().reason, "UNKNOWN_SEGMENT");
+    store.upsert(cid, document("y", "text", 1)).await.unwrap();
+    drop(store);
+    assert!(!dir.path().join("store/store-000001").exists());
+    assert_eq!(open(dir.path()).counts(cid).unwrap(), (2, 2));
+}
+
+#[test]
+fn collections_change_by_etag() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    collection(&store, "a");
+    let again = CollectionRecord { name: "a".to_owned(), ..Default::default() };
+    assert_eq!(store.create_collection(again).unwrap_err().reason, "COLLECTION_EXISTS");
+    let old = store.get_collection("a").unwrap();
+    let new = store.update_collection("a", Some(&old.etag), |c| c.description = "d".to_owned()).unwrap();
+    assert_ne!(new.etag, old.etag);
+    assert_eq!(store.update_collection("a", Some(&old.etag), |_| ()).unwrap_err().reason, "ETAG_MISMATCH");
+}
+
+#[tokio::test]
+async fn orphans_are_purged_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (cid, other) = (collection(&store, "a"), collection(&store, "b"));
+    store.upsert(cid, document("x", "text", 1)).await.unwrap();
+    store.upsert(other, document("x", "text", 1)).await.unwrap();
+    let mut batch = sled::Batch::default();
+    batch.remove(keys::collection("a"));
+    store.live().apply(batch).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.document(cid, "x").unwrap(), None);
+    assert_eq!(store.counts(other).unwrap(), (1, 1));
+}
+
+#[test]
+fn a_second_opener_and_a_newer_schema_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let refused = |dir: &Path| Store::open(dir, StoreOptions::default()).err().unwrap().reason;
+    assert_eq!(refused(dir.path()), "DATA_DIR_LOCKED");
+    store.live().put(keys::SCHEMA, codec::pack(keys::SCHEMA, &codec::Number { value: 99 })).unwrap();
+    drop(store);
+    assert_eq!(refused(dir.path()), "SCHEMA_TOO_NEW");
+}
+
+fn metadata_value() -> impl Strategy<Value = MetadataValue> {
+    prop_oneof![
+        Just(MetadataValue::Null),
+        any::<String>().prop_map(MetadataValue::String),
+        any::<i64>().prop_map(MetadataValue::Int),
+        (-1e300..1e300f64).prop_map(MetadataValue::Double),
+        any::<bool>().prop_map(MetadataValue::Bool),
+        any::<(i64, i32)>().prop_map(|(s, n)| MetadataValue::Timestamp(s, n)),
+        prop::collection::vec(any::<String>(), 0..4).prop_map(MetadataValue::StringList),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn records_come_back(
+        metadata in prop::collection::btree_map(any::<String>(), metadata_value(), 0..6),
+        text in any::<String>(), numbers in any::<(u32, u64, u32)>(), hash in any::<[u8; 32]>(),
+        vector in prop::collection::vec(-1e3f32..1e3, 0..20), flip in any::<prop::sample::Index>(),
+    ) {
+        let record = DocumentRecord {
+            id: text.clone(), title: text.clone(), source_uri: String::new(), media_type: text,
+            content_hash: hash, metadata, create_time_ns: -1, update_time_ns: i64::MAX, doc_no: numbers.0,
+            first_passage: numbers.1, passage_count: numbers.2, text_bytes: 1, token_count: 2,
+        };
+        let mut bytes = codec::pack_document(b"d", &record);
+        prop_assert_eq!(codec::unpack_document(b"d", &bytes).unwrap(), record);
+        let at = flip.index(bytes.len());
+        bytes[at] ^= 0x10;
+        prop_assert!(codec::unpack_document(b"d", &bytes).is_err());
+        let packed = codec::pack_vector(b"v", 3, &vector);
+        prop_assert_eq!(codec::unpack_vector(b"v", &packed).unwrap(), (3, vector));
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let sealed = codec::seal(b"v", bytes.clone());
+        for value in [&bytes, &sealed] {
+            let _ = codec::unpack_document(b"v", value);
+            let _ = codec::unpack_passage(b"v", value);
+            let _ = codec::unpack_vector(b"v", value);
+            let _ = codec::unpack_sentences(b"v", value);
+        }
+    }
+}
