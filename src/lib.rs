@@ -3,6 +3,7 @@
 
 pub mod domain;
 pub mod error;
+pub mod index;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
