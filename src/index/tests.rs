@@ -92,9 +92,12 @@ fn sealed(index: &VectorIndex) -> SealedSegment {
 
 #[test]
 fn clusters_are_found_with_filters_and_removals() {
-    let vectors = clustered(1000, 20, 1);
+    // hnsw_rs is generic, so without optimisation its code is slow too: fewer points, less effort.
+    let (each, ef_construction) = if cfg!(debug_assertions) { (8, 64) } else { (20, 128) };
+    let vectors = clustered(1000, each, 1);
     let queries = queries(&vectors, 100);
-    let index = filled(&vectors, IndexOptions::default());
+    let options = IndexOptions { ef_construction, head_limit: 8000, ..IndexOptions::default() };
+    let index = filled(&vectors, options);
     assert!(index.needs_seal());
     let start = Instant::now();
     sealed(&index);
@@ -114,9 +117,9 @@ fn clusters_are_found_with_filters_and_removals() {
         eprintln!("recall {filtered} of one in {every}");
         assert!(filtered >= least, "{filtered} of one in {every}");
     }
-    index.remove_range(5_000..10_000);
-    assert_eq!((index.len(), index.tombstones()), (15_000, 5_000));
-    let pruned = recall(&index, &vectors, &queries[..50], None, |i| (5_000..10_000).contains(&i));
+    index.remove_range(1_000..3_000);
+    assert_eq!((index.len(), index.tombstones()), (vectors.len() - 2_000, 2_000));
+    let pruned = recall(&index, &vectors, &queries[..50], None, |i| (1_000..3_000).contains(&i));
     eprintln!("recall {pruned} after removals");
     assert!(pruned >= 0.98, "{pruned}");
 }
