@@ -5,6 +5,7 @@ pub mod config;
 pub mod domain;
 pub mod error;
 pub mod telemetry;
+pub mod index;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
