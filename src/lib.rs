@@ -2,7 +2,9 @@
 #![warn(missing_docs)]
 
 pub mod domain;
+pub mod encoder;
 pub mod error;
+pub mod model;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
