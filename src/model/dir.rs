@@ -28,6 +28,8 @@ pub enum Pooling {
     Cls,
     /// Largest value of each dimension.
     Max,
+    /// The last token of the range.
+    Last,
 }
 
 impl Pooling {
@@ -37,6 +39,7 @@ impl Pooling {
             Pooling::Mean => "mean",
             Pooling::Cls => "cls",
             Pooling::Max => "max",
+            Pooling::Last => "last_token",
         }
     }
 }
