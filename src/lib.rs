@@ -3,9 +3,11 @@
 
 pub mod config;
 pub mod domain;
+pub mod encoder;
 pub mod error;
 pub mod telemetry;
 pub mod index;
+pub mod model;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
