@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod config;
+pub mod cli;
 pub mod domain;
 pub mod encoder;
 pub mod error;

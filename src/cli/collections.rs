@@ -1,0 +1,99 @@
+//! `trove collections`.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::args::CollectionsCommand;
+use super::client::Client;
+use super::{EXIT_OK, output};
+use crate::proto::{
+    Collection, CompactCollectionRequest, CreateCollectionRequest, DeleteCollectionRequest, GetCollectionRequest,
+    ListCollectionsRequest,
+};
+
+/// Runs a command on collections.
+pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Result<i32> {
+    let mut service = client.collections();
+    match command {
+        CollectionsCommand::List => list(client, json).await,
+        CollectionsCommand::Show { name } => {
+            let response = service.get_collection(GetCollectionRequest { name }).await?.into_inner();
+            show(json, &response.collection.unwrap_or_default())
+        }
+        CollectionsCommand::Create { name, description, model } => {
+            let collection = Collection { name, description, model, ..Default::default() };
+            let request = CreateCollectionRequest { collection: Some(collection) };
+            let response = service.create_collection(request).await?.into_inner();
+            show(json, &response.collection.unwrap_or_default())
+        }
+        CollectionsCommand::Delete { name, force } => {
+            let request = DeleteCollectionRequest { name: name.clone(), etag: String::new(), force };
+            service.delete_collection(request).await?;
+            say(json, &json!({"deleted": name}), &format!("deleted collection {name}"))
+        }
+        CollectionsCommand::Compact { name } => {
+            let request = CompactCollectionRequest { name: name.clone() };
+            let dropped = service.compact_collection(request).await?.into_inner().dropped_count;
+            say(json, &json!({"compacted": name, "dropped_count": dropped}), &format!("dropped {dropped} points from {name}"))
+        }
+    }
+}
+
+fn say(json: bool, value: &Value, text: &str) -> Result<i32> {
+    if json {
+        output::print_json(value)?;
+    } else {
+        println!("{text}");
+    }
+    Ok(EXIT_OK)
+}
+
+async fn list(client: &Client, json: bool) -> Result<i32> {
+    let mut all = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListCollectionsRequest { page_size: 1000, page_token };
+        let response = client.collections().list_collections(request).await?.into_inner();
+        all.extend(response.collections);
+        if response.next_page_token.is_empty() {
+            break;
+        }
+        page_token = response.next_page_token;
+    }
+    if json {
+        output::print_json(&all.iter().map(collection_json).collect::<Value>())?;
+        return Ok(EXIT_OK);
+    }
+    let rows = all
+        .into_iter()
+        .map(|c| [c.name, c.document_count.to_string(), c.passage_count.to_string(), c.tombstone_count.to_string(), c.model])
+        .collect();
+    output::print_table(["name", "documents", "passages", "tombstones", "model"], rows);
+    Ok(EXIT_OK)
+}
+
+fn show(json: bool, collection: &Collection) -> Result<i32> {
+    let value = collection_json(collection);
+    if json {
+        output::print_json(&value)?;
+        return Ok(EXIT_OK);
+    }
+    let Value::Object(fields) = value else { return Ok(EXIT_OK) };
+    for (key, value) in fields {
+        match value {
+            Value::String(text) => println!("{key:<18} {text}"),
+            other => println!("{key:<18} {other}"),
+        }
+    }
+    Ok(EXIT_OK)
+}
+
+fn collection_json(c: &Collection) -> Value {
+    let hnsw = c.hnsw.as_ref().map(|h| json!({"m": h.m, "ef_construction": h.ef_construction, "ef_search": h.ef_search}));
+    let chunking = c.chunking.as_ref().map(|k| json!({"max_tokens": k.max_tokens, "overlap_tokens": k.overlap_tokens}));
+    json!({"name": c.name, "description": c.description, "model": c.model, "dimensions": c.dimensions,
+        "hnsw": hnsw, "chunking": chunking, "document_count": c.document_count, "passage_count": c.passage_count,
+        "tombstone_count": c.tombstone_count, "etag": c.etag,
+        "create_time": c.create_time.as_ref().map(output::timestamp),
+        "update_time": c.update_time.as_ref().map(output::timestamp)})
+}

@@ -1,0 +1,124 @@
+//! `trove documents`.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::args::DocumentsCommand;
+use super::client::Client;
+use super::tokenize::span_text;
+use super::{EXIT_FAILED, EXIT_OK, output};
+use crate::proto::document::Content;
+use crate::proto::{
+    DeleteDocumentsRequest, Document, DocumentView, Filter, GetDocumentRequest, ListDocumentsRequest, Passage,
+};
+
+/// Runs a command on documents.
+pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Result<i32> {
+    match command {
+        DocumentsCommand::List { collection, limit, filters } => {
+            let filter = output::parse_filters(&filters)?;
+            let documents = list(client, &collection, filter, limit).await?;
+            print_list(json, documents)
+        }
+        DocumentsCommand::Show { id, collection } => {
+            let request = GetDocumentRequest { collection, document_id: id, view: DocumentView::Full.into() };
+            let response = client.documents().get_document(request).await?.into_inner();
+            show(json, &response.document.unwrap_or_default())
+        }
+        DocumentsCommand::Delete { ids, collection, filters } => {
+            let filter = match output::parse_filters(&filters)? {
+                Some(filter) => filter,
+                None => output::ids_filter(ids),
+            };
+            let deleted = delete(client, &collection, filter).await?;
+            if json {
+                output::print_json(&json!({"deleted_count": deleted}))?;
+            } else {
+                println!("deleted {deleted} documents");
+            }
+            Ok(if deleted > 0 { EXIT_OK } else { EXIT_FAILED })
+        }
+    }
+}
+
+/// Lists documents without text; a limit of zero lists all.
+pub async fn list(client: &Client, collection: &str, filter: Option<Filter>, limit: usize) -> Result<Vec<Document>> {
+    let mut all: Vec<Document> = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListDocumentsRequest {
+            collection: collection.to_owned(),
+            page_size: 1000,
+            page_token,
+            filter: filter.clone(),
+            view: DocumentView::Basic.into(),
+        };
+        let response = client.documents().list_documents(request).await?.into_inner();
+        all.extend(response.documents);
+        if limit > 0 && all.len() >= limit {
+            all.truncate(limit);
+            return Ok(all);
+        }
+        if response.next_page_token.is_empty() {
+            return Ok(all);
+        }
+        page_token = response.next_page_token;
+    }
+}
+
+/// Deletes what a filter matches and tells how many.
+pub async fn delete(client: &Client, collection: &str, filter: Filter) -> Result<i64> {
+    let request = DeleteDocumentsRequest { collection: collection.to_owned(), filter: Some(filter) };
+    Ok(client.documents().delete_documents(request).await?.into_inner().deleted_count)
+}
+
+fn print_list(json: bool, documents: Vec<Document>) -> Result<i32> {
+    if json {
+        output::print_json(&documents.iter().map(document_json).collect::<Value>())?;
+        return Ok(EXIT_OK);
+    }
+    let rows = documents
+        .into_iter()
+        .map(|d| [d.id, d.title, d.mime_type, d.update_time.as_ref().map(output::timestamp).unwrap_or_default()])
+        .collect();
+    output::print_table(["id", "title", "type", "updated"], rows);
+    Ok(EXIT_OK)
+}
+
+fn show(json: bool, document: &Document) -> Result<i32> {
+    if json {
+        output::print_json(&document_json(document))?;
+        return Ok(EXIT_OK);
+    }
+    println!("id        {}", document.id);
+    println!("title     {}", document.title);
+    println!("type      {}", document.mime_type);
+    println!("source    {}", document.source_uri);
+    println!("hash      {}", document.content_hash);
+    println!("metadata  {}", output::metadata_map_json(&document.metadata));
+    for passage in &document.passages {
+        let span = passage.span.as_ref().map(span_text).unwrap_or_default();
+        println!("\n[{}] {span} {}", passage.passage_index, passage.headings.join(" > "));
+        println!("{}", passage.text);
+    }
+    Ok(EXIT_OK)
+}
+
+fn document_json(d: &Document) -> Value {
+    let text = match &d.content {
+        Some(Content::Text(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    json!({"id": d.id, "title": d.title, "source_uri": d.source_uri, "mime_type": d.mime_type,
+        "metadata": output::metadata_map_json(&d.metadata), "content_hash": d.content_hash, "text": text,
+        "passages": d.passages.iter().map(passage_json).collect::<Vec<_>>(),
+        "create_time": d.create_time.as_ref().map(output::timestamp),
+        "update_time": d.update_time.as_ref().map(output::timestamp)})
+}
+
+/// A passage as JSON.
+pub fn passage_json(p: &Passage) -> Value {
+    json!({"document_id": p.document_id, "passage_index": p.passage_index,
+        "span": p.span.as_ref().map(|s| json!([s.start, s.end])), "text": p.text,
+        "headings": p.headings, "page_number": p.page_number})
+}

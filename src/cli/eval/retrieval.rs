@@ -1,0 +1,182 @@
+//! Retrieval: nDCG, MRR and recall on a BEIR-style folder.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Result, bail, ensure};
+use futures::{StreamExt, TryStreamExt};
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::dataset::{self, Dataset, Entry};
+use super::embedder::{document_vectors, dot};
+use super::metrics::{ndcg, recall, reciprocal_rank};
+use crate::cli::args::{EvalArgs, Protocol};
+use crate::cli::client::Client;
+use crate::cli::{EXIT_OK, output};
+use crate::proto::document::Content;
+use crate::proto::{
+    DeleteCollectionRequest, Document, DocumentStatus, EmbedOptions, EmbeddingLevel, Overflow, SearchQuery,
+    SearchRequest, UpsertDocumentsRequest, search_query,
+};
+
+/// Depth of the rankings.
+const DEPTH: usize = 100;
+/// Documents of one upsert.
+const BATCH: usize = 32;
+
+/// Rankings by query, in the order of the queries, and what they cost.
+struct Ranked {
+    rankings: Vec<Vec<String>>,
+    corpus_time: Duration,
+    query_time: Duration,
+}
+
+/// Measures a folder.
+pub async fn run(client: &Client, json: bool, args: &EvalArgs) -> Result<i32> {
+    let data = dataset::read(&args.path, args.limit_queries)?;
+    ensure!(!data.queries.is_empty(), "no query has a relevant document");
+    let ranked = match args.protocol {
+        Protocol::Beir => rank_in_client(client, args, &data).await?,
+        Protocol::Service => rank_in_service(client, args, &data).await?,
+    };
+    report(json, args, &data, &ranked)
+}
+
+async fn rank_in_client(client: &Client, args: &EvalArgs, data: &Dataset) -> Result<Ranked> {
+    let options = EmbedOptions {
+        model: args.model.clone(),
+        level: EmbeddingLevel::Document.into(),
+        overflow: Overflow::TruncateRight.into(),
+        ..Default::default()
+    };
+    let texts: Vec<String> = data.corpus.iter().map(full_text).collect();
+    let started = Instant::now();
+    let documents = document_vectors(client, &texts, &options, "corpus").await?;
+    let corpus_time = started.elapsed();
+    let texts: Vec<String> = data.queries.iter().map(|q| q.text.clone()).collect();
+    let started = Instant::now();
+    let queries = document_vectors(client, &texts, &options, "queries").await?;
+    let rankings = data.queries.par_iter().zip(&queries).map(|(q, vector)| rank(data, q, vector, &documents)).collect();
+    Ok(Ranked { rankings, corpus_time, query_time: started.elapsed() })
+}
+
+fn full_text(entry: &Entry) -> String {
+    format!("{} {}", entry.title, entry.text).trim().to_owned()
+}
+
+fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[Vec<f32>]) -> Vec<String> {
+    let mut scored: Vec<(f32, usize)> = documents.iter().enumerate().map(|(i, d)| (dot(vector, d), i)).collect();
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let excluded = data.excluded.get(&query.id);
+    scored
+        .into_iter()
+        .map(|(_, i)| &data.corpus[i].id)
+        .filter(|id| !excluded.is_some_and(|set| set.contains(*id)))
+        .take(DEPTH)
+        .cloned()
+        .collect()
+}
+
+async fn rank_in_service(client: &Client, args: &EvalArgs, data: &Dataset) -> Result<Ranked> {
+    let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or_default();
+    let collection = format!("eval-{}-{stamp}", std::process::id());
+    client.ensure_collection(&collection, &args.model).await?;
+    let ranked = index_and_search(client, &collection, data).await;
+    let request = DeleteCollectionRequest { name: collection, etag: String::new(), force: true };
+    let deleted = client.collections().delete_collection(request).await;
+    let ranked = ranked?;
+    deleted?;
+    Ok(ranked)
+}
+
+async fn index_and_search(client: &Client, collection: &str, data: &Dataset) -> Result<Ranked> {
+    let started = Instant::now();
+    let requests: Vec<UpsertDocumentsRequest> = data
+        .corpus
+        .chunks(BATCH)
+        .map(|chunk| UpsertDocumentsRequest {
+            collection: collection.to_owned(),
+            documents: chunk.iter().map(document).collect(),
+            validate_only: false,
+        })
+        .collect();
+    futures::stream::iter(requests.into_iter().map(anyhow::Ok))
+        .try_for_each_concurrent(4, |request| upsert(client, request))
+        .await?;
+    let corpus_time = started.elapsed();
+    let started = Instant::now();
+    let rankings = futures::stream::iter(&data.queries)
+        .map(|query| search(client, collection, data, query))
+        .buffered(4)
+        .try_collect()
+        .await?;
+    Ok(Ranked { rankings, corpus_time, query_time: started.elapsed() })
+}
+
+fn document(entry: &Entry) -> Document {
+    Document {
+        id: entry.id.clone(),
+        title: entry.title.clone(),
+        content: Some(Content::Text(full_text(entry))),
+        mime_type: "text/plain".to_owned(),
+        ..Default::default()
+    }
+}
+
+async fn upsert(client: &Client, request: UpsertDocumentsRequest) -> Result<()> {
+    let response = client.documents().upsert_documents(request).await?.into_inner();
+    for result in &response.results {
+        // An empty document cannot be found by any protocol; it stays in the judgements.
+        if result.status() == DocumentStatus::Failed && !result.error_reason.contains("EMPTY") {
+            bail!("document {}: {}: {}", result.document_id, result.error_reason, result.error_message);
+        }
+    }
+    Ok(())
+}
+
+async fn search(client: &Client, collection: &str, data: &Dataset, query: &Entry) -> Result<Vec<String>> {
+    let request = SearchRequest {
+        collection: collection.to_owned(),
+        query: Some(SearchQuery { query: Some(search_query::Query::Text(query.text.clone())) }),
+        limit: DEPTH as u32 + data.excluded.get(&query.id).map_or(0, |set| set.len().min(800) as u32),
+        max_per_document: 1,
+        ..Default::default()
+    };
+    let hits = client.search().search(request).await?.into_inner().hits;
+    let mut seen = data.excluded.get(&query.id).cloned().unwrap_or_else(HashSet::new);
+    let ids = hits.into_iter().filter_map(|hit| hit.passage).map(|p| p.document_id);
+    Ok(ids.filter(|id| seen.insert(id.clone())).take(DEPTH).collect())
+}
+
+fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Result<i32> {
+    let empty = super::metrics::Relevance::new();
+    let count = data.queries.len() as f64;
+    let mean = |measure: &dyn Fn(&[String], &super::metrics::Relevance) -> f64| {
+        let pairs = data.queries.iter().zip(&ranked.rankings);
+        pairs.map(|(q, list)| measure(list, data.relevance.get(&q.id).unwrap_or(&empty))).sum::<f64>() / count
+    };
+    let ndcg10 = mean(&|list, r| ndcg(list, r, 10));
+    let mrr10 = mean(&|list, r| reciprocal_rank(list, r, 10));
+    let recall10 = mean(&|list, r| recall(list, r, 10));
+    let recall100 = mean(&|list, r| recall(list, r, 100));
+    let (corpus_seconds, query_seconds) = (ranked.corpus_time.as_secs_f64(), ranked.query_time.as_secs_f64());
+    let protocol = match args.protocol {
+        Protocol::Beir => "beir",
+        Protocol::Service => "service",
+    };
+    if json {
+        output::print_json(&json!({"task": "retrieval", "protocol": protocol, "documents": data.corpus.len(),
+            "queries": data.queries.len(), "ndcg_at_10": ndcg10, "mrr_at_10": mrr10, "recall_at_10": recall10,
+            "recall_at_100": recall100, "corpus_seconds": corpus_seconds, "query_seconds": query_seconds}))?;
+        return Ok(EXIT_OK);
+    }
+    println!("{} documents, {} queries, protocol {protocol}", data.corpus.len(), data.queries.len());
+    println!("nDCG@10     {ndcg10:.4}\nMRR@10      {mrr10:.4}\nRecall@10   {recall10:.4}\nRecall@100  {recall100:.4}");
+    println!(
+        "corpus {corpus_seconds:.1} s ({:.1} documents/s), queries {query_seconds:.1} s ({:.2} ms each)",
+        data.corpus.len() as f64 / corpus_seconds.max(1e-9),
+        query_seconds * 1000.0 / count
+    );
+    Ok(EXIT_OK)
+}
