@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::args::IndexArgs;
 use super::client::Client;
-use super::failure::{code_name, describe_status};
+use super::failure::{Usage, code_name, describe_status};
 use super::{EXIT_FAILED, EXIT_OK, documents, output};
 use crate::proto::ingest_documents_response::Event;
 use crate::proto::{
@@ -43,6 +43,7 @@ struct Tally {
 
 /// Indexes files and folders; exit code 1 if anything failed.
 pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
+    refuse_same_names(&args.paths)?;
     let limits = client
         .admin()
         .get_server_info(GetServerInfoRequest {})
@@ -75,6 +76,19 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
     }
     report(json, &args.collection, &tally)?;
     Ok(if tally.failed > 0 || tally.interrupted { EXIT_FAILED } else { EXIT_OK })
+}
+
+/// Two roots of one name would give their files the same ids.
+fn refuse_same_names(paths: &[PathBuf]) -> Result<()> {
+    let mut names = HashSet::new();
+    for path in paths {
+        let name = walk::root_name(path);
+        if !names.insert(name.clone()) {
+            let message = format!("two paths are named {name:?}, so their document ids would collide; index them into separate collections");
+            return Err(Usage(message).into());
+        }
+    }
+    Ok(())
 }
 
 async fn find(
@@ -220,8 +234,15 @@ async fn delete_missing(client: &Client, args: &IndexArgs, seen: &HashSet<String
     // A file or a file of records that could not be read keeps what it had.
     let kept =
         |id: &str| seen.contains(id) || id.split_once('#').is_some_and(|(file, _)| seen.contains(file));
+    // With --extensions, files of other kinds were not looked at and stay.
+    let chosen = |id: &str| {
+        let file = id.split_once('#').map_or(id, |(file, _)| file);
+        let extension = std::path::Path::new(file).extension().map(|e| e.to_string_lossy().into_owned());
+        walk::wanted(&extension.unwrap_or_default(), &args.extensions)
+    };
     let stored = documents::list(client, &args.collection, None, 0).await?;
-    let gone: Vec<String> = stored.into_iter().map(|d| d.id).filter(|id| below(id) && !kept(id)).collect();
+    let gone: Vec<String> =
+        stored.into_iter().map(|d| d.id).filter(|id| below(id) && chosen(id) && !kept(id)).collect();
     let mut deleted = 0;
     for chunk in gone.chunks(500) {
         deleted += documents::delete(client, &args.collection, output::ids_filter(chunk.to_vec())).await?;

@@ -74,7 +74,8 @@ pub fn walk(root: &Path, extensions: &[String], problems: &mut Vec<(String, Stri
     files
 }
 
-fn wanted(extension: &str, extensions: &[String]) -> bool {
+/// Whether an extension is among the wanted ones; none named means all.
+pub fn wanted(extension: &str, extensions: &[String]) -> bool {
     extensions.is_empty()
         || extensions.iter().any(|e| e.trim().trim_start_matches('.').eq_ignore_ascii_case(extension))
 }
