@@ -84,7 +84,9 @@ fn refuse_same_names(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let name = walk::root_name(path);
         if !names.insert(name.clone()) {
-            let message = format!("two paths are named {name:?}, so their document ids would collide; index them into separate collections");
+            let message = format!(
+                "two paths are named {name:?}, so their document ids would collide; index them into separate collections"
+            );
             return Err(Usage(message).into());
         }
     }
