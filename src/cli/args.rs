@@ -274,3 +274,15 @@ pub struct EvalArgs {
     #[arg(long, default_value = "")]
     pub model: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Cli;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -7,8 +7,8 @@ use super::args::CollectionsCommand;
 use super::client::Client;
 use super::{EXIT_OK, output};
 use crate::proto::{
-    Collection, CompactCollectionRequest, CreateCollectionRequest, DeleteCollectionRequest, GetCollectionRequest,
-    ListCollectionsRequest,
+    Collection, CompactCollectionRequest, CreateCollectionRequest, DeleteCollectionRequest,
+    GetCollectionRequest, ListCollectionsRequest,
 };
 
 /// Runs a command on collections.
@@ -34,7 +34,11 @@ pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Re
         CollectionsCommand::Compact { name } => {
             let request = CompactCollectionRequest { name: name.clone() };
             let dropped = service.compact_collection(request).await?.into_inner().dropped_count;
-            say(json, &json!({"compacted": name, "dropped_count": dropped}), &format!("dropped {dropped} points from {name}"))
+            say(
+                json,
+                &json!({"compacted": name, "dropped_count": dropped}),
+                &format!("dropped {dropped} points from {name}"),
+            )
         }
     }
 }
@@ -66,7 +70,15 @@ async fn list(client: &Client, json: bool) -> Result<i32> {
     }
     let rows = all
         .into_iter()
-        .map(|c| [c.name, c.document_count.to_string(), c.passage_count.to_string(), c.tombstone_count.to_string(), c.model])
+        .map(|c| {
+            [
+                c.name,
+                c.document_count.to_string(),
+                c.passage_count.to_string(),
+                c.tombstone_count.to_string(),
+                c.model,
+            ]
+        })
         .collect();
     output::print_table(["name", "documents", "passages", "tombstones", "model"], rows);
     Ok(EXIT_OK)
@@ -89,8 +101,12 @@ fn show(json: bool, collection: &Collection) -> Result<i32> {
 }
 
 fn collection_json(c: &Collection) -> Value {
-    let hnsw = c.hnsw.as_ref().map(|h| json!({"m": h.m, "ef_construction": h.ef_construction, "ef_search": h.ef_search}));
-    let chunking = c.chunking.as_ref().map(|k| json!({"max_tokens": k.max_tokens, "overlap_tokens": k.overlap_tokens}));
+    let hnsw = c
+        .hnsw
+        .as_ref()
+        .map(|h| json!({"m": h.m, "ef_construction": h.ef_construction, "ef_search": h.ef_search}));
+    let chunking =
+        c.chunking.as_ref().map(|k| json!({"max_tokens": k.max_tokens, "overlap_tokens": k.overlap_tokens}));
     json!({"name": c.name, "description": c.description, "model": c.model, "dimensions": c.dimensions,
         "hnsw": hnsw, "chunking": chunking, "document_count": c.document_count, "passage_count": c.passage_count,
         "tombstone_count": c.tombstone_count, "etag": c.etag,

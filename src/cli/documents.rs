@@ -42,7 +42,12 @@ pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Resu
 }
 
 /// Lists documents without text; a limit of zero lists all.
-pub async fn list(client: &Client, collection: &str, filter: Option<Filter>, limit: usize) -> Result<Vec<Document>> {
+pub async fn list(
+    client: &Client,
+    collection: &str,
+    filter: Option<Filter>,
+    limit: usize,
+) -> Result<Vec<Document>> {
     let mut all: Vec<Document> = Vec::new();
     let mut page_token = String::new();
     loop {
@@ -79,7 +84,9 @@ fn print_list(json: bool, documents: Vec<Document>) -> Result<i32> {
     }
     let rows = documents
         .into_iter()
-        .map(|d| [d.id, d.title, d.mime_type, d.update_time.as_ref().map(output::timestamp).unwrap_or_default()])
+        .map(|d| {
+            [d.id, d.title, d.mime_type, d.update_time.as_ref().map(output::timestamp).unwrap_or_default()]
+        })
         .collect();
     output::print_table(["id", "title", "type", "updated"], rows);
     Ok(EXIT_OK)

@@ -10,11 +10,6 @@ use super::{EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE};
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// The server does not answer at this address.
-#[derive(Debug, thiserror::Error)]
-#[error("no server at {0}; start one with `trove serve`, or name another with --server")]
-pub struct Unreachable(pub String);
-
 /// Code, reason and message of a gRPC status.
 pub fn describe_status(status: &tonic::Status) -> String {
     let code = code_name(status.code());
@@ -42,7 +37,7 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     if error.downcast_ref::<Usage>().is_some() {
         return EXIT_USAGE;
     }
-    if error.downcast_ref::<Unreachable>().is_some() || error.downcast_ref::<tonic::transport::Error>().is_some() {
+    if error.downcast_ref::<tonic::transport::Error>().is_some() {
         return EXIT_UNREACHABLE;
     }
     match error.downcast_ref::<tonic::Status>() {

@@ -46,7 +46,13 @@ pub async fn run(cli: Cli) -> Outcome {
         Ok(code) => Outcome::Exit(code),
         Err(error) => {
             eprintln!("error: {}", failure::describe(&error));
-            Outcome::Exit(failure::exit_code(&error))
+            let code = failure::exit_code(&error);
+            if code == EXIT_UNREACHABLE {
+                eprintln!(
+                    "is a server running at {server}? start one with `trove serve`, or name another with --server"
+                );
+            }
+            Outcome::Exit(code)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use anyhow::{Result, anyhow};
-use comfy_table::Table;
+use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
 use super::failure::Usage;
@@ -19,6 +19,7 @@ pub fn print_json(value: &Value) -> Result<()> {
 /// Prints a table with a header.
 pub fn print_table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) {
     let mut table = Table::new();
+    table.load_style(presets::NOTHING);
     table.set_header(header);
     for row in rows {
         table.add_row(row);
@@ -46,7 +47,10 @@ pub fn metadata_json(value: &MetadataValue) -> Value {
 
 /// A metadata map as JSON, keys in order.
 pub fn metadata_map_json(map: &HashMap<String, MetadataValue>) -> Value {
-    map.iter().map(|(key, value)| (key.clone(), metadata_json(value))).collect::<serde_json::Map<_, _>>().into()
+    map.iter()
+        .map(|(key, value)| (key.clone(), metadata_json(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// A string metadata value.

@@ -49,7 +49,9 @@ fn hit_json(hit: &SearchHit) -> Value {
     let highlights: Vec<Value> = hit
         .highlights
         .iter()
-        .map(|h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}))
+        .map(
+            |h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}),
+        )
         .collect();
     json!({"score": hit.score, "passage": hit.passage.as_ref().map(passage_json),
         "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
@@ -79,7 +81,9 @@ fn print_hits(hits: &[SearchHit]) {
         for row in text.lines().filter(|row| !row.trim().is_empty()) {
             println!("     {row}");
         }
-        if let Some(sentence) = best.and_then(|s| passage.text.get(s.start as usize..s.end as usize)).filter(|_| !bold) {
+        if let Some(sentence) =
+            best.and_then(|s| passage.text.get(s.start as usize..s.end as usize)).filter(|_| !bold)
+        {
             println!("     => {}", sentence.split_whitespace().collect::<Vec<_>>().join(" "));
         }
         println!();

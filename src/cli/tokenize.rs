@@ -13,8 +13,11 @@ pub async fn run(client: &Client, json: bool, args: TokenizeArgs) -> Result<i32>
     let request = TokenizeRequest { model: args.model, inputs: args.texts.clone(), add_special_tokens: None };
     let response = client.embedding().tokenize(request).await?.into_inner();
     if json {
-        let results: Vec<Value> =
-            response.results.iter().map(|list| list.tokens.iter().map(token_json).collect::<Value>()).collect();
+        let results: Vec<Value> = response
+            .results
+            .iter()
+            .map(|list| list.tokens.iter().map(token_json).collect::<Value>())
+            .collect();
         output::print_json(&Value::from(results))?;
         return Ok(EXIT_OK);
     }

@@ -42,7 +42,9 @@ pub fn read(folder: &Path, limit_queries: Option<usize>) -> Result<Dataset> {
     let corpus = read_entries(&folder.join("corpus.jsonl"))?;
     let mut relevance: HashMap<String, Relevance> = HashMap::new();
     for row in read_tsv(&folder.join("qrels.tsv"))? {
-        let [query, document, grade] = row.as_slice() else { bail!("qrels.tsv: expected 3 columns, got {row:?}") };
+        let [query, document, grade] = row.as_slice() else {
+            bail!("qrels.tsv: expected 3 columns, got {row:?}")
+        };
         let grade: i64 = grade.trim().parse().with_context(|| format!("qrels.tsv: grade {grade:?}"))?;
         relevance.entry(query.clone()).or_default().insert(document.clone(), grade);
     }
@@ -50,7 +52,9 @@ pub fn read(folder: &Path, limit_queries: Option<usize>) -> Result<Dataset> {
     let exclude_path = folder.join("exclude.tsv");
     if exclude_path.is_file() {
         for row in read_tsv(&exclude_path)? {
-            let [query, document] = row.as_slice() else { bail!("exclude.tsv: expected 2 columns, got {row:?}") };
+            let [query, document] = row.as_slice() else {
+                bail!("exclude.tsv: expected 2 columns, got {row:?}")
+            };
             excluded.entry(query.clone()).or_default().insert(document.clone());
         }
     }
@@ -70,7 +74,8 @@ fn read_entries(path: &Path) -> Result<Vec<Entry>> {
         if line.trim().is_empty() {
             continue;
         }
-        let entry = serde_json::from_str(&line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
+        let entry =
+            serde_json::from_str(&line).with_context(|| format!("{} line {}", path.display(), number + 1))?;
         entries.push(entry);
     }
     Ok(entries)

@@ -13,7 +13,12 @@ const BATCH: usize = 32;
 const IN_FLIGHT: usize = 4;
 
 /// Embeds every text, results in order.
-pub async fn embed_all(client: &Client, texts: &[String], options: &EmbedOptions, what: &str) -> Result<Vec<EmbedResult>> {
+pub async fn embed_all(
+    client: &Client,
+    texts: &[String],
+    options: &EmbedOptions,
+    what: &str,
+) -> Result<Vec<EmbedResult>> {
     let style = ProgressStyle::with_template("{msg} {bar:30} {pos}/{len}  {per_sec}  ETA {eta}")?;
     let bar = ProgressBar::new(texts.len() as u64).with_style(style).with_message(what.to_owned());
     let requests: Vec<EmbedRequest> = texts
@@ -40,7 +45,12 @@ pub async fn embed_all(client: &Client, texts: &[String], options: &EmbedOptions
 }
 
 /// One vector a text, at document level.
-pub async fn document_vectors(client: &Client, texts: &[String], options: &EmbedOptions, what: &str) -> Result<Vec<Vec<f32>>> {
+pub async fn document_vectors(
+    client: &Client,
+    texts: &[String],
+    options: &EmbedOptions,
+    what: &str,
+) -> Result<Vec<Vec<f32>>> {
     let results = embed_all(client, texts, options, what).await?;
     results
         .into_iter()

@@ -15,10 +15,12 @@ fn discount(rank: usize) -> f64 {
 
 /// nDCG at a depth, with linear gains as trec_eval has them.
 pub fn ndcg(ranked: &[String], relevance: &Relevance, depth: usize) -> f64 {
-    let dcg: f64 = ranked.iter().take(depth).enumerate().map(|(rank, id)| gain(relevance, id) * discount(rank)).sum();
+    let dcg: f64 =
+        ranked.iter().take(depth).enumerate().map(|(rank, id)| gain(relevance, id) * discount(rank)).sum();
     let mut ideal: Vec<i64> = relevance.values().copied().filter(|grade| *grade > 0).collect();
     ideal.sort_unstable_by(|a, b| b.cmp(a));
-    let best: f64 = ideal.iter().take(depth).enumerate().map(|(rank, grade)| *grade as f64 * discount(rank)).sum();
+    let best: f64 =
+        ideal.iter().take(depth).enumerate().map(|(rank, grade)| *grade as f64 * discount(rank)).sum();
     if best == 0.0 { 0.0 } else { dcg / best }
 }
 
@@ -134,7 +136,9 @@ mod tests {
     fn spearman_averages_ties() {
         assert_eq!(average_ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);
         assert!((spearman(&[1.0, 2.0, 3.0], &[10.0, 100.0, 1000.0]) - 1.0).abs() < 1e-12);
-        assert!((spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]) - 0.948_683_298_050_513_8).abs() < 1e-12);
+        assert!(
+            (spearman(&[1.0, 2.0, 2.0, 3.0], &[1.0, 2.0, 3.0, 4.0]) - 0.948_683_298_050_513_8).abs() < 1e-12
+        );
         assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), 0.0);
     }
 

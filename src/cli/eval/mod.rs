@@ -18,12 +18,15 @@ pub async fn run(client: &Client, json: bool, args: EvalArgs) -> Result<i32> {
     if args.path.is_dir() {
         return retrieval::run(client, json, &args).await;
     }
-    let text = std::fs::read_to_string(&args.path).with_context(|| format!("reading {}", args.path.display()))?;
+    let text =
+        std::fs::read_to_string(&args.path).with_context(|| format!("reading {}", args.path.display()))?;
     let header = text.lines().next().unwrap_or_default();
     let columns: Vec<&str> = header.split('\t').collect();
     match columns.as_slice() {
         ["score", "a", "b", ..] => sts::run(client, json, &args, &text).await,
-        ["label", "word", "pos", "index1", "index2", "sentence1", "sentence2"] => wic::run(client, json, &args, &text).await,
+        ["label", "word", "pos", "index1", "index2", "sentence1", "sentence2"] => {
+            wic::run(client, json, &args, &text).await
+        }
         _ => Err(anyhow!(Usage(format!("{}: unknown header {header:?}", args.path.display())))),
     }
 }

@@ -57,7 +57,8 @@ async fn rank_in_client(client: &Client, args: &EvalArgs, data: &Dataset) -> Res
     let texts: Vec<String> = data.queries.iter().map(|q| q.text.clone()).collect();
     let started = Instant::now();
     let queries = document_vectors(client, &texts, &options, "queries").await?;
-    let rankings = data.queries.par_iter().zip(&queries).map(|(q, vector)| rank(data, q, vector, &documents)).collect();
+    let rankings =
+        data.queries.par_iter().zip(&queries).map(|(q, vector)| rank(data, q, vector, &documents)).collect();
     Ok(Ranked { rankings, corpus_time, query_time: started.elapsed() })
 }
 
@@ -66,7 +67,8 @@ fn full_text(entry: &Entry) -> String {
 }
 
 fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[Vec<f32>]) -> Vec<String> {
-    let mut scored: Vec<(f32, usize)> = documents.iter().enumerate().map(|(i, d)| (dot(vector, d), i)).collect();
+    let mut scored: Vec<(f32, usize)> =
+        documents.iter().enumerate().map(|(i, d)| (dot(vector, d), i)).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let excluded = data.excluded.get(&query.id);
     scored
@@ -166,13 +168,17 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
         Protocol::Service => "service",
     };
     if json {
-        output::print_json(&json!({"task": "retrieval", "protocol": protocol, "documents": data.corpus.len(),
+        output::print_json(
+            &json!({"task": "retrieval", "protocol": protocol, "documents": data.corpus.len(),
             "queries": data.queries.len(), "ndcg_at_10": ndcg10, "mrr_at_10": mrr10, "recall_at_10": recall10,
-            "recall_at_100": recall100, "corpus_seconds": corpus_seconds, "query_seconds": query_seconds}))?;
+            "recall_at_100": recall100, "corpus_seconds": corpus_seconds, "query_seconds": query_seconds}),
+        )?;
         return Ok(EXIT_OK);
     }
     println!("{} documents, {} queries, protocol {protocol}", data.corpus.len(), data.queries.len());
-    println!("nDCG@10     {ndcg10:.4}\nMRR@10      {mrr10:.4}\nRecall@10   {recall10:.4}\nRecall@100  {recall100:.4}");
+    println!(
+        "nDCG@10     {ndcg10:.4}\nMRR@10      {mrr10:.4}\nRecall@10   {recall10:.4}\nRecall@100  {recall100:.4}"
+    );
     println!(
         "corpus {corpus_seconds:.1} s ({:.1} documents/s), queries {query_seconds:.1} s ({:.2} ms each)",
         data.corpus.len() as f64 / corpus_seconds.max(1e-9),

@@ -18,7 +18,9 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
     let mut texts = Vec::new();
     for (number, line) in text.lines().enumerate().skip(1).filter(|(_, line)| !line.is_empty()) {
         let columns: Vec<&str> = line.split('\t').collect();
-        let [score, a, b] = columns.as_slice() else { anyhow::bail!("line {}: expected 3 columns", number + 1) };
+        let [score, a, b] = columns.as_slice() else {
+            anyhow::bail!("line {}: expected 3 columns", number + 1)
+        };
         human.push(score.parse::<f64>().with_context(|| format!("line {}: score {score:?}", number + 1))?);
         texts.push((*a).to_owned());
         texts.push((*b).to_owned());
@@ -28,14 +30,20 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
         texts.truncate(limit * 2);
     }
     ensure!(human.len() > 1, "expected at least two pairs");
-    let options = EmbedOptions { model: args.model.clone(), overflow: Overflow::TruncateRight.into(), ..Default::default() };
+    let options = EmbedOptions {
+        model: args.model.clone(),
+        overflow: Overflow::TruncateRight.into(),
+        ..Default::default()
+    };
     let started = Instant::now();
     let vectors = document_vectors(client, &texts, &options, "texts").await?;
     let seconds = started.elapsed().as_secs_f64();
     let model: Vec<f64> = vectors.chunks_exact(2).map(|pair| cosine(&pair[0], &pair[1])).collect();
     let (rho, r) = (spearman(&model, &human), pearson(&model, &human));
     if json {
-        output::print_json(&json!({"task": "sts", "pairs": human.len(), "spearman": rho, "pearson": r, "seconds": seconds}))?;
+        output::print_json(
+            &json!({"task": "sts", "pairs": human.len(), "spearman": rho, "pearson": r, "seconds": seconds}),
+        )?;
         return Ok(EXIT_OK);
     }
     println!("{} pairs in {seconds:.1} s\nSpearman  {rho:.4}\nPearson   {r:.4}", human.len());

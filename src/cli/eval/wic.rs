@@ -50,7 +50,10 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
     }
     println!("{half} pairs choose the threshold, {} pairs are reported, {seconds:.1} s", rest.len());
     for (name, m) in [("contextual", &contextual), ("static", &fixed)] {
-        println!("{name:<11} accuracy {:.4}  (first half {:.4}, threshold {:.4})", m.second, m.first, m.threshold);
+        println!(
+            "{name:<11} accuracy {:.4}  (first half {:.4}, threshold {:.4})",
+            m.second, m.first, m.threshold
+        );
     }
     println!("majority    accuracy {majority:.4}");
     Ok(EXIT_OK)
@@ -74,12 +77,18 @@ async fn measure(
     let results = embed_all(client, sentences, &options, representation.as_str_name()).await?;
     let mut items = Vec::with_capacity(pairs.len());
     for (index, (pair, sides)) in pairs.iter().zip(results.chunks_exact(2)).enumerate() {
-        let a = word_vector(&sides[0], pair.targets[0]).with_context(|| format!("pair {}, first word", index + 1))?;
-        let b = word_vector(&sides[1], pair.targets[1]).with_context(|| format!("pair {}, second word", index + 1))?;
+        let a = word_vector(&sides[0], pair.targets[0])
+            .with_context(|| format!("pair {}, first word", index + 1))?;
+        let b = word_vector(&sides[1], pair.targets[1])
+            .with_context(|| format!("pair {}, second word", index + 1))?;
         items.push((cosine(&a, &b), pair.same));
     }
     let threshold = best_threshold(&items[..half]);
-    Ok(Measured { threshold, first: accuracy(&items[..half], threshold), second: accuracy(&items[half..], threshold) })
+    Ok(Measured {
+        threshold,
+        first: accuracy(&items[..half], threshold),
+        second: accuracy(&items[half..], threshold),
+    })
 }
 
 /// Mean of the vectors of the words that lie in a byte range; a hyphenated target is several words.

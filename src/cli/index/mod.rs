@@ -16,7 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::args::IndexArgs;
 use super::client::Client;
-use super::failure::{code_name, describe_status};
+use super::failure::{Usage, code_name, describe_status};
 use super::{EXIT_FAILED, EXIT_OK, documents, output};
 use crate::proto::ingest_documents_response::Event;
 use crate::proto::{
@@ -43,7 +43,14 @@ struct Tally {
 
 /// Indexes files and folders; exit code 1 if anything failed.
 pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
-    let limits = client.admin().get_server_info(GetServerInfoRequest {}).await?.into_inner().limits.unwrap_or_default();
+    refuse_same_names(&args.paths)?;
+    let limits = client
+        .admin()
+        .get_server_info(GetServerInfoRequest {})
+        .await?
+        .into_inner()
+        .limits
+        .unwrap_or_default();
     client.ensure_collection(&args.collection, "").await?;
     let max_bytes = match limits.max_message_bytes {
         0 => u64::MAX,
@@ -71,7 +78,25 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
     Ok(if tally.failed > 0 || tally.interrupted { EXIT_FAILED } else { EXIT_OK })
 }
 
-async fn find(paths: Vec<PathBuf>, extensions: Vec<String>) -> Result<(Vec<FoundFile>, Vec<(String, String)>)> {
+/// Two roots of one name would give their files the same ids.
+fn refuse_same_names(paths: &[PathBuf]) -> Result<()> {
+    let mut names = HashSet::new();
+    for path in paths {
+        let name = walk::root_name(path);
+        if !names.insert(name.clone()) {
+            let message = format!(
+                "two paths are named {name:?}, so their document ids would collide; index them into separate collections"
+            );
+            return Err(Usage(message).into());
+        }
+    }
+    Ok(())
+}
+
+async fn find(
+    paths: Vec<PathBuf>,
+    extensions: Vec<String>,
+) -> Result<(Vec<FoundFile>, Vec<(String, String)>)> {
     let task = tokio::task::spawn_blocking(move || {
         let mut problems = Vec::new();
         let mut files: Vec<FoundFile> = Vec::new();
@@ -84,7 +109,8 @@ async fn find(paths: Vec<PathBuf>, extensions: Vec<String>) -> Result<(Vec<Found
 }
 
 fn progress_bar(length: u64) -> Result<ProgressBar> {
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} documents  {per_sec}  ETA {eta}  {wide_msg}")?;
+    let style =
+        ProgressStyle::with_template("{bar:30} {pos}/{len} documents  {per_sec}  ETA {eta}  {wide_msg}")?;
     let bar = ProgressBar::new(length).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     Ok(bar)
@@ -111,6 +137,8 @@ async fn ingest(
     let mut sender = Some(sender);
     let mut sent: Vec<Option<String>> = Vec::new();
     let mut waiting = 0usize;
+    // One listener for the whole run, so that no signal falls between two turns of the loop.
+    let mut interrupt = Box::pin(tokio::signal::ctrl_c());
     loop {
         if sender.is_none() && waiting == 0 {
             return Ok(());
@@ -153,9 +181,13 @@ async fn ingest(
                     }
                 }
             },
-            _ = tokio::signal::ctrl_c(), if sender.is_some() => {
+            _ = &mut interrupt => {
+                if tally.interrupted {
+                    return end(bar, tally, &sent, "interrupted before it was acknowledged");
+                }
                 stop(bar, tally, "interrupted");
                 sender = None;
+                interrupt.set(tokio::signal::ctrl_c());
             }
         }
     }
@@ -197,12 +229,22 @@ fn settle(bar: &ProgressBar, tally: &mut Tally, sent: &mut [Option<String>], res
 async fn delete_missing(client: &Client, args: &IndexArgs, seen: &HashSet<String>) -> Result<i64> {
     let roots: Vec<String> = args.paths.iter().map(|path| walk::root_name(path)).collect();
     let below = |id: &str| {
-        roots.iter().any(|root| id.strip_prefix(root.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '#'])))
+        roots.iter().any(|root| {
+            id.strip_prefix(root.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '#']))
+        })
     };
     // A file or a file of records that could not be read keeps what it had.
-    let kept = |id: &str| seen.contains(id) || id.split_once('#').is_some_and(|(file, _)| seen.contains(file));
+    let kept =
+        |id: &str| seen.contains(id) || id.split_once('#').is_some_and(|(file, _)| seen.contains(file));
+    // With --extensions, files of other kinds were not looked at and stay.
+    let chosen = |id: &str| {
+        let file = id.split_once('#').map_or(id, |(file, _)| file);
+        let extension = std::path::Path::new(file).extension().map(|e| e.to_string_lossy().into_owned());
+        walk::wanted(&extension.unwrap_or_default(), &args.extensions)
+    };
     let stored = documents::list(client, &args.collection, None, 0).await?;
-    let gone: Vec<String> = stored.into_iter().map(|d| d.id).filter(|id| below(id) && !kept(id)).collect();
+    let gone: Vec<String> =
+        stored.into_iter().map(|d| d.id).filter(|id| below(id) && chosen(id) && !kept(id)).collect();
     let mut deleted = 0;
     for chunk in gone.chunks(500) {
         deleted += documents::delete(client, &args.collection, output::ids_filter(chunk.to_vec())).await?;

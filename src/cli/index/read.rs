@@ -75,7 +75,9 @@ fn read_records(file: &FoundFile, max_bytes: u64, sender: &mpsc::Sender<Item>) -
     let opened = match File::open(&file.path) {
         Ok(opened) => BufReader::new(opened),
         Err(error) => {
-            return sender.blocking_send(Item::Failed { id: file.id.clone(), reason: error.to_string() }).is_ok();
+            return sender
+                .blocking_send(Item::Failed { id: file.id.clone(), reason: error.to_string() })
+                .is_ok();
         }
     };
     let mut count = 0u64;
@@ -99,7 +101,9 @@ fn record_item(file: &FoundFile, max_bytes: u64, record: Record) -> Item {
     let mut document = match record {
         Ok(document) => document,
         // The file's own id, so that --delete-missing keeps the records that it had.
-        Err((place, reason)) => return Item::Failed { id: file.id.clone(), reason: format!("{place}: {reason}") },
+        Err((place, reason)) => {
+            return Item::Failed { id: file.id.clone(), reason: format!("{place}: {reason}") };
+        }
     };
     document.id = format!("{}#{}", file.id, document.id);
     document.source_uri = source_uri(&file.path);
@@ -119,7 +123,9 @@ fn describe(document: &mut Document, file: &FoundFile) {
     let Some(since) = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) else { return };
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     let value = prost_types::Timestamp { seconds, nanos: 0 };
-    document.metadata.insert("modified".to_owned(), MetadataValue { kind: Some(Kind::TimestampValue(value)) });
+    document
+        .metadata
+        .insert("modified".to_owned(), MetadataValue { kind: Some(Kind::TimestampValue(value)) });
 }
 
 fn source_uri(path: &Path) -> String {

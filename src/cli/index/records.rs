@@ -34,7 +34,8 @@ pub fn read_jsonl(reader: impl BufRead, sink: &mut dyn FnMut(Record) -> bool) {
 fn parse_json(bytes: &[u8], number: usize) -> Result<Document, String> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let Value::Object(fields) = value else { return Err("expected a JSON object".to_owned()) };
-    let mut document = Document { id: number.to_string(), mime_type: "text/plain".to_owned(), ..Default::default() };
+    let mut document =
+        Document { id: number.to_string(), mime_type: "text/plain".to_owned(), ..Default::default() };
     let mut text = None;
     for (key, value) in fields {
         match (key.as_str(), value) {
@@ -110,7 +111,8 @@ pub fn read_csv(reader: impl Read, sink: &mut dyn FnMut(Record) -> bool) {
 }
 
 fn csv_document(headers: &csv::StringRecord, row: &csv::StringRecord, number: usize) -> Document {
-    let mut document = Document { id: number.to_string(), mime_type: "text/plain".to_owned(), ..Default::default() };
+    let mut document =
+        Document { id: number.to_string(), mime_type: "text/plain".to_owned(), ..Default::default() };
     let mut metadata = HashMap::new();
     for (name, value) in headers.iter().zip(row) {
         match name {
@@ -139,7 +141,8 @@ mod tests {
             true
         });
         assert_eq!(seen.len(), 4);
-        assert!(seen[0].as_ref().is_ok_and(|d| d.id == "a" && d.title == "T"
+        assert!(seen[0].as_ref().is_ok_and(|d| d.id == "a"
+            && d.title == "T"
             && d.metadata.get("year").is_some_and(|v| v.kind == Some(Kind::IntValue(3)))));
         assert!(seen[1].as_ref().is_err_and(|(place, _)| place == "line 3"));
         assert!(seen[2].as_ref().is_ok_and(|d| d.id == "4"));
@@ -155,8 +158,10 @@ mod tests {
             true
         });
         assert_eq!(seen.len(), 3);
-        assert!(seen[0].as_ref().is_ok_and(|d| d.content == Some(Content::Text("a, \"b\"\nc".to_owned()))
-            && d.metadata.contains_key("lang")));
+        assert!(
+            seen[0].as_ref().is_ok_and(|d| d.content == Some(Content::Text("a, \"b\"\nc".to_owned()))
+                && d.metadata.contains_key("lang"))
+        );
         assert!(seen[1].is_err());
         assert!(seen[2].as_ref().is_ok_and(|d| d.id == "3"));
     }

@@ -47,13 +47,19 @@ pub fn walk(root: &Path, extensions: &[String], problems: &mut Vec<(String, Stri
                 continue;
             }
         };
-        if !entry.file_type().is_some_and(|kind| kind.is_file()) && !(entry.depth() == 0 && entry.path().is_file()) {
+        if !entry.file_type().is_some_and(|kind| kind.is_file())
+            && !(entry.depth() == 0 && entry.path().is_file())
+        {
             continue;
         }
-        let extension = entry.path().extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let extension =
+            entry.path().extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
         if media_type(&extension).is_none() || !wanted(&extension, extensions) {
             if entry.depth() == 0 {
-                problems.push((root.display().to_string(), format!("the extension {extension:?} is not indexed")));
+                problems.push((
+                    root.display().to_string(),
+                    format!("the extension {extension:?} is not indexed"),
+                ));
             }
             continue;
         }
@@ -68,8 +74,10 @@ pub fn walk(root: &Path, extensions: &[String], problems: &mut Vec<(String, Stri
     files
 }
 
-fn wanted(extension: &str, extensions: &[String]) -> bool {
-    extensions.is_empty() || extensions.iter().any(|e| e.trim().trim_start_matches('.').eq_ignore_ascii_case(extension))
+/// Whether an extension is among the wanted ones; none named means all.
+pub fn wanted(extension: &str, extensions: &[String]) -> bool {
+    extensions.is_empty()
+        || extensions.iter().any(|e| e.trim().trim_start_matches('.').eq_ignore_ascii_case(extension))
 }
 
 #[cfg(test)]
