@@ -3,6 +3,7 @@
 
 pub mod domain;
 pub mod error;
+pub mod extract;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
@@ -10,3 +11,4 @@ pub mod proto {
     /// Encoded file descriptor set, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("trove_descriptor");
 }
+pub mod text;
