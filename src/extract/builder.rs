@@ -68,13 +68,17 @@ impl Builder {
     /// What was collected; the spans fit because a longer text is refused.
     pub(super) fn finish(mut self, title: Option<String>) -> Result<Extracted> {
         if u32::try_from(self.text.len()).is_err() {
-            return Err(Error::invalid("DOCUMENT_TOO_LARGE", "expected a document of less than 4 GiB of text"));
+            return Err(Error::invalid(
+                "DOCUMENT_TOO_LARGE",
+                "expected a document of less than 4 GiB of text",
+            ));
         }
         self.close();
         if self.sections.is_empty() {
             return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with text, got one without"));
         }
-        let title = title.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty());
+        let title =
+            title.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty());
         Ok(Extracted { title, text: self.text, sections: self.sections })
     }
 }

@@ -17,8 +17,8 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
 }
 
 fn read(bytes: &[u8], limit: u64) -> Result<Extracted> {
-    let mut archive =
-        ZipArchive::new(Cursor::new(bytes)).map_err(|e| broken(format!("the DOCX is no ZIP archive: {e}")))?;
+    let mut archive = ZipArchive::new(Cursor::new(bytes))
+        .map_err(|e| broken(format!("the DOCX is no ZIP archive: {e}")))?;
     let part = archive
         .by_name("word/document.xml")
         .map_err(|e| broken(format!("the DOCX has no readable word/document.xml: {e}")))?;
@@ -52,7 +52,8 @@ fn parse(xml: &[u8]) -> Result<Extracted> {
     let (mut in_text, mut fallbacks) = (false, 0usize);
     loop {
         buffer.clear();
-        let event = reader.read_event_into(&mut buffer).map_err(|e| broken(format!("the DOCX has bad XML: {e}")))?;
+        let event =
+            reader.read_event_into(&mut buffer).map_err(|e| broken(format!("the DOCX has bad XML: {e}")))?;
         match event {
             Event::Eof => break,
             Event::Start(e) if e.local_name().as_ref() == "Fallback" => fallbacks += 1,
@@ -97,7 +98,10 @@ fn mark(element: &BytesStart<'_>, paragraph: &mut Paragraph) {
         "pStyle" => {
             let style = value(element);
             paragraph.is_title = style == "title";
-            paragraph.level = style.strip_prefix("heading").and_then(|n| n.trim().parse().ok()).filter(|n| (1..=9).contains(n));
+            paragraph.level = style
+                .strip_prefix("heading")
+                .and_then(|n| n.trim().parse().ok())
+                .filter(|n| (1..=9).contains(n));
         }
         "outlineLvl" => {
             // Nine is the level of body text.
@@ -109,8 +113,10 @@ fn mark(element: &BytesStart<'_>, paragraph: &mut Paragraph) {
 }
 
 fn value(element: &BytesStart<'_>) -> String {
-    let found = element.attributes().with_checks(false).flatten().find(|a| a.key.local_name().as_ref() == "val");
-    let value = found.and_then(|a| a.normalized_value(XmlVersion::Implicit1_0).ok().map(|v| v.to_ascii_lowercase()));
+    let found =
+        element.attributes().with_checks(false).flatten().find(|a| a.key.local_name().as_ref() == "val");
+    let value =
+        found.and_then(|a| a.normalized_value(XmlVersion::Implicit1_0).ok().map(|v| v.to_ascii_lowercase()));
     value.unwrap_or_default()
 }
 
@@ -127,7 +133,11 @@ mod tests {
     fn docx(body: &str) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
         writer.start_file("word/document.xml", zip::write::SimpleFileOptions::default()).unwrap();
-        write!(writer, r#"<?xml version="1.0"?><w:document xmlns:w="w"><w:body>{body}</w:body></w:document>"#).unwrap();
+        write!(
+            writer,
+            r#"<?xml version="1.0"?><w:document xmlns:w="w"><w:body>{body}</w:body></w:document>"#
+        )
+        .unwrap();
         writer.finish().unwrap().into_inner()
     }
 

@@ -135,7 +135,16 @@ fn heading_level(name: &str) -> Option<u8> {
 fn is_skipped(element: &Element) -> bool {
     let hidden = matches!(
         element.name(),
-        "head" | "script" | "style" | "nav" | "header" | "footer" | "noscript" | "template" | "svg" | "iframe"
+        "head"
+            | "script"
+            | "style"
+            | "nav"
+            | "header"
+            | "footer"
+            | "noscript"
+            | "template"
+            | "svg"
+            | "iframe"
     );
     // Documentation generators put a pilcrow link after each heading.
     hidden || element.attr("role") == Some("navigation") || element.attr("class") == Some("headerlink")
@@ -145,9 +154,34 @@ fn is_block(name: &str) -> bool {
     heading_level(name).is_some()
         || matches!(
             name,
-            "address" | "article" | "aside" | "blockquote" | "body" | "caption" | "dd" | "details" | "div" | "dl" | "dt"
-                | "fieldset" | "figcaption" | "figure" | "form" | "hr" | "li" | "main" | "ol" | "p" | "pre" | "section"
-                | "summary" | "table" | "tbody" | "thead" | "tr" | "ul"
+            "address"
+                | "article"
+                | "aside"
+                | "blockquote"
+                | "body"
+                | "caption"
+                | "dd"
+                | "details"
+                | "div"
+                | "dl"
+                | "dt"
+                | "fieldset"
+                | "figcaption"
+                | "figure"
+                | "form"
+                | "hr"
+                | "li"
+                | "main"
+                | "ol"
+                | "p"
+                | "pre"
+                | "section"
+                | "summary"
+                | "table"
+                | "tbody"
+                | "thead"
+                | "tr"
+                | "ul"
         )
 }
 

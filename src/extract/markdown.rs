@@ -38,13 +38,26 @@ pub(super) fn extract(text: &str) -> Result<Extracted> {
 }
 
 fn starts_block(tag: &Tag<'_>) -> bool {
-    matches!(tag, Tag::Paragraph | Tag::Heading { .. } | Tag::List(_) | Tag::Item | Tag::CodeBlock(_) | Tag::BlockQuote(_))
+    matches!(
+        tag,
+        Tag::Paragraph
+            | Tag::Heading { .. }
+            | Tag::List(_)
+            | Tag::Item
+            | Tag::CodeBlock(_)
+            | Tag::BlockQuote(_)
+    )
 }
 
 fn ends_block(tag: TagEnd) -> bool {
     matches!(
         tag,
-        TagEnd::Paragraph | TagEnd::Item | TagEnd::CodeBlock | TagEnd::TableHead | TagEnd::TableRow | TagEnd::FootnoteDefinition
+        TagEnd::Paragraph
+            | TagEnd::Item
+            | TagEnd::CodeBlock
+            | TagEnd::TableHead
+            | TagEnd::TableRow
+            | TagEnd::FootnoteDefinition
     )
 }
 
@@ -54,7 +67,10 @@ mod tests {
 
     #[test]
     fn headings_lists_and_code() {
-        let found = extract("Intro\n\n# A *b*\n\n- one\n  - two\n\n## C\n\n```\nx = 1\n```\n\n# D\n\n<!-- no -->\nlast").unwrap();
+        let found = extract(
+            "Intro\n\n# A *b*\n\n- one\n  - two\n\n## C\n\n```\nx = 1\n```\n\n# D\n\n<!-- no -->\nlast",
+        )
+        .unwrap();
         assert_eq!(found.title.as_deref(), Some("A b"));
         assert_eq!(found.text, "Intro\n\nA b\n\none\n\ntwo\n\nC\n\nx = 1\n\nD\n\nlast");
         let paths: Vec<_> = found.sections.iter().map(|s| s.headings.join("/")).collect();

@@ -29,7 +29,11 @@ pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
         DOCX => docx::extract(bytes),
         other => Err(Error::invalid(
             "UNSUPPORTED_FORMAT",
-            format!("expected one of {}, got {:?}", SUPPORTED.join(", "), other.chars().take(100).collect::<String>()),
+            format!(
+                "expected one of {}, got {:?}",
+                SUPPORTED.join(", "),
+                other.chars().take(100).collect::<String>()
+            ),
         )),
     }
 }
@@ -70,7 +74,8 @@ mod tests {
         assert!(html.text.contains("Python is an interpreted language"));
         assert!(!html.text.contains("Navigation") && !html.text.contains('¶'));
 
-        let markdown = extract(include_bytes!("../../tests/data/node-path.md"), "text/markdown; charset=utf-8").unwrap();
+        let markdown =
+            extract(include_bytes!("../../tests/data/node-path.md"), "text/markdown; charset=utf-8").unwrap();
         assert_eq!(markdown.title.as_deref(), Some("Path"));
         assert!(markdown.sections.iter().any(|s| s.headings.len() == 2 && s.headings[0] == "Path"));
 

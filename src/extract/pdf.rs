@@ -12,7 +12,8 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
 }
 
 fn read(bytes: &[u8]) -> Result<Extracted> {
-    let mut document = Document::load_mem(bytes).map_err(|e| broken(format!("the PDF cannot be parsed: {e}")))?;
+    let mut document =
+        Document::load_mem(bytes).map_err(|e| broken(format!("the PDF cannot be parsed: {e}")))?;
     // Many files are encrypted with an empty password, only to restrict printing.
     if document.is_encrypted() && document.decrypt("").is_err() {
         return Err(Error::invalid("ENCRYPTED_DOCUMENT", "expected a PDF that opens without a password"));

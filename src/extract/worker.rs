@@ -22,7 +22,12 @@ const MAX_CPU_SECONDS: u64 = 600;
 
 /// Reasons that a worker may answer with.
 const REASONS: [&str; 6] = [
-    "BROKEN_DOCUMENT", "DOCUMENT_TOO_LARGE", "EMPTY_DOCUMENT", "ENCRYPTED_DOCUMENT", "NOT_TEXT", "UNSUPPORTED_FORMAT",
+    "BROKEN_DOCUMENT",
+    "DOCUMENT_TOO_LARGE",
+    "EMPTY_DOCUMENT",
+    "ENCRYPTED_DOCUMENT",
+    "NOT_TEXT",
+    "UNSUPPORTED_FORMAT",
 ];
 
 /// A worker's answer.
@@ -51,11 +56,10 @@ impl Extractor {
 
     /// Extracts the text of a file. Dropping the future ends the child.
     pub async fn extract(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
-        let _slot = self
-            .slots
-            .acquire()
-            .await
-            .map_err(|e| Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e))?;
+        let _slot =
+            self.slots.acquire().await.map_err(|e| {
+                Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
+            })?;
         let media_type = essence(media_type);
         if media_type == PLAIN || media_type == MARKDOWN {
             let task = tokio::task::spawn_blocking(move || super::extract(&bytes, &media_type));
@@ -79,7 +83,9 @@ impl Extractor {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| Error::internal("EXTRACTION_CRASHED", "the extraction worker cannot start").with_source(e))?;
+            .map_err(|e| {
+                Error::internal("EXTRACTION_CRASHED", "the extraction worker cannot start").with_source(e)
+            })?;
         let stdin = child.stdin.take();
         let write = async move {
             if let Some(mut stdin) = stdin {

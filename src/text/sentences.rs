@@ -3,9 +3,10 @@ use icu_segmenter::options::SentenceBreakInvariantOptions;
 
 use crate::domain::Span;
 
-/// Words that end in a full stop without ending a sentence.
+/// Words that end in a full stop without ending a sentence. Not "etc." or "no.", which often do
+/// end one; where a small letter follows, the segmenter goes on by itself.
 const ABBREVIATIONS: &[&str] = &[
-    "approx.", "cf.", "dr.", "e.g.", "ed.", "eds.", "eq.", "fig.", "i.e.", "jr.", "mr.", "mrs.", "ms.", "no.",
+    "approx.", "cf.", "dr.", "e.g.", "ed.", "eds.", "eq.", "fig.", "i.e.", "jr.", "mr.", "mrs.", "ms.",
     "nos.", "prof.", "resp.", "sec.", "sr.", "st.", "vol.", "vs.",
 ];
 
@@ -57,7 +58,9 @@ fn paragraph_sentences(text: &str, offset: usize, found: &mut Vec<Span>) {
         if end < unwrapped.len() && ends_in_abbreviation(piece) {
             continue;
         }
-        found.extend(trimmed(text, start, end).map(|(s, e)| Span::new((offset + s) as u32, (offset + e) as u32)));
+        found.extend(
+            trimmed(text, start, end).map(|(s, e)| Span::new((offset + s) as u32, (offset + e) as u32)),
+        );
         start = end;
     }
 }
@@ -91,15 +94,19 @@ mod tests {
 
     #[test]
     fn wraps_and_blank_lines() {
-        assert_eq!(of("One line\nwraps. Two.\n\nA heading\n\nThree"), [
-            "One line\nwraps.", "Two.", "A heading", "Three"
-        ]);
+        assert_eq!(
+            of("One line\nwraps. Two.\n\nA heading\n\nThree"),
+            ["One line\nwraps.", "Two.", "A heading", "Three"]
+        );
         assert!(of(" \n\n ").is_empty());
         assert!(sentences("é", Span::new(1, 2)).is_empty());
     }
 
     #[test]
     fn abbreviations_do_not_end_sentences() {
-        assert_eq!(of("Ask Dr. Smith (e.g. Today). Then J. Doe."), ["Ask Dr. Smith (e.g. Today).", "Then J. Doe."]);
+        assert_eq!(
+            of("Ask Dr. Smith (e.g. Today). Then J. Doe, etc. and so on."),
+            ["Ask Dr. Smith (e.g. Today).", "Then J. Doe, etc. and so on."]
+        );
     }
 }
