@@ -9,6 +9,7 @@ pub mod error;
 pub mod telemetry;
 pub mod index;
 pub mod model;
+pub mod extract;
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
@@ -17,3 +18,4 @@ pub mod proto {
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("trove_descriptor");
 }
 pub mod store;
+pub mod text;

@@ -1,0 +1,84 @@
+use crate::domain::{Extracted, Section, Span};
+use crate::error::{Error, Result};
+
+/// Collects blocks of text into sections.
+#[derive(Default)]
+pub(super) struct Builder {
+    text: String,
+    sections: Vec<Section>,
+    headings: Vec<(u8, String)>,
+    page: Option<u32>,
+    section_start: usize,
+}
+
+impl Builder {
+    /// Adds a block, with a blank line before it.
+    pub(super) fn block(&mut self, block: &str) {
+        let block = block.trim_end();
+        if block.trim_start().is_empty() {
+            return;
+        }
+        // Leading spaces stay, since they indent the first line of code.
+        let block = block.trim_start_matches(['\n', '\r']);
+        if !self.text.is_empty() {
+            self.text.push_str("\n\n");
+        }
+        if self.text.len() == self.section_start + 2 {
+            self.section_start = self.text.len();
+        }
+        self.text.push_str(block);
+    }
+
+    /// Starts a section under a heading, which is also its first block.
+    pub(super) fn heading(&mut self, level: u8, title: &str) {
+        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        if title.is_empty() {
+            return;
+        }
+        self.close();
+        self.headings.retain(|(l, _)| *l < level);
+        self.headings.push((level, title.clone()));
+        self.block(&title);
+    }
+
+    /// Starts a page.
+    pub(super) fn page(&mut self, number: u32) {
+        self.close();
+        self.page = Some(number);
+    }
+
+    /// The first heading of the outermost level so far.
+    pub(super) fn first_heading(&self) -> Option<String> {
+        let first = self.sections.iter().find_map(|s| s.headings.first());
+        first.or(self.headings.first().map(|(_, title)| title)).cloned()
+    }
+
+    fn close(&mut self) {
+        let end = self.text.len();
+        if end > self.section_start {
+            self.sections.push(Section {
+                span: Span::new(self.section_start as u32, end as u32),
+                headings: self.headings.iter().map(|(_, title)| title.clone()).collect(),
+                page: self.page,
+            });
+        }
+        self.section_start = end;
+    }
+
+    /// What was collected; the spans fit because a longer text is refused.
+    pub(super) fn finish(mut self, title: Option<String>) -> Result<Extracted> {
+        if u32::try_from(self.text.len()).is_err() {
+            return Err(Error::invalid(
+                "DOCUMENT_TOO_LARGE",
+                "expected a document of less than 4 GiB of text",
+            ));
+        }
+        self.close();
+        if self.sections.is_empty() {
+            return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with text, got one without"));
+        }
+        let title =
+            title.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty());
+        Ok(Extracted { title, text: self.text, sections: self.sections })
+    }
+}

@@ -1,0 +1,90 @@
+//! Text with headings and pages out of files, in this process or in a child of limited means.
+
+mod builder;
+mod decode;
+mod docx;
+mod html;
+mod kind;
+mod markdown;
+mod pdf;
+mod worker;
+
+pub use kind::media_type_of;
+pub use worker::{Extractor, MEMORY_VARIABLE, worker_main};
+
+use crate::domain::Extracted;
+use crate::error::{Error, Result};
+use builder::Builder;
+use kind::{DOCX, HTML, MARKDOWN, PDF, PLAIN, SUPPORTED};
+
+/// Extracts the text of a file in this process.
+///
+/// Parsers of untrusted binary formats may use much time and memory; see [`Extractor`].
+pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
+    match kind::essence(media_type).as_str() {
+        PLAIN => plain(&decode::decode(bytes)?),
+        MARKDOWN => markdown::extract(&decode::decode(bytes)?),
+        HTML => html::extract(&decode::decode(bytes)?),
+        PDF => pdf::extract(bytes),
+        DOCX => docx::extract(bytes),
+        other => Err(Error::invalid(
+            "UNSUPPORTED_FORMAT",
+            format!(
+                "expected one of {}, got {:?}",
+                SUPPORTED.join(", "),
+                other.chars().take(100).collect::<String>()
+            ),
+        )),
+    }
+}
+
+fn plain(text: &str) -> Result<Extracted> {
+    let mut builder = Builder::default();
+    builder.block(&text.replace("\r\n", "\n"));
+    builder.finish(None)
+}
+
+fn broken(message: impl Into<String>) -> Error {
+    Error::invalid("BROKEN_DOCUMENT", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(bytes: &[u8], media_type: &str) -> &'static str {
+        extract(bytes, media_type).unwrap_err().reason
+    }
+
+    #[test]
+    fn bad_input_has_reasons() {
+        assert_eq!(reason(b"x", "image/png"), "UNSUPPORTED_FORMAT");
+        assert_eq!(reason(b"a\0b", PLAIN), "NOT_TEXT");
+        assert_eq!(reason(b" \n", PLAIN), "EMPTY_DOCUMENT");
+        assert_eq!(reason(b"<p> </p>", HTML), "EMPTY_DOCUMENT");
+        assert_eq!(reason(b"not a pdf", PDF), "BROKEN_DOCUMENT");
+        assert_eq!(reason(b"not a zip", DOCX), "BROKEN_DOCUMENT");
+    }
+
+    #[test]
+    fn real_pages() {
+        let html = extract(include_bytes!("../../tests/data/appetite.html"), HTML).unwrap();
+        assert!(html.title.unwrap().contains("Whetting Your Appetite"));
+        assert_eq!(html.sections.last().unwrap().headings, ["1. Whetting Your Appetite"]);
+        assert!(html.text.contains("Python is an interpreted language"));
+        assert!(!html.text.contains("Navigation") && !html.text.contains('¶'));
+
+        let markdown =
+            extract(include_bytes!("../../tests/data/node-path.md"), "text/markdown; charset=utf-8").unwrap();
+        assert_eq!(markdown.title.as_deref(), Some("Path"));
+        assert!(markdown.sections.iter().any(|s| s.headings.len() == 2 && s.headings[0] == "Path"));
+
+        let pdf = extract(include_bytes!("../../tests/data/project-history.en.pdf"), PDF).unwrap();
+        assert!(pdf.sections.len() > 5);
+        assert_eq!(pdf.sections[0].page, Some(1));
+        for section in &pdf.sections {
+            assert!(section.span.slice(&pdf.text).is_some_and(|s| !s.trim().is_empty()));
+        }
+        assert!(pdf.text.contains("Debian"));
+    }
+}

@@ -1,0 +1,200 @@
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rlimit::Resource;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::sync::Semaphore;
+
+use super::kind::{MARKDOWN, PLAIN, essence};
+use crate::domain::Extracted;
+use crate::error::{Error, Result};
+
+/// Environment variable that tells a worker how many bytes of address space it may use.
+pub const MEMORY_VARIABLE: &str = "TROVE_EXTRACT_MEMORY_BYTES";
+
+/// Most seconds of processor time of a worker, in case its parent is not there to end it.
+const MAX_CPU_SECONDS: u64 = 600;
+
+/// Reasons that a worker may answer with.
+const REASONS: [&str; 6] = [
+    "BROKEN_DOCUMENT",
+    "DOCUMENT_TOO_LARGE",
+    "EMPTY_DOCUMENT",
+    "ENCRYPTED_DOCUMENT",
+    "NOT_TEXT",
+    "UNSUPPORTED_FORMAT",
+];
+
+/// A worker's answer.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Answer {
+    Ok(Extracted),
+    Error { reason: String, message: String },
+}
+
+/// Extracts the text of files, each of a risky format in a child process of its own.
+#[derive(Debug, Clone)]
+pub struct Extractor {
+    worker: PathBuf,
+    timeout: Duration,
+    memory_bytes: u64,
+    slots: Arc<Semaphore>,
+}
+
+impl Extractor {
+    /// Makes an extractor that runs `worker extract-worker MEDIA_TYPE`, at most `slots` at a time.
+    pub fn new(worker: PathBuf, timeout: Duration, memory_bytes: u64, slots: usize) -> Self {
+        let slots = Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { worker, timeout, memory_bytes, slots }
+    }
+
+    /// Extracts the text of a file. Dropping the future ends the child.
+    pub async fn extract(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
+        let _slot =
+            self.slots.acquire().await.map_err(|e| {
+                Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
+            })?;
+        let media_type = essence(media_type);
+        if media_type == PLAIN || media_type == MARKDOWN {
+            let task = tokio::task::spawn_blocking(move || super::extract(&bytes, &media_type));
+            return task.await.unwrap_or_else(|e| Err(crashed("the extraction panicked").with_source(e)));
+        }
+        match tokio::time::timeout(self.timeout, self.run(&bytes, &media_type)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::invalid(
+                "EXTRACTION_TIMEOUT",
+                format!("expected a document that is extracted within {:?}, it took longer", self.timeout),
+            )),
+        }
+    }
+
+    async fn run(&self, bytes: &[u8], media_type: &str) -> Result<Extracted> {
+        let mut child = Command::new(&self.worker)
+            .args(["extract-worker", media_type])
+            .env(MEMORY_VARIABLE, self.memory_bytes.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|e| {
+                Error::internal("EXTRACTION_CRASHED", "the extraction worker cannot start").with_source(e)
+            })?;
+        let stdin = child.stdin.take();
+        let write = async move {
+            if let Some(mut stdin) = stdin {
+                // A worker that ends early closes the pipe; its answer tells why.
+                let _ = stdin.write_all(bytes).await;
+            }
+        };
+        // Both at once, or a full pipe on either side would stop both processes.
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output.map_err(|e| crashed("the extraction worker cannot be read").with_source(e))?;
+        if !output.status.success() {
+            return Err(crashed(format!("the extraction worker ended with {}", output.status)));
+        }
+        answer(&output.stdout)
+    }
+}
+
+fn crashed(message: impl Into<String>) -> Error {
+    Error::invalid("EXTRACTION_CRASHED", message)
+}
+
+/// Reads the last line, since parsers print warnings of their own before it.
+fn answer(stdout: &[u8]) -> Result<Extracted> {
+    let line = stdout.trim_ascii_end().rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice(line) {
+        Ok(Answer::Ok(extracted)) => Ok(extracted),
+        Ok(Answer::Error { reason, message }) => match REASONS.into_iter().find(|r| *r == reason) {
+            Some(reason) => Err(Error::invalid(reason, message)),
+            None => Err(crashed(message)),
+        },
+        Err(e) => Err(crashed("the extraction worker gave no answer").with_source(e)),
+    }
+}
+
+/// The main function of a worker: reads a file from standard input and writes the answer to
+/// standard output. Gives the exit code.
+pub fn worker_main(media_type: &str, memory_bytes: u64) -> i32 {
+    if let Err(e) = limit(memory_bytes) {
+        eprintln!("cannot limit the worker: {e}");
+        return 3;
+    }
+    let mut bytes = Vec::new();
+    if let Err(e) = std::io::stdin().lock().read_to_end(&mut bytes) {
+        eprintln!("cannot read standard input: {e}");
+        return 4;
+    }
+    let answer = match super::extract(&bytes, media_type) {
+        Ok(extracted) => Answer::Ok(extracted),
+        Err(e) => Answer::Error { reason: e.reason.to_owned(), message: e.message },
+    };
+    match write_answer(&answer) {
+        Ok(()) => 0,
+        Err(e) => {
+            eprintln!("cannot write the answer: {e}");
+            5
+        }
+    }
+}
+
+fn write_answer(answer: &Answer) -> std::io::Result<()> {
+    let json = serde_json::to_vec(answer)?;
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(b"\n")?;
+    stdout.write_all(&json)?;
+    stdout.write_all(b"\n")?;
+    stdout.flush()
+}
+
+fn limit(memory_bytes: u64) -> std::io::Result<()> {
+    for (resource, wanted) in
+        [(Resource::AS, memory_bytes), (Resource::CPU, MAX_CPU_SECONDS), (Resource::CORE, 0)]
+    {
+        // A limit that is stricter already stays, since only root may raise it.
+        let (_, hard) = resource.get()?;
+        let value = wanted.min(hard);
+        resource.set(value, value)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::extract::kind::PDF;
+
+    async fn with_worker(script: &str, bytes: Vec<u8>) -> Result<Extracted> {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Extractor::new(path, Duration::from_secs(3), 1 << 30, 1).extract(bytes, PDF).await
+    }
+
+    #[tokio::test]
+    async fn answers_of_workers() {
+        let ok = r#"cat > /dev/null; echo noise; echo '{"ok":{"title":null,"text":"x","sections":[]}}'"#;
+        assert_eq!(with_worker(ok, vec![0; 1 << 20]).await.unwrap().text, "x");
+        let error = r#"echo '{"error":{"reason":"ENCRYPTED_DOCUMENT","message":"m"}}'"#;
+        assert_eq!(with_worker(error, vec![0; 1 << 20]).await.unwrap_err().reason, "ENCRYPTED_DOCUMENT");
+        assert_eq!(with_worker("kill -9 $$", vec![]).await.unwrap_err().reason, "EXTRACTION_CRASHED");
+        assert_eq!(with_worker("echo x", vec![]).await.unwrap_err().reason, "EXTRACTION_CRASHED");
+        assert_eq!(with_worker("exec sleep 60", vec![]).await.unwrap_err().reason, "EXTRACTION_TIMEOUT");
+    }
+
+    #[tokio::test]
+    async fn plain_text_needs_no_worker() {
+        let extractor = Extractor::new(PathBuf::from("/nonexistent"), Duration::from_secs(1), 1 << 30, 1);
+        assert_eq!(extractor.extract(b"hi".to_vec(), "text/plain").await.unwrap().text, "hi");
+        assert_eq!(extractor.extract(b"hi".to_vec(), PDF).await.unwrap_err().reason, "EXTRACTION_CRASHED");
+    }
+}

@@ -1,0 +1,258 @@
+use super::sentences::{sentences, trimmed};
+use crate::domain::{Section, Span};
+use crate::error::{Error, Result};
+
+/// Most sentences of a passage; a sentence's position must fit eight bits of a point id.
+const MAX_SENTENCES: usize = 200;
+
+/// How text is split into passages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SplitOptions {
+    /// Most tokens of a passage, special tokens not counted; zero counts as one.
+    pub max_tokens: usize,
+    /// Most tokens that a passage repeats from the end of the one before.
+    pub overlap_tokens: usize,
+}
+
+/// A passage before it has a number and a vector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassageDraft {
+    /// Where in the text.
+    pub span: Span,
+    /// Its sentences, in order.
+    pub sentences: Vec<Span>,
+    /// Heading path of its section, outermost first.
+    pub headings: Vec<String>,
+    /// Page of its section.
+    pub page: Option<u32>,
+}
+
+/// A sentence, or a piece of one that is too long, with its number of tokens.
+#[derive(Clone, Copy)]
+struct Unit {
+    span: Span,
+    tokens: usize,
+}
+
+/// Splits text into passages of whole sentences; no passage crosses a section.
+///
+/// `tokenize` gives the byte spans of the tokens of a piece of text, without special tokens.
+/// Without sections the whole text is one.
+pub fn split_passages(
+    text: &str,
+    sections: &[Section],
+    options: &SplitOptions,
+    tokenize: &dyn Fn(&str) -> Result<Vec<Span>>,
+) -> Result<Vec<PassageDraft>> {
+    let end = u32::try_from(text.len())
+        .map_err(|_| Error::invalid("DOCUMENT_TOO_LARGE", "expected a text of less than 4 GiB"))?;
+    let whole = [Section { span: Span::new(0, end), headings: Vec::new(), page: None }];
+    let sections = if sections.is_empty() { &whole } else { sections };
+    let mut passages = Vec::new();
+    for section in sections {
+        let units = section_units(text, section.span, options.max_tokens.max(1), tokenize)?;
+        for group in group_units(&units, options) {
+            passages.extend(draft(group, section));
+        }
+    }
+    Ok(passages)
+}
+
+fn draft(units: &[Unit], section: &Section) -> Option<PassageDraft> {
+    let (first, last) = (units.first()?, units.last()?);
+    Some(PassageDraft {
+        span: Span::new(first.span.start, last.span.end),
+        sentences: units.iter().map(|u| u.span).collect(),
+        headings: section.headings.clone(),
+        page: section.page,
+    })
+}
+
+fn section_units(
+    text: &str,
+    range: Span,
+    max_tokens: usize,
+    tokenize: &dyn Fn(&str) -> Result<Vec<Span>>,
+) -> Result<Vec<Unit>> {
+    let Some(piece) = range.slice(text) else {
+        return Err(Error::internal("INVALID_SECTION", "a section is out of the bounds of its text"));
+    };
+    if piece.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    // Once for the section: calling the tokenizer for every sentence costs more than the tokens.
+    let mut tokens = tokenize(piece)?;
+    for token in &mut tokens {
+        *token = Span::new(token.start.saturating_add(range.start), token.end.saturating_add(range.start));
+    }
+    tokens.sort_unstable_by_key(|t| t.start);
+    let mut units = Vec::new();
+    let mut next = 0;
+    for span in sentences(text, range) {
+        while tokens.get(next).is_some_and(|t| t.end <= span.start) {
+            next += 1;
+        }
+        let within = tokens[next..].iter().take_while(|t| t.start < span.end).count();
+        let own = &tokens[next..next + within];
+        if within <= max_tokens {
+            units.push(Unit { span, tokens: within });
+        } else {
+            cut(text, span, own, max_tokens, &mut units);
+        }
+    }
+    Ok(units)
+}
+
+/// Cuts a sentence before tokens so that no piece has more than `max_tokens`.
+fn cut(text: &str, span: Span, tokens: &[Span], max_tokens: usize, units: &mut Vec<Unit>) {
+    let mut push = |start: u32, end: u32, tokens: usize| {
+        if let Some((s, e)) = trimmed(text, start as usize, end as usize) {
+            units.push(Unit { span: Span::new(s as u32, e as u32), tokens });
+        }
+    };
+    let mut start = span.start;
+    let mut first = 0;
+    while tokens.len() - first > max_tokens {
+        let Some(at) = cut_point(text, start, tokens, first, max_tokens) else {
+            break;
+        };
+        push(start, tokens[at].start, at - first);
+        start = tokens[at].start;
+        first = at;
+    }
+    push(start, span.end, tokens.len() - first);
+}
+
+/// The token before which to cut: the last after white space in the second half, else the last.
+fn cut_point(text: &str, start: u32, tokens: &[Span], first: usize, max_tokens: usize) -> Option<usize> {
+    let possible = |i: &usize| tokens[*i].start > start && text.is_char_boundary(tokens[*i].start as usize);
+    let after_space = |i: &usize| text[..tokens[*i].start as usize].ends_with(char::is_whitespace);
+    let last = first + max_tokens;
+    (first + max_tokens.div_ceil(2)..=last)
+        .rev()
+        .find(|i| possible(i) && after_space(i))
+        .or_else(|| (first + 1..=last).rev().find(possible))
+        // Several tokens may share a character, which cannot be cut.
+        .or_else(|| (last + 1..tokens.len()).find(possible))
+}
+
+fn group_units<'a>(units: &'a [Unit], options: &SplitOptions) -> Vec<&'a [Unit]> {
+    let max_tokens = options.max_tokens.max(1);
+    let mut groups = Vec::new();
+    let (mut start, mut tokens) = (0, 0);
+    for (i, unit) in units.iter().enumerate() {
+        if i > start && (tokens + unit.tokens > max_tokens || i - start >= MAX_SENTENCES) {
+            groups.push(&units[start..i]);
+            let room = options.overlap_tokens.min(max_tokens.saturating_sub(unit.tokens));
+            (start, tokens) = overlap(units, start + 1, i, room);
+        }
+        tokens += unit.tokens;
+    }
+    if start < units.len() {
+        groups.push(&units[start..]);
+    }
+    groups
+}
+
+/// Where a passage starts that repeats the last units before `end`, and how many tokens it repeats.
+fn overlap(units: &[Unit], least: usize, end: usize, room: usize) -> (usize, usize) {
+    let (mut start, mut tokens) = (end, 0);
+    while room > 0 && start > least && tokens + units[start - 1].tokens <= room {
+        start -= 1;
+        tokens += units[start].tokens;
+    }
+    (start, tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Words in tokens of up to four characters, as a word-piece tokenizer makes them.
+    fn tokenize(text: &str) -> Result<Vec<Span>> {
+        let mut tokens: Vec<Span> = Vec::new();
+        let mut length = 0;
+        for (i, c) in text.char_indices() {
+            let end = (i + c.len_utf8()) as u32;
+            if c.is_whitespace() {
+                length = 0;
+                continue;
+            }
+            match tokens.last_mut() {
+                Some(token) if length % 4 != 0 => token.end = end,
+                _ => tokens.push(Span::new(i as u32, end)),
+            }
+            length += 1;
+        }
+        Ok(tokens)
+    }
+
+    fn split(text: &str, max_tokens: usize, overlap_tokens: usize) -> Vec<PassageDraft> {
+        split_passages(text, &[], &SplitOptions { max_tokens, overlap_tokens }, &tokenize).unwrap()
+    }
+
+    #[test]
+    fn overlap_repeats_whole_sentences() {
+        let text = "Aa bb. Cc dd. Ee ff. Gg hh.";
+        let found: Vec<_> = split(text, 6, 2).iter().map(|p| p.span.slice(text).unwrap()).collect();
+        assert_eq!(found, ["Aa bb. Cc dd. Ee ff.", "Ee ff. Gg hh."]);
+    }
+
+    #[test]
+    fn passages_stay_in_their_section() {
+        let text = "One.\n\n\n\nTwo.";
+        let section = |start, end, h: &str| Section {
+            span: Span::new(start, end),
+            headings: vec![h.to_owned()],
+            page: Some(2),
+        };
+        let sections = [section(0, 4, "a"), section(5, 7, "b"), section(8, 12, "c")];
+        let options = SplitOptions { max_tokens: 100, overlap_tokens: 0 };
+        let found = split_passages(text, &sections, &options, &tokenize).unwrap();
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].headings, ["c"]);
+        assert_eq!(found[1].page, Some(2));
+    }
+
+    #[test]
+    fn passages_have_few_enough_sentences() {
+        let text = "A b. ".repeat(500);
+        assert!(split(&text, 100_000, 50).iter().all(|p| p.sentences.len() <= MAX_SENTENCES));
+    }
+
+    proptest! {
+        #[test]
+        fn splits_are_sound(
+            text in "([a-zA-Zé漢😀]{1,12}[.!?,]?[ \n\r\t]{0,3}){0,60}",
+            max_tokens in 0usize..20,
+            overlap_tokens in 0usize..10,
+        ) {
+            let found = split(&text, max_tokens, overlap_tokens);
+            let mut last = None;
+            for passage in &found {
+                let piece = passage.span.slice(&text);
+                prop_assert!(piece.is_some());
+                prop_assert!(tokenize(piece.unwrap()).unwrap().len() <= max_tokens.max(1));
+                prop_assert!(last < Some(passage.span.end));
+                last = Some(passage.span.end);
+                prop_assert!(passage.sentences.iter().all(|s| s.slice(&text).is_some_and(|s| s.trim() == s)));
+                prop_assert!(passage.sentences.windows(2).all(|w| w[0].end <= w[1].start));
+            }
+        }
+
+        #[test]
+        fn everything_is_covered(text in "\\PC{0,200}|([a-z]{1,30}[.]?[ \n]{0,2}){0,40}", max_tokens in 1usize..20) {
+            let mut covered = vec![false; text.len()];
+            for passage in split(&text, max_tokens, 0) {
+                for s in passage.sentences {
+                    covered[s.start as usize..s.end as usize].fill(true);
+                }
+            }
+            for (i, c) in text.char_indices() {
+                prop_assert!(c.is_whitespace() || covered[i]);
+            }
+        }
+    }
+}

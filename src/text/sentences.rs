@@ -1,0 +1,112 @@
+use icu_segmenter::SentenceSegmenter;
+use icu_segmenter::options::SentenceBreakInvariantOptions;
+
+use crate::domain::Span;
+
+/// Words that end in a full stop without ending a sentence. Not "etc." or "no.", which often do
+/// end one; where a small letter follows, the segmenter goes on by itself.
+const ABBREVIATIONS: &[&str] = &[
+    "approx.", "cf.", "dr.", "e.g.", "ed.", "eds.", "eq.", "fig.", "i.e.", "jr.", "mr.", "mrs.", "ms.",
+    "nos.", "prof.", "resp.", "sec.", "sr.", "st.", "vol.", "vs.",
+];
+
+/// Spans of the sentences within a range, white space around them left out.
+///
+/// A single line break is a wrap, a blank line ends a sentence. A range that is out of bounds or
+/// cuts a character has no sentences.
+pub fn sentences(text: &str, range: Span) -> Vec<Span> {
+    let Some(piece) = range.slice(text) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (start, end) in paragraphs(piece) {
+        paragraph_sentences(&piece[start..end], range.start as usize + start, &mut found);
+    }
+    found
+}
+
+/// Byte ranges between blank lines.
+fn paragraphs(text: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut start = None;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if line.trim().is_empty() {
+            if let Some(start) = start.take() {
+                found.push((start, at));
+            }
+        } else {
+            start.get_or_insert(at);
+        }
+        at += line.len();
+    }
+    if let Some(start) = start {
+        found.push((start, at));
+    }
+    found
+}
+
+fn paragraph_sentences(text: &str, offset: usize, found: &mut Vec<Span>) {
+    // Same length, so that breaks in the copy are breaks in the text.
+    let unwrapped = text.replace(['\n', '\r'], " ");
+    let segmenter = SentenceSegmenter::new(SentenceBreakInvariantOptions::default());
+    let mut start = 0;
+    for end in segmenter.segment_str(&unwrapped) {
+        let Some(piece) = unwrapped.get(start..end) else {
+            continue;
+        };
+        if end < unwrapped.len() && ends_in_abbreviation(piece) {
+            continue;
+        }
+        found.extend(
+            trimmed(text, start, end).map(|(s, e)| Span::new((offset + s) as u32, (offset + e) as u32)),
+        );
+        start = end;
+    }
+}
+
+/// The range without white space at its ends, or `None` where nothing is left.
+pub(super) fn trimmed(text: &str, start: usize, end: usize) -> Option<(usize, usize)> {
+    let piece = text.get(start..end)?;
+    let left = piece.trim_start();
+    let start = end - left.len();
+    let length = left.trim_end().len();
+    (length > 0).then_some((start, start + length))
+}
+
+fn ends_in_abbreviation(sentence: &str) -> bool {
+    let Some(word) = sentence.split_whitespace().next_back() else {
+        return false;
+    };
+    let word = word.trim_start_matches(['(', '[', '"', '\'']);
+    let mut chars = word.chars();
+    let initial = chars.next().is_some_and(|c| c.is_uppercase() && c != 'I') && chars.as_str() == ".";
+    initial || ABBREVIATIONS.iter().any(|a| a.eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Vec<&str> {
+        sentences(text, Span::new(0, text.len() as u32)).iter().map(|s| s.slice(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn wraps_and_blank_lines() {
+        assert_eq!(
+            of("One line\nwraps. Two.\n\nA heading\n\nThree"),
+            ["One line\nwraps.", "Two.", "A heading", "Three"]
+        );
+        assert!(of(" \n\n ").is_empty());
+        assert!(sentences("é", Span::new(1, 2)).is_empty());
+    }
+
+    #[test]
+    fn abbreviations_do_not_end_sentences() {
+        assert_eq!(
+            of("Ask Dr. Smith (e.g. Today). Then J. Doe, etc. and so on."),
+            ["Ask Dr. Smith (e.g. Today).", "Then J. Doe, etc. and so on."]
+        );
+    }
+}
