@@ -92,7 +92,10 @@ async fn long_inputs_follow_the_overflow_setting() {
     let text = "the lake is deep and cold ".repeat(100);
     let with = |overflow, level| EmbedOptions { overflow, level, ..EmbedOptions::document() };
     let error = encoder.embed(vec![text.clone()], &EmbedOptions::document()).await.unwrap_err();
-    assert_eq!((error.reason, error.message.as_str()), ("INPUT_TOO_LONG", "expected at most 256 tokens, got 602"));
+    assert_eq!(
+        (error.reason, error.message.as_str()),
+        ("INPUT_TOO_LONG", "expected at most 256 tokens, got 602")
+    );
     for overflow in [Overflow::TruncateRight, Overflow::TruncateLeft] {
         let output = encoder.embed(vec![text.clone()], &with(overflow, Level::Document)).await.unwrap();
         assert!(output.results[0].truncated && output.results[0].tokens == 256);
