@@ -135,3 +135,26 @@ async fn passages_give_sentence_vectors_and_sums() {
     assert!(cosine(&vectors.passage, &vectors.sum) > 0.999999);
     assert!(cosine(&vectors.sentences[0], &vectors.sentences[1]) < 0.95);
 }
+
+#[tokio::test]
+async fn levels_give_one_vector_per_span() {
+    let Some(encoder) = cpu() else { return };
+    let text = "Boats sail. Harbours wait.";
+    let splitter = |_: &str| vec![Span::new(0, 11), Span::new(12, 26)];
+    for (level, count) in [(Level::Token, 6), (Level::Word, 6), (Level::Sentence, 2), (Level::Document, 1)] {
+        let options = EmbedOptions { level, splitter, dimensions: Some(64), ..EmbedOptions::document() };
+        let result = encoder.embed(vec![text.to_owned()], &options).await.unwrap().results.remove(0);
+        assert!(result.embeddings.len() >= count, "{level:?}: {}", result.embeddings.len());
+        for (span, vector) in &result.embeddings {
+            assert!(span.slice(text).is_some_and(|s| !s.is_empty()));
+            assert!(vector.len() == 64 && (cosine(vector, vector) - 1.0).abs() < 1e-6);
+            assert!((vector.iter().map(|x| x * x).sum::<f32>() - 1.0).abs() < 1e-5);
+        }
+    }
+    let options = EmbedOptions { dimensions: Some(385), ..EmbedOptions::document() };
+    let error = encoder.embed(vec![text.to_owned()], &options).await.unwrap_err();
+    assert_eq!(error.reason, "INVALID_DIMENSIONS");
+    let options = EmbedOptions { prompt_name: Some("query".to_owned()), ..EmbedOptions::document() };
+    let error = encoder.embed(vec![text.to_owned()], &options).await.unwrap_err();
+    assert_eq!(error.reason, "UNKNOWN_PROMPT");
+}
