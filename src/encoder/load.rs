@@ -45,7 +45,9 @@ impl Encoder {
             let worker = std::thread::Builder::new()
                 .name(format!("encoder-{number}"))
                 .spawn(move || queue.work(session, width))
-                .map_err(|e| Error::internal("THREAD_FAILED", "cannot start a session's thread").with_source(e))?;
+                .map_err(|e| {
+                    Error::internal("THREAD_FAILED", "cannot start a session's thread").with_source(e)
+                })?;
             encoder.workers.push(worker);
         }
         Ok(Arc::new(encoder))
@@ -59,7 +61,8 @@ fn checked_session(
     tokenizer: &TextTokenizer,
     wanted: SessionOptions,
 ) -> Result<(EncoderSession, SessionOptions)> {
-    let plain = SessionOptions { device: Device::Cpu, precision: Precision::Fp32, threads: wanted.threads.max(1) };
+    let plain =
+        SessionOptions { device: Device::Cpu, precision: Precision::Fp32, threads: wanted.threads.max(1) };
     let width = model.dimensions();
     let resolved = wanted.resolve()?;
     if resolved == plain {
@@ -68,7 +71,12 @@ fn checked_session(
     let mut reference = EncoderSession::load(graph, width, plain)?;
     let tried = EncoderSession::load(graph, width, resolved).and_then(|mut session| {
         let cosine = verify::verify(tokenizer, width, &mut reference, &mut session)?;
-        tracing::info!(provider = resolved.provider(), precision = resolved.precision.as_str(), cosine, "encoder checked");
+        tracing::info!(
+            provider = resolved.provider(),
+            precision = resolved.precision.as_str(),
+            cosine,
+            "encoder checked"
+        );
         Ok(session)
     });
     match tried {

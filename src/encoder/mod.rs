@@ -118,7 +118,11 @@ impl Encoder {
     }
 
     /// Queues every sequence of the plans and waits for all; the longest wait and run are reported.
-    async fn run(&self, class: Class, plans: &[Plan]) -> Result<(Vec<Vec<Vec<Vec<f32>>>>, Duration, Duration)> {
+    async fn run(
+        &self,
+        class: Class,
+        plans: &[Plan],
+    ) -> Result<(Vec<Vec<Vec<Vec<f32>>>>, Duration, Duration)> {
         let mut units = Vec::new();
         let mut receivers = Vec::with_capacity(plans.len());
         for plan in plans {
@@ -131,11 +135,14 @@ impl Encoder {
             receivers.push(of_plan);
         }
         self.queue.push(class, units)?;
-        let (mut all, mut waited, mut ran) = (Vec::with_capacity(plans.len()), Duration::ZERO, Duration::ZERO);
+        let (mut all, mut waited, mut ran) =
+            (Vec::with_capacity(plans.len()), Duration::ZERO, Duration::ZERO);
         for of_plan in receivers {
             let mut parts = Vec::with_capacity(of_plan.len());
             for receiver in of_plan {
-                let stopped = |_| Error::new(crate::error::ErrorKind::Unavailable, "STOPPING", "the encoder is stopping");
+                let stopped = |_| {
+                    Error::new(crate::error::ErrorKind::Unavailable, "STOPPING", "the encoder is stopping")
+                };
                 let Done { vectors, queue, inference } = receiver.await.map_err(stopped)??;
                 (waited, ran) = (waited.max(queue), ran.max(inference));
                 parts.push(vectors);

@@ -105,7 +105,8 @@ impl Context<'_> {
         }
         let all = Span::new(0, passage.text.len() as u32);
         let pooling = self.model.pooling;
-        let whole = |pooling, sum| Group { span: all, tokens: 0..encoded.ids.len(), whole: true, pooling, sum };
+        let whole =
+            |pooling, sum| Group { span: all, tokens: 0..encoded.ids.len(), whole: true, pooling, sum };
         let sentence = |&span: &Span| {
             let tokens = within(&encoded.spans, 0, span);
             Group { span, tokens, whole: false, pooling, sum: false }
@@ -121,7 +122,8 @@ impl Context<'_> {
             return Ok("");
         };
         let known = || self.model.prompts.keys().cloned().collect::<Vec<_>>().join(", ");
-        let unknown = || Error::invalid("UNKNOWN_PROMPT", format!("expected one of [{}], got {name:?}", known()));
+        let unknown =
+            || Error::invalid("UNKNOWN_PROMPT", format!("expected one of [{}], got {name:?}", known()));
         self.model.prompts.get(name).map(String::as_str).ok_or_else(unknown)
     }
 
@@ -154,7 +156,8 @@ impl Context<'_> {
                 }
                 let first = group.whole && start == 0;
                 let last = group.whole && end == ids.len();
-                let range = start - window.start + usize::from(!first)..end - window.start + 1 + usize::from(last);
+                let range =
+                    start - window.start + usize::from(!first)..end - window.start + 1 + usize::from(last);
                 parts.push(Part { group: index, range, pooling: group.pooling });
             }
             sequences.push(Sequence { ids: framed, parts });
@@ -283,7 +286,10 @@ mod tests {
             let all = windows(count, 8);
             assert_eq!((all[0].1.start, all[all.len() - 1].1.end), (0, count));
             assert!(all.windows(2).all(|pair| pair[0].1.end == pair[1].1.start));
-            assert!(all.iter().all(|(w, o)| w.len() <= 8 && w.start <= o.start && o.end <= w.end && !o.is_empty()));
+            assert!(
+                all.iter()
+                    .all(|(w, o)| w.len() <= 8 && w.start <= o.start && o.end <= w.end && !o.is_empty())
+            );
         }
     }
 }

@@ -137,7 +137,7 @@ fn choose(lengths: &[usize], budget: usize) -> Vec<bool> {
     let first = lengths.first().copied().unwrap_or(0);
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.sort_by_key(|&i| lengths[i].abs_diff(first));
-    // The first of the order may be another of the same length: the sort is stable, so it is the oldest.
+    // The sort is stable, so the oldest stays first.
     let mut longest = 0;
     for (count, i) in order.into_iter().enumerate() {
         longest = longest.max(lengths[i]);

@@ -42,7 +42,10 @@ impl TextTokenizer {
         tokenizer.with_truncation(None).map_err(damaged)?.with_padding(None);
         let frame = tokenizer.encode("", true).map_err(damaged)?;
         let &[open, close] = frame.get_ids() else {
-            return Err(Error::precondition("UNSUPPORTED_MODEL", "expected one token before and one after a text"));
+            return Err(Error::precondition(
+                "UNSUPPORTED_MODEL",
+                "expected one token before and one after a text",
+            ));
         };
         Ok(Self { tokenizer, frame: [open, close] })
     }
@@ -59,12 +62,18 @@ impl TextTokenizer {
     pub fn tokenize(&self, text: &str, add_special: bool) -> Result<Vec<Token>> {
         let encoding = self.tokenizer.encode(text, add_special).map_err(failed)?;
         let special = encoding.get_special_tokens_mask();
-        let rest = encoding.get_tokens().iter().zip(special).zip(encoding.get_offsets()).zip(encoding.get_word_ids());
-        let tokens = encoding.get_ids().iter().zip(rest).map(|(&id, (((name, &special), &offsets), &word_index))| {
-            let special = special == 1;
-            let span = (!special).then(|| span(text, offsets));
-            Token { id, text: name.clone(), special, span, word_index }
-        });
+        let rest = encoding
+            .get_tokens()
+            .iter()
+            .zip(special)
+            .zip(encoding.get_offsets())
+            .zip(encoding.get_word_ids());
+        let tokens =
+            encoding.get_ids().iter().zip(rest).map(|(&id, (((name, &special), &offsets), &word_index))| {
+                let special = special == 1;
+                let span = (!special).then(|| span(text, offsets));
+                Token { id, text: name.clone(), special, span, word_index }
+            });
         Ok(tokens.collect())
     }
 

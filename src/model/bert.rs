@@ -16,7 +16,8 @@ const OPSET: i64 = 17;
 pub fn import_safetensors(model_dir: &Path, out_path: &Path) -> Result<()> {
     let bytes = build_graph(&ModelDir::open(model_dir)?)?;
     std::fs::write(out_path, bytes).map_err(|e| {
-        Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {e}", out_path.display())).with_source(e)
+        Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {e}", out_path.display()))
+            .with_source(e)
     })
 }
 
@@ -24,8 +25,9 @@ pub fn import_safetensors(model_dir: &Path, out_path: &Path) -> Result<()> {
 /// output `last_hidden_state`.
 pub fn build_graph(model: &ModelDir) -> Result<Vec<u8>> {
     let bytes = model.read("model.safetensors")?;
-    let weights = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::data_loss("DAMAGED_MODEL", format!("model.safetensors cannot be read: {e}")).with_source(e))?;
+    let weights = SafeTensors::deserialize(&bytes).map_err(|e| {
+        Error::data_loss("DAMAGED_MODEL", format!("model.safetensors cannot be read: {e}")).with_source(e)
+    })?;
     let prefix = if weights.tensor("bert.embeddings.word_embeddings.weight").is_ok() { "bert." } else { "" };
     let mut writer = Writer { weights, prefix, config: &model.bert, graph: Graph::default() };
     writer.write()?;
@@ -51,7 +53,8 @@ impl Writer<'_> {
         let hidden = self.config.hidden_size;
         let axes = || vec![Axis::Free("batch"), Axis::Free("sequence")];
         self.graph.name = "bert".to_owned();
-        self.graph.input = ["input_ids", "attention_mask"].map(|n| ValueInfo::tensor(n, INT32, axes())).into();
+        self.graph.input =
+            ["input_ids", "attention_mask"].map(|n| ValueInfo::tensor(n, INT32, axes())).into();
         let mut out_axes = axes();
         out_axes.push(Axis::Fixed(hidden as i64));
         self.graph.output = vec![ValueInfo::tensor("last_hidden_state", FLOAT, out_axes)];
@@ -70,10 +73,12 @@ impl Writer<'_> {
 
     /// Every token is of type 0, so that type's row is added to the positions here.
     fn embeddings(&mut self) -> Result<()> {
-        let BertConfig { hidden_size: hidden, vocab_size, max_position_embeddings: positions, .. } = *self.config;
+        let BertConfig { hidden_size: hidden, vocab_size, max_position_embeddings: positions, .. } =
+            *self.config;
         self.copy("embeddings.word_embeddings.weight", &[vocab_size, hidden])?;
         let mut rows = self.read("embeddings.position_embeddings.weight", &[positions, hidden])?;
-        let types = self.read("embeddings.token_type_embeddings.weight", &[self.config.type_vocab_size, hidden])?;
+        let types =
+            self.read("embeddings.token_type_embeddings.weight", &[self.config.type_vocab_size, hidden])?;
         for row in rows.chunks_exact_mut(hidden) {
             row.iter_mut().zip(&types).for_each(|(x, t)| *x += t);
         }
@@ -96,7 +101,8 @@ impl Writer<'_> {
     }
 
     fn layer(&mut self, layer: usize, state: &str, output: &str) -> Result<()> {
-        let BertConfig { hidden_size: hidden, intermediate_size: inner, num_attention_heads: heads, .. } = *self.config;
+        let BertConfig { hidden_size: hidden, intermediate_size: inner, num_attention_heads: heads, .. } =
+            *self.config;
         let base = format!("encoder.layer.{layer}");
         let name = |part: &str| format!("{base}.{part}");
 
@@ -175,15 +181,23 @@ impl Writer<'_> {
     fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let full = format!("{}{name}", self.prefix);
         let damaged = |message: String| Error::data_loss("DAMAGED_MODEL", message);
-        let view = self.weights.tensor(&full).map_err(|e| damaged(format!("tensor {full} cannot be read: {e}")))?;
+        let view =
+            self.weights.tensor(&full).map_err(|e| damaged(format!("tensor {full} cannot be read: {e}")))?;
         if view.shape() != shape {
-            return Err(damaged(format!("expected tensor {full} of shape {shape:?}, got {:?}", view.shape())));
+            return Err(damaged(format!(
+                "expected tensor {full} of shape {shape:?}, got {:?}",
+                view.shape()
+            )));
         }
         let data = view.data();
         match view.dtype() {
             Dtype::F32 => Ok(data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-            Dtype::F16 => Ok(data.as_chunks::<2>().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect()),
-            Dtype::BF16 => Ok(data.as_chunks::<2>().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect()),
+            Dtype::F16 => {
+                Ok(data.as_chunks::<2>().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect())
+            }
+            Dtype::BF16 => {
+                Ok(data.as_chunks::<2>().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect())
+            }
             other => Err(damaged(format!("expected tensor {full} in F32, F16 or BF16, got {other:?}"))),
         }
     }

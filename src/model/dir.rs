@@ -111,7 +111,10 @@ impl ModelDir {
     /// Reads and checks a model directory's configuration and hashes its files.
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
-            return Err(Error::not_found("MODEL_NOT_FOUND", format!("no model directory at {}", path.display())));
+            return Err(Error::not_found(
+                "MODEL_NOT_FOUND",
+                format!("no model directory at {}", path.display()),
+            ));
         }
         let bert: BertConfig = parse_required(path, "config.json")?;
         bert.check()?;
@@ -120,7 +123,8 @@ impl ModelDir {
             None => Pooling::Mean,
         };
         let modules: Vec<Module> = parse(path, "modules.json")?.unwrap_or_default();
-        let limit = parse::<SentenceBertConfig>(path, "sentence_bert_config.json")?.and_then(|c| c.max_seq_length);
+        let limit =
+            parse::<SentenceBertConfig>(path, "sentence_bert_config.json")?.and_then(|c| c.max_seq_length);
         let max_tokens = limit.unwrap_or(bert.max_position_embeddings).min(bert.max_position_embeddings);
         if max_tokens < 3 {
             return Err(unsupported(format!("expected a limit of at least 3 tokens, got {max_tokens}")));
@@ -166,7 +170,8 @@ impl BertConfig {
         if self.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
             return Err(unsupported("expected absolute positions".to_owned()));
         }
-        let sizes = [self.hidden_size, self.num_attention_heads, self.num_hidden_layers, self.type_vocab_size];
+        let sizes =
+            [self.hidden_size, self.num_attention_heads, self.num_hidden_layers, self.type_vocab_size];
         if sizes.contains(&0) || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(unsupported(format!("sizes do not fit together: {sizes:?}")));
         }
@@ -190,7 +195,8 @@ fn unsupported(message: String) -> Error {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display())).with_source(error)
+    Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display()))
+        .with_source(error)
 }
 
 fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
@@ -200,8 +206,9 @@ fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
 fn parse_required<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T> {
     let path = dir.join(name);
     let bytes = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| Error::data_loss("DAMAGED_MODEL", format!("cannot parse {}: {e}", path.display())).with_source(e))
+    serde_json::from_slice(&bytes).map_err(|e| {
+        Error::data_loss("DAMAGED_MODEL", format!("cannot parse {}: {e}", path.display())).with_source(e)
+    })
 }
 
 fn hash(dir: &Path) -> Result<String> {

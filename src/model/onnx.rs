@@ -167,13 +167,23 @@ impl Node {
 
     /// Adds a float attribute.
     pub fn float(mut self, name: &str, value: f32) -> Self {
-        self.attribute.push(Attribute { name: name.to_owned(), f: Some(value), i: None, kind: ATTRIBUTE_FLOAT });
+        self.attribute.push(Attribute {
+            name: name.to_owned(),
+            f: Some(value),
+            i: None,
+            kind: ATTRIBUTE_FLOAT,
+        });
         self
     }
 
     /// Adds an integer attribute.
     pub fn int(mut self, name: &str, value: i64) -> Self {
-        self.attribute.push(Attribute { name: name.to_owned(), f: None, i: Some(value), kind: ATTRIBUTE_INT });
+        self.attribute.push(Attribute {
+            name: name.to_owned(),
+            f: None,
+            i: Some(value),
+            kind: ATTRIBUTE_INT,
+        });
         self
     }
 }

@@ -24,8 +24,9 @@ impl Runtime {
                 format!("no ONNX Runtime library at {}; scripts/fetch.py fetches one", library.display()),
             )
         })?;
-        let failed =
-            |e: String| Error::precondition("RUNTIME_UNUSABLE", format!("cannot load {}: {e}", path.display()));
+        let failed = |e: String| {
+            Error::precondition("RUNTIME_UNUSABLE", format!("cannot load {}: {e}", path.display()))
+        };
         let builder = ort::init_from(&path).map_err(|e| failed(e.to_string()))?;
         let environment = builder.with_telemetry(false).build().map_err(|e| failed(e.to_string()))?;
         environment.set_log_level(ort::logging::LogLevel::Error);

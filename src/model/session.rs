@@ -105,7 +105,10 @@ impl EncoderSession {
     /// Loads a graph from memory with resolved options.
     pub fn load(graph: &[u8], dimensions: usize, options: SessionOptions) -> Result<Self> {
         let failed = |e: String| {
-            Error::precondition("SESSION_FAILED", format!("cannot load the model on {}: {e}", options.provider()))
+            Error::precondition(
+                "SESSION_FAILED",
+                format!("cannot load the model on {}: {e}", options.provider()),
+            )
         };
         let environment = Runtime::environment()?;
         let mut builder = Session::builder(&environment)
@@ -140,14 +143,19 @@ impl EncoderSession {
         let (ids, mask) = (narrow(ids), narrow(mask));
         let ids = TensorRef::from_array_view(([batch, sequence], ids.as_slice())).map_err(failed)?;
         let mask = TensorRef::from_array_view(([batch, sequence], mask.as_slice())).map_err(failed)?;
-        let outputs =
-            self.session.run(ort::inputs! { "input_ids" => ids, "attention_mask" => mask }).map_err(failed)?;
-        let output = outputs
-            .get("last_hidden_state")
-            .ok_or_else(|| Error::internal("INFERENCE_FAILED", "the model has no output last_hidden_state"))?;
+        let outputs = self
+            .session
+            .run(ort::inputs! { "input_ids" => ids, "attention_mask" => mask })
+            .map_err(failed)?;
+        let output = outputs.get("last_hidden_state").ok_or_else(|| {
+            Error::internal("INFERENCE_FAILED", "the model has no output last_hidden_state")
+        })?;
         let (_, hidden) = output.try_extract_tensor::<f32>().map_err(failed)?;
         if hidden.len() != batch * sequence * self.dimensions {
-            return Err(Error::internal("INFERENCE_FAILED", format!("unexpected output of {} values", hidden.len())));
+            return Err(Error::internal(
+                "INFERENCE_FAILED",
+                format!("unexpected output of {} values", hidden.len()),
+            ));
         }
         Ok(hidden.to_vec())
     }
