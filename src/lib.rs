@@ -1,15 +1,23 @@
 //! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
 #![warn(missing_docs)]
 
-pub mod config;
+pub mod catalog;
 pub mod cli;
+pub mod config;
 pub mod domain;
 pub mod encoder;
 pub mod error;
-pub mod telemetry;
-pub mod index;
-pub mod model;
 pub mod extract;
+pub mod grpc;
+pub mod index;
+pub mod ingest;
+pub mod model;
+pub mod search;
+pub mod server;
+pub mod store;
+pub mod telemetry;
+pub mod text;
+
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
@@ -17,5 +25,3 @@ pub mod proto {
     /// Encoded file descriptor set, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("trove_descriptor");
 }
-pub mod store;
-pub mod text;

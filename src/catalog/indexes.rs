@@ -95,7 +95,12 @@ impl Indexes {
     }
 }
 
-fn open_level(store: &Store, record: &CollectionRecord, level: Level, options: IndexOptions) -> Result<VectorIndex> {
+fn open_level(
+    store: &Store,
+    record: &CollectionRecord,
+    level: Level,
+    options: IndexOptions,
+) -> Result<VectorIndex> {
     match load(store, record, level, options) {
         Ok(index) => Ok(index),
         Err(error) => {
@@ -105,7 +110,12 @@ fn open_level(store: &Store, record: &CollectionRecord, level: Level, options: I
     }
 }
 
-fn load(store: &Store, record: &CollectionRecord, level: Level, options: IndexOptions) -> Result<VectorIndex> {
+fn load(
+    store: &Store,
+    record: &CollectionRecord,
+    level: Level,
+    options: IndexOptions,
+) -> Result<VectorIndex> {
     let cid = record.cid;
     let stored = store.segments(cid, level)?;
     let index = match store.manifest(cid, level)? {
@@ -130,7 +140,12 @@ fn load(store: &Store, record: &CollectionRecord, level: Level, options: IndexOp
     Ok(index)
 }
 
-fn rebuild(store: &Store, record: &CollectionRecord, level: Level, options: IndexOptions) -> Result<VectorIndex> {
+fn rebuild(
+    store: &Store,
+    record: &CollectionRecord,
+    level: Level,
+    options: IndexOptions,
+) -> Result<VectorIndex> {
     let cid = record.cid;
     let index = VectorIndex::new(record.dimensions as usize, options);
     store.put_manifest(cid, level, &index.manifest(), &[])?;

@@ -157,9 +157,15 @@ impl Catalog {
     ///
     /// # Errors
     /// `BAD_CHUNKING`, or that the etag is no longer the collection's.
-    pub fn update(&self, name: &CollectionName, etag: &str, update: CollectionUpdate) -> Result<CollectionRecord> {
+    pub fn update(
+        &self,
+        name: &CollectionName,
+        etag: &str,
+        update: CollectionUpdate,
+    ) -> Result<CollectionRecord> {
         let record = self.collection(name)?;
-        let (max_tokens, overlap_tokens) = update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
+        let (max_tokens, overlap_tokens) =
+            update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
         if update.chunking.is_some() {
             let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
             check_chunking(max_tokens, overlap_tokens, passage_tokens(encoder.info().max_tokens as u32))?;

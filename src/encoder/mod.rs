@@ -4,6 +4,7 @@ mod load;
 mod options;
 mod plan;
 mod queue;
+mod registry;
 mod tokens;
 mod verify;
 
@@ -15,6 +16,7 @@ pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
     PassageVectors,
 };
+pub use registry::Encoders;
 pub use tokens::Token;
 
 pub use crate::model::{Device, Pooling, Precision};

@@ -31,7 +31,10 @@ impl Encoders {
         }
         self.0.iter().find(|e| e.info().id == id).ok_or_else(|| {
             let loaded: Vec<_> = self.0.iter().map(|e| e.info().id.as_str()).collect();
-            Error::not_found("UNKNOWN_MODEL", format!("model {id:?} is not loaded; loaded: {}", loaded.join(", ")))
+            Error::not_found(
+                "UNKNOWN_MODEL",
+                format!("model {id:?} is not loaded; loaded: {}", loaded.join(", ")),
+            )
         })
     }
 
@@ -45,7 +48,9 @@ impl Encoders {
         if loaded != revision {
             return Err(Error::precondition(
                 "MODEL_CHANGED",
-                format!("the collection was made with {id} of revision {revision}, but revision {loaded} is loaded"),
+                format!(
+                    "the collection was made with {id} of revision {revision}, but revision {loaded} is loaded"
+                ),
             ));
         }
         Ok(encoder)

@@ -1,5 +1,6 @@
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
+use super::Reply;
 use crate::config::LimitsConfig;
 use crate::encoder::Encoders;
 use crate::proto;
@@ -19,16 +20,16 @@ impl proto::admin_service_server::AdminService for Admin {
     async fn get_server_info(
         &self,
         _: Request<proto::GetServerInfoRequest>,
-    ) -> Result<Response<proto::GetServerInfoResponse>, Status> {
+    ) -> Reply<proto::GetServerInfoResponse> {
         let models = self.encoders.iter().map(|encoder| {
             let info = encoder.info();
             proto::Model {
                 id: info.id.clone(),
                 kind: proto::ModelKind::Encoder as i32,
                 revision: info.revision.clone(),
-                execution_provider: info.execution_provider.clone(),
-                dimensions: info.dimensions as u32,
-                max_tokens: info.max_tokens as u32,
+                execution_provider: format!("{} ({})", info.execution_provider, info.precision),
+                dimensions: info.dimensions,
+                max_tokens: info.max_tokens,
             }
         });
         Ok(Response::new(proto::GetServerInfoResponse {

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::convert;
+use super::{Reply, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::domain::CollectionName;
 use crate::error::{Error, Result};
@@ -72,7 +72,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     async fn create_collection(
         &self,
         request: Request<proto::CreateCollectionRequest>,
-    ) -> Result<Response<proto::CreateCollectionResponse>, Status> {
+    ) -> Reply<proto::CreateCollectionResponse> {
         let message = required(request.into_inner().collection)?;
         let chunking = message.chunking.unwrap_or_default();
         let new = NewCollection {
@@ -91,7 +91,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     async fn get_collection(
         &self,
         request: Request<proto::GetCollectionRequest>,
-    ) -> Result<Response<proto::GetCollectionResponse>, Status> {
+    ) -> Reply<proto::GetCollectionResponse> {
         let record = self.catalog.collection(&CollectionName::new(request.into_inner().name)?)?;
         Ok(Response::new(proto::GetCollectionResponse { collection: Some(self.out(&record)?) }))
     }
@@ -99,11 +99,11 @@ impl proto::collection_service_server::CollectionService for Collections {
     async fn list_collections(
         &self,
         request: Request<proto::ListCollectionsRequest>,
-    ) -> Result<Response<proto::ListCollectionsResponse>, Status> {
+    ) -> Reply<proto::ListCollectionsResponse> {
         let request = request.into_inner();
         let size = convert::page_size(request.page_size)?;
         let after = convert::page_token_in(&request.page_token)?.unwrap_or_default();
-        let mut records = self.catalog.store().collections()?;
+        let mut records = self.catalog.store().list_collections()?;
         records.sort_by(|a, b| a.name.cmp(&b.name));
         let mut records: Vec<_> = records.into_iter().filter(|r| r.name > after).take(size + 1).collect();
         let more = records.len() > size;
@@ -117,7 +117,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     async fn update_collection(
         &self,
         request: Request<proto::UpdateCollectionRequest>,
-    ) -> Result<Response<proto::UpdateCollectionResponse>, Status> {
+    ) -> Reply<proto::UpdateCollectionResponse> {
         let request = request.into_inner();
         let message = required(request.collection)?;
         let name = CollectionName::new(message.name.clone())?;
@@ -129,7 +129,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     async fn delete_collection(
         &self,
         request: Request<proto::DeleteCollectionRequest>,
-    ) -> Result<Response<proto::DeleteCollectionResponse>, Status> {
+    ) -> Reply<proto::DeleteCollectionResponse> {
         let request = request.into_inner();
         let name = CollectionName::new(request.name)?;
         let catalog = self.catalog.clone();
@@ -142,7 +142,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     async fn compact_collection(
         &self,
         request: Request<proto::CompactCollectionRequest>,
-    ) -> Result<Response<proto::CompactCollectionResponse>, Status> {
+    ) -> Reply<proto::CompactCollectionResponse> {
         let name = CollectionName::new(request.into_inner().name)?;
         let catalog = self.catalog.clone();
         let dropped = tokio::task::spawn_blocking(move || catalog.compact(&name))

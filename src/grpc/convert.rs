@@ -94,7 +94,9 @@ fn node_in(node: proto::filter::Node, depth: usize) -> Result<Filter> {
 fn test_in(test: Option<proto::field_condition::Test>) -> Result<Test> {
     use proto::field_condition::Test as Message;
     Ok(match test {
-        None => return Err(Error::invalid("FILTER_WITHOUT_TEST", "filter: expected a test of the key, got none")),
+        None => {
+            return Err(Error::invalid("FILTER_WITHOUT_TEST", "filter: expected a test of the key, got none"));
+        }
         Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
         Some(Message::In(list)) => Test::In(list.values),
         Some(Message::Range(r)) => Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt }),

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{code, convert};
+use super::{Reply, code, convert};
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter};
 use crate::error::{Error, Result};
@@ -51,10 +51,14 @@ fn input_in(document: proto::Document) -> Result<Input> {
     let content = match document.content {
         Some(Message::Text(text)) => Content::Text(text),
         Some(Message::Data(bytes)) if document.mime_type.is_empty() => {
-            let media_type = crate::extract::media_type_of(std::path::Path::new(&document.source_uri), &bytes)
-                .ok_or_else(|| {
-                    Error::invalid("UNSUPPORTED_FORMAT", "mime_type: expected a format, got none that is known")
-                })?;
+            let media_type =
+                crate::extract::media_type_of(std::path::Path::new(&document.source_uri), &bytes)
+                    .ok_or_else(|| {
+                        Error::invalid(
+                            "UNSUPPORTED_FORMAT",
+                            "mime_type: expected a format, got none that is known",
+                        )
+                    })?;
             Content::Data { bytes, media_type: media_type.to_owned() }
         }
         Some(Message::Data(bytes)) => Content::Data { bytes, media_type: document.mime_type },
@@ -75,7 +79,8 @@ fn result_out(index: u64, document_id: String, outcome: Result<Outcome>) -> prot
         Ok(outcome) => proto::DocumentResult {
             index,
             document_id: outcome.document_id,
-            status: if outcome.unchanged { DocumentStatus::Unchanged } else { DocumentStatus::Indexed } as i32,
+            status: if outcome.unchanged { DocumentStatus::Unchanged } else { DocumentStatus::Indexed }
+                as i32,
             passage_count: outcome.passage_count,
             ..Default::default()
         },
@@ -123,8 +128,9 @@ fn full(catalog: &Catalog, cid: u32, record: &DocumentRecord) -> Result<proto::D
 }
 
 fn view_in(view: i32) -> Result<proto::DocumentView> {
-    proto::DocumentView::try_from(view)
-        .map_err(|_| Error::invalid("UNKNOWN_ENUM_VALUE", format!("view: expected a known value, got {view}")))
+    proto::DocumentView::try_from(view).map_err(|_| {
+        Error::invalid("UNKNOWN_ENUM_VALUE", format!("view: expected a known value, got {view}"))
+    })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -138,7 +144,7 @@ impl proto::document_service_server::DocumentService for Documents {
     async fn upsert_documents(
         &self,
         request: Request<proto::UpsertDocumentsRequest>,
-    ) -> Result<Response<proto::UpsertDocumentsResponse>, Status> {
+    ) -> Reply<proto::UpsertDocumentsResponse> {
         let request = request.into_inner();
         let collection = CollectionName::new(request.collection)?;
         self.catalog.collection(&collection)?;
@@ -158,18 +164,21 @@ impl proto::document_service_server::DocumentService for Documents {
         Ok(Response::new(proto::UpsertDocumentsResponse { results, usage: Some(usage) }))
     }
 
-    type IngestDocumentsStream =
-        Pin<Box<dyn Stream<Item = Result<proto::IngestDocumentsResponse, Status>> + Send + 'static>>;
+    type IngestDocumentsStream = Pin<
+        Box<dyn Stream<Item = std::result::Result<proto::IngestDocumentsResponse, Status>> + Send + 'static>,
+    >;
 
     async fn ingest_documents(
         &self,
         request: Request<Streaming<proto::IngestDocumentsRequest>>,
-    ) -> Result<Response<Self::IngestDocumentsStream>, Status> {
+    ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
         let mut messages = request.into_inner();
         let start = messages.message().await?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
-            return Err(Error::invalid("NO_START", "expected start as the first message of the stream").into());
+            return Err(
+                Error::invalid("NO_START", "expected start as the first message of the stream").into()
+            );
         };
         let collection = CollectionName::new(start.collection)?;
         self.catalog.collection(&collection)?;
@@ -195,7 +204,7 @@ impl proto::document_service_server::DocumentService for Documents {
     async fn get_document(
         &self,
         request: Request<proto::GetDocumentRequest>,
-    ) -> Result<Response<proto::GetDocumentResponse>, Status> {
+    ) -> Reply<proto::GetDocumentResponse> {
         let request = request.into_inner();
         let record = self.catalog.collection(&CollectionName::new(request.collection)?)?;
         let view = view_in(request.view)?;
@@ -214,7 +223,7 @@ impl proto::document_service_server::DocumentService for Documents {
     async fn list_documents(
         &self,
         request: Request<proto::ListDocumentsRequest>,
-    ) -> Result<Response<proto::ListDocumentsResponse>, Status> {
+    ) -> Reply<proto::ListDocumentsResponse> {
         let request = request.into_inner();
         let record = self.catalog.collection(&CollectionName::new(request.collection)?)?;
         let size = convert::page_size(request.page_size)?;
@@ -238,7 +247,7 @@ impl proto::document_service_server::DocumentService for Documents {
     async fn delete_documents(
         &self,
         request: Request<proto::DeleteDocumentsRequest>,
-    ) -> Result<Response<proto::DeleteDocumentsResponse>, Status> {
+    ) -> Reply<proto::DeleteDocumentsResponse> {
         let request = request.into_inner();
         let record = self.catalog.collection(&CollectionName::new(request.collection)?)?;
         let Some(filter) = convert::filter_in(request.filter)? else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert;
+use super::{Reply, convert};
 use crate::encoder::{self, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
 use crate::proto;
@@ -69,9 +69,14 @@ impl Embedding {
 
     /// Document vectors of unit length; long inputs are read in windows.
     async fn unit_vectors(&self, encoder: &Arc<Encoder>, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
-        let options = EmbedOptions { overflow: encoder::Overflow::Window, ..EmbedOptions::default() };
+        let options = EmbedOptions { overflow: encoder::Overflow::Window, ..EmbedOptions::document() };
         let output = encoder.embed(texts, &options).await?;
-        Ok(output.results.into_iter().filter_map(|r| r.embeddings.into_iter().next()).map(|(_, v)| v).collect())
+        Ok(output
+            .results
+            .into_iter()
+            .filter_map(|r| r.embeddings.into_iter().next())
+            .map(|(_, v)| v)
+            .collect())
     }
 }
 
@@ -92,29 +97,34 @@ fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
         Pooling::Unspecified => None,
         Pooling::Mean => Some(encoder::Pooling::Mean),
         Pooling::Cls => Some(encoder::Pooling::Cls),
-        Pooling::LastToken => Some(encoder::Pooling::LastToken),
+        Pooling::LastToken => Some(encoder::Pooling::Last),
         Pooling::Max => Some(encoder::Pooling::Max),
     };
-    let overflow = match Overflow::try_from(message.overflow).map_err(|_| unknown("overflow", message.overflow))? {
-        Overflow::Unspecified | Overflow::Error => encoder::Overflow::Error,
-        Overflow::TruncateRight => encoder::Overflow::TruncateRight,
-        Overflow::TruncateLeft => encoder::Overflow::TruncateLeft,
-        Overflow::Window => encoder::Overflow::Window,
-    };
-    let representation = match Representation::try_from(message.representation)
-        .map_err(|_| unknown("representation", message.representation))?
-    {
-        Representation::Unspecified | Representation::Contextual => encoder::Representation::Contextual,
-        Representation::Static => encoder::Representation::Static,
-    };
+    let overflow =
+        match Overflow::try_from(message.overflow).map_err(|_| unknown("overflow", message.overflow))? {
+            Overflow::Unspecified | Overflow::Error => encoder::Overflow::Error,
+            Overflow::TruncateRight => encoder::Overflow::TruncateRight,
+            Overflow::TruncateLeft => encoder::Overflow::TruncateLeft,
+            Overflow::Window => encoder::Overflow::Window,
+        };
+    match Representation::try_from(message.representation) {
+        Ok(Representation::Unspecified | Representation::Contextual) => {}
+        Ok(Representation::Static) => {
+            return Err(Error::precondition(
+                "UNSUPPORTED_REPRESENTATION",
+                "representation: this server gives contextual vectors, static ones were asked for",
+            ));
+        }
+        Err(_) => return Err(unknown("representation", message.representation)),
+    }
     Ok(EmbedOptions {
         level,
         pooling,
         normalize: message.normalize.unwrap_or(true),
-        dimensions: message.dimensions.map(|d| d as usize),
+        dimensions: message.dimensions,
         prompt_name: message.prompt_name.clone(),
         overflow,
-        representation,
+        splitter: |text| crate::text::sentences(text, crate::domain::Span::new(0, text.len() as u32)),
     })
 }
 
@@ -155,10 +165,7 @@ fn centroid(vectors: &[Vec<f32>]) -> Vec<f32> {
 
 #[tonic::async_trait]
 impl proto::embedding_service_server::EmbeddingService for Embedding {
-    async fn tokenize(
-        &self,
-        request: Request<proto::TokenizeRequest>,
-    ) -> Result<Response<proto::TokenizeResponse>, Status> {
+    async fn tokenize(&self, request: Request<proto::TokenizeRequest>) -> Reply<proto::TokenizeResponse> {
         let request = request.into_inner();
         self.check_batch("inputs", request.inputs.len())?;
         let encoder = self.encoders.get(&request.model)?;
@@ -180,27 +187,24 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
     async fn detokenize(
         &self,
         request: Request<proto::DetokenizeRequest>,
-    ) -> Result<Response<proto::DetokenizeResponse>, Status> {
+    ) -> Reply<proto::DetokenizeResponse> {
         let request = request.into_inner();
         let encoder = self.encoders.get(&request.model)?;
         let text = encoder.detokenize(&request.token_ids, request.skip_special_tokens)?;
         Ok(Response::new(proto::DetokenizeResponse { text }))
     }
 
-    async fn embed(
-        &self,
-        request: Request<proto::EmbedRequest>,
-    ) -> Result<Response<proto::EmbedResponse>, Status> {
+    async fn embed(&self, request: Request<proto::EmbedRequest>) -> Reply<proto::EmbedResponse> {
         Ok(Response::new(self.embed_request(request.into_inner()).await?))
     }
 
     type EmbedStreamStream =
-        Pin<Box<dyn Stream<Item = Result<proto::EmbedStreamResponse, Status>> + Send + 'static>>;
+        Pin<Box<dyn Stream<Item = std::result::Result<proto::EmbedStreamResponse, Status>> + Send + 'static>>;
 
     async fn embed_stream(
         &self,
         request: Request<Streaming<proto::EmbedStreamRequest>>,
-    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+    ) -> Reply<Self::EmbedStreamStream> {
         let service = self.clone();
         let responses = request.into_inner().then(move |message| {
             let service = service.clone();
@@ -215,7 +219,7 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
     async fn embed_sparse(
         &self,
         request: Request<proto::EmbedSparseRequest>,
-    ) -> Result<Response<proto::EmbedSparseResponse>, Status> {
+    ) -> Reply<proto::EmbedSparseResponse> {
         let request = request.into_inner();
         self.check_batch("inputs", request.inputs.len())?;
         let encoder = self.encoders.get(&request.model)?;
@@ -227,19 +231,22 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         Ok(Response::new(proto::EmbedSparseResponse { vectors }))
     }
 
-    async fn classify(
-        &self,
-        request: Request<proto::ClassifyRequest>,
-    ) -> Result<Response<proto::ClassifyResponse>, Status> {
+    async fn classify(&self, request: Request<proto::ClassifyRequest>) -> Reply<proto::ClassifyResponse> {
         let request = request.into_inner();
         self.check_batch("inputs", request.inputs.len())?;
         if request.labels.len() < 2 {
             let got = request.labels.len();
-            return Err(Error::invalid("TOO_FEW_LABELS", format!("labels: expected at least two, got {got}")).into());
+            return Err(Error::invalid(
+                "TOO_FEW_LABELS",
+                format!("labels: expected at least two, got {got}"),
+            )
+            .into());
         }
         let mut seen = HashSet::new();
         if let Some(label) = request.labels.iter().find(|label| !seen.insert(label.name.as_str())) {
-            return Err(Error::invalid("DUPLICATE_LABEL", format!("labels: {:?} occurs twice", label.name)).into());
+            return Err(
+                Error::invalid("DUPLICATE_LABEL", format!("labels: {:?} occurs twice", label.name)).into()
+            );
         }
         let encoder = self.encoders.get(&request.model)?;
         let mut labels = Vec::with_capacity(request.labels.len());

@@ -14,3 +14,6 @@ pub use documents::Documents;
 pub use embedding::Embedding;
 pub use search::Search;
 pub use status::code;
+
+/// What a unary call answers.
+type Reply<T> = std::result::Result<tonic::Response<T>, tonic::Status>;

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-use super::convert;
+use super::{Reply, convert};
 use crate::domain::{CollectionName, Level};
 use crate::error::{Error, Result};
 use crate::proto;
@@ -95,17 +95,14 @@ fn hit_out(hit: Hit) -> proto::SearchHit {
 
 #[tonic::async_trait]
 impl proto::search_service_server::SearchService for Search {
-    async fn search(
-        &self,
-        request: Request<proto::SearchRequest>,
-    ) -> Result<Response<proto::SearchResponse>, Status> {
+    async fn search(&self, request: Request<proto::SearchRequest>) -> Reply<proto::SearchResponse> {
         Ok(Response::new(self.one(request.into_inner()).await?))
     }
 
     async fn batch_search(
         &self,
         request: Request<proto::BatchSearchRequest>,
-    ) -> Result<Response<proto::BatchSearchResponse>, Status> {
+    ) -> Reply<proto::BatchSearchResponse> {
         let requests = request.into_inner().requests;
         if requests.is_empty() || requests.len() > MAX_BATCH {
             let message = format!("requests: expected 1 to {MAX_BATCH}, got {}", requests.len());
@@ -116,10 +113,7 @@ impl proto::search_service_server::SearchService for Search {
         Ok(Response::new(proto::BatchSearchResponse { responses }))
     }
 
-    async fn compare(
-        &self,
-        request: Request<proto::CompareRequest>,
-    ) -> Result<Response<proto::CompareResponse>, Status> {
+    async fn compare(&self, request: Request<proto::CompareRequest>) -> Reply<proto::CompareResponse> {
         let request = request.into_inner();
         let collection = match request.collection.as_str() {
             "" => None,

@@ -139,6 +139,14 @@ impl Live {
     }
 }
 
+/// Numbers of the segments that a manifest names.
+///
+/// # Errors
+/// `INDEX_DAMAGED` where it is garbled.
+pub fn segments_of(manifest: &[u8]) -> Result<Vec<u64>> {
+    Ok(Manifest::from_bytes(manifest)?.segments.iter().map(|entry| entry.id).collect())
+}
+
 impl VectorIndex {
     /// An empty index.
     pub fn new(dimensions: usize, options: IndexOptions) -> Self {
@@ -340,6 +348,16 @@ impl VectorIndex {
     /// The segments in use, as [`Manifest`].
     pub fn manifest(&self) -> Vec<u8> {
         self.encode(&self.segments.load())
+    }
+
+    /// Numbers of the segments in use.
+    pub fn segment_ids(&self) -> Vec<u64> {
+        self.segments.load().iter().map(|live| live.id).collect()
+    }
+
+    /// Greatest point in any segment; what comes after it is in the head or nowhere.
+    pub fn watermark(&self) -> Option<u64> {
+        self.segments.load().iter().filter_map(|live| live.segment.points.last().copied()).max()
     }
 
     /// Starts a build: from here on removals are noted.

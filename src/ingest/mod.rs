@@ -70,7 +70,12 @@ impl Ingest {
     ///
     /// # Errors
     /// Bad input with its reason; the stored version of the document, if there is one, stays.
-    pub async fn upsert(&self, collection: &CollectionName, input: Input, validate_only: bool) -> Result<Outcome> {
+    pub async fn upsert(
+        &self,
+        collection: &CollectionName,
+        input: Input,
+        validate_only: bool,
+    ) -> Result<Outcome> {
         let record = self.catalog.collection(collection)?;
         let hash = content_hash(&input.content);
         let id = if input.id.is_empty() { hash.to_hex().to_string() } else { input.id.clone() };
@@ -106,7 +111,7 @@ impl Ingest {
             text,
             passages,
             document_vector,
-            token_count: tokens,
+            token_count: u64::from(tokens),
         };
         let stored = self.catalog.store().upsert(record.cid, document).await?;
         Ok(Outcome { document_id: stored.id, passage_count: stored.passage_count, unchanged: false, tokens })
@@ -115,7 +120,8 @@ impl Ingest {
     async fn extract(&self, content: Content) -> Result<(Extracted, String)> {
         let (extracted, media_type) = match content {
             Content::Text(text) => {
-                let sections = vec![Section { span: Span::new(0, text.len() as u32), headings: vec![], page: None }];
+                let sections =
+                    vec![Section { span: Span::new(0, text.len() as u32), headings: vec![], page: None }];
                 (Extracted { title: None, text, sections }, "text/plain".to_owned())
             }
             Content::Data { bytes, media_type } => {
@@ -167,7 +173,7 @@ impl Ingest {
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
         let inputs = drafts.iter().map(|draft| passage_input(text, draft)).collect::<Result<Vec<_>>>()?;
         let vectors = encoder.encode_passages(inputs).await?;
-        let mut sum = vec![0.0; encoder.info().dimensions];
+        let mut sum = vec![0.0; encoder.info().dimensions as usize];
         let mut tokens = 0;
         let mut passages = Vec::with_capacity(drafts.len());
         for (draft, vectors) in drafts.into_iter().zip(vectors) {
@@ -209,7 +215,8 @@ fn passage_input(text: &str, draft: &PassageDraft) -> Result<PassageInput> {
     let slice = draft.span.slice(text).ok_or_else(|| {
         Error::internal("BAD_SPAN", format!("passage span {:?} does not fit its text", draft.span))
     })?;
-    let relative =
-        |s: &Span| Span::new(s.start.saturating_sub(draft.span.start), s.end.saturating_sub(draft.span.start));
+    let relative = |s: &Span| {
+        Span::new(s.start.saturating_sub(draft.span.start), s.end.saturating_sub(draft.span.start))
+    };
     Ok(PassageInput { text: slice.to_owned(), sentences: draft.sentences.iter().map(relative).collect() })
 }

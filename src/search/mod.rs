@@ -98,7 +98,12 @@ impl Search {
     ///
     /// # Errors
     /// Bad input with its reason; `DATA_LOSS` where a record is damaged.
-    pub async fn search(&self, collection: &CollectionName, query: Query, options: &Options) -> Result<Vec<Hit>> {
+    pub async fn search(
+        &self,
+        collection: &CollectionName,
+        query: Query,
+        options: &Options,
+    ) -> Result<Vec<Hit>> {
         if options.limit == 0 || options.limit > MAX_LIMIT {
             return Err(Error::invalid(
                 "BAD_LIMIT",
@@ -122,7 +127,12 @@ impl Search {
     ///
     /// # Errors
     /// Bad input with its reason.
-    pub async fn compare(&self, collection: Option<&CollectionName>, left: &Query, right: &Query) -> Result<f32> {
+    pub async fn compare(
+        &self,
+        collection: Option<&CollectionName>,
+        left: &Query,
+        right: &Query,
+    ) -> Result<f32> {
         let record = match collection {
             Some(name) => Some(self.catalog.collection(name)?),
             None => None,
@@ -157,7 +167,7 @@ impl Search {
                     Some(record) => self.encoders.bound(&record.model_id, &record.model_revision)?,
                     None => self.encoders.get("")?,
                 };
-                let options = EmbedOptions { overflow: Overflow::Window, ..EmbedOptions::default() };
+                let options = EmbedOptions { overflow: Overflow::Window, ..EmbedOptions::document() };
                 let output = encoder.embed(vec![text.clone()], &options).await?;
                 let first = output.results.into_iter().next().and_then(|r| r.embeddings.into_iter().next());
                 first
@@ -166,7 +176,10 @@ impl Search {
             }
             Query::Document(id) => {
                 let record = record.ok_or_else(|| {
-                    Error::invalid("COLLECTION_REQUIRED", "collection: expected a name for a stored document, got none")
+                    Error::invalid(
+                        "COLLECTION_REQUIRED",
+                        "collection: expected a name for a stored document, got none",
+                    )
                 })?;
                 let store = self.catalog.store();
                 let document = store.document(record.cid, id)?.ok_or_else(|| unknown_document(id))?;
@@ -232,13 +245,22 @@ fn retrieve(
     loop {
         let found = match index {
             Some(index) => index.search(query, wanted, ef.max(wanted), options.exact, allowed.as_ref())?,
-            None => catalog.sentences_nearby(record, &indexes, query, wanted, ef, options.exact, allowed.as_ref())?,
+            None => catalog.sentences_nearby(
+                record,
+                &indexes,
+                query,
+                (wanted, ef),
+                options.exact,
+                allowed.as_ref(),
+            )?,
         };
         let exhausted = found.len() < wanted;
         let mut scored = Vec::with_capacity(found.len());
         for candidate in found.into_iter().filter(|c| Some(c.doc_no) != excluded) {
             // A point that was removed since the index was read has no vector any more.
-            let Some(vector) = catalog.store().vector(record.cid, options.unit, candidate.point)? else { continue };
+            let Some(vector) = catalog.store().vector(record.cid, options.unit, candidate.point)? else {
+                continue;
+            };
             let score = dot(query, &vector);
             scored.push(Scored { point: candidate.point, doc_no: candidate.doc_no, score, vector });
         }
@@ -254,7 +276,10 @@ fn retrieve(
         }
         if options.score_threshold.is_some() && options.max_per_document == 0 {
             // The rest scores lower still.
-            return kept.into_iter().filter_map(|s| hit(catalog, record, query, s, options).transpose()).collect();
+            return kept
+                .into_iter()
+                .filter_map(|s| hit(catalog, record, query, s, options).transpose())
+                .collect();
         }
         wanted *= 4;
     }
@@ -295,7 +320,9 @@ fn hit(
     };
     let Some(passage) = store.passage(record.cid, point)? else { return Ok(None) };
     let span = match options.unit {
-        Level::Sentence => passage.sentences.get((scored.point & 0xff) as usize).copied().unwrap_or(passage.span),
+        Level::Sentence => {
+            passage.sentences.get((scored.point & 0xff) as usize).copied().unwrap_or(passage.span)
+        }
         Level::Passage | Level::Document => passage.span,
     };
     let highlights = match options.include_highlights && options.unit != Level::Sentence {

@@ -36,7 +36,8 @@ impl Parts {
     /// What is missing or does not fit, by name.
     pub fn load(config: Config) -> Result<Self> {
         std::fs::create_dir_all(&config.data_dir).map_err(|e| {
-            let message = format!("data_dir: expected a directory that can be written, got {:?}: {e}", config.data_dir);
+            let message =
+                format!("data_dir: expected a directory that can be written, got {:?}: {e}", config.data_dir);
             Error::precondition("DATA_DIR_UNUSABLE", message)
         })?;
         let library = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
@@ -47,8 +48,12 @@ impl Parts {
             let encoder = Encoder::load(&config.data_dir.join("models").join(name), options)?;
             let info = encoder.info();
             tracing::info!(
-                model = info.id, provider = info.execution_provider, precision = info.precision,
-                dimensions = info.dimensions, max_tokens = info.max_tokens, "encoder loaded"
+                model = info.id,
+                provider = info.execution_provider,
+                precision = info.precision,
+                dimensions = info.dimensions,
+                max_tokens = info.max_tokens,
+                "encoder loaded"
             );
             encoders.push(encoder);
         }
@@ -57,8 +62,9 @@ impl Parts {
         let catalog = Catalog::open(store, encoders.clone(), IndexOptions::default())?;
         let worker = match &config.extract.worker {
             Some(worker) => worker.clone(),
-            None => std::env::current_exe()
-                .map_err(|e| Error::internal("NO_PROGRAM", "the path of this program is unknown").with_source(e))?,
+            None => std::env::current_exe().map_err(|e| {
+                Error::internal("NO_PROGRAM", "the path of this program is unknown").with_source(e)
+            })?,
         };
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers);
@@ -133,10 +139,14 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .add_service(AdminServiceServer::new(admin))
         .add_service(CollectionServiceServer::new(collections))
         .add_service(
-            DocumentServiceServer::new(documents).max_decoding_message_size(max).max_encoding_message_size(max),
+            DocumentServiceServer::new(documents)
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
         )
         .add_service(
-            EmbeddingServiceServer::new(embedding).max_decoding_message_size(max).max_encoding_message_size(max),
+            EmbeddingServiceServer::new(embedding)
+                .max_decoding_message_size(max)
+                .max_encoding_message_size(max),
         )
         .add_service(
             SearchServiceServer::new(grpc::Search { search })

@@ -11,6 +11,9 @@ type Step = fn(&Target<'_>) -> Result<()>;
 /// Step `n` (from zero) leads to version `n + 1`. A step may run again after a crash half-way.
 const STEPS: &[Step] = &[v0001_initial::apply];
 
+/// The schema version that this program writes.
+pub const SCHEMA_VERSION: u32 = STEPS.len() as u32;
+
 /// What a step may touch.
 pub struct Target<'a>(&'a Live);
 

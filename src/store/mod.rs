@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use live::{Live, from_io};
+pub use migrate::SCHEMA_VERSION;
 
 pub use records::{
     CollectionRecord, CommitListener, Committed, DocumentRecord, Inserted, NewDocument, NewPassage,
