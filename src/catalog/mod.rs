@@ -14,7 +14,7 @@ pub use indexes::Indexes;
 
 use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::Encoders;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions};
 use crate::store::{CollectionRecord, CommitListener, Committed, DocumentRecord, PassageRecord, Store};
 
@@ -133,7 +133,7 @@ impl Catalog {
     pub fn create(&self, new: NewCollection) -> Result<CollectionRecord> {
         let id = new.model.split('@').next().unwrap_or_default();
         let info = self.encoders.get(id)?.info();
-        let most = info.max_tokens as u32;
+        let most = info.max_tokens;
         let max_tokens = if new.max_tokens == 0 { passage_tokens(most) } else { new.max_tokens };
         check_chunking(max_tokens, new.overlap_tokens, passage_tokens(most))?;
         let record = self.store.create_collection(CollectionRecord {
@@ -141,7 +141,7 @@ impl Catalog {
             description: new.description,
             model_id: info.id.clone(),
             model_revision: info.revision.clone(),
-            dimensions: info.dimensions as u32,
+            dimensions: info.dimensions,
             max_tokens,
             overlap_tokens: new.overlap_tokens,
             ef_search: if new.ef_search == 0 { DEFAULT_EF_SEARCH } else { new.ef_search },
@@ -168,7 +168,7 @@ impl Catalog {
             update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
         if update.chunking.is_some() {
             let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
-            check_chunking(max_tokens, overlap_tokens, passage_tokens(encoder.info().max_tokens as u32))?;
+            check_chunking(max_tokens, overlap_tokens, passage_tokens(encoder.info().max_tokens))?;
         }
         let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
         self.store.update_collection(name.as_str(), Some(&etag), |record| {
@@ -380,9 +380,4 @@ impl CommitListener for Follower {
             catalog.wake(event.cid);
         }
     }
-}
-
-/// Whether an error says that something does not exist.
-pub fn is_missing(error: &Error) -> bool {
-    error.kind == ErrorKind::NotFound
 }

@@ -95,7 +95,10 @@ fn test_in(test: Option<proto::field_condition::Test>) -> Result<Test> {
     use proto::field_condition::Test as Message;
     Ok(match test {
         None => {
-            return Err(Error::invalid("FILTER_WITHOUT_TEST", "filter: expected a test of the key, got none"));
+            return Err(Error::invalid(
+                "FILTER_WITHOUT_TEST",
+                "filter: expected a test of the key, got none",
+            ));
         }
         Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
         Some(Message::In(list)) => Test::In(list.values),

@@ -153,8 +153,8 @@ fn inserts_and_removals_go_on_while_a_segment_is_built() {
     let index = filled(&vectors[..2000], IndexOptions::default());
     let built = std::thread::scope(|scope| {
         let build = scope.spawn(|| index.seal().unwrap().unwrap());
-        for i in 2000..3000 {
-            index.insert(i as u64, i as u32, &vectors[i]).unwrap();
+        for (i, vector) in vectors.iter().enumerate().take(3000).skip(2000) {
+            index.insert(i as u64, i as u32, vector).unwrap();
         }
         index.remove_range(10..20);
         build.join().unwrap()

@@ -83,9 +83,9 @@ async fn replacing_and_deleting_leave_tombstones() {
     let second = store.upsert(cid, document("x", "two", 1)).await.unwrap();
     assert_eq!(second.create_time_ns, first.create_time_ns);
     assert_eq!((second.doc_no, second.first_passage), (1, 2));
-    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), [0..2]);
-    assert_eq!(store.tombstones(cid, Level::Sentence).unwrap(), [0..512]);
-    assert_eq!(store.tombstones(cid, Level::Document).unwrap(), [0..1]);
+    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), std::slice::from_ref(&(0..2)));
+    assert_eq!(store.tombstones(cid, Level::Sentence).unwrap(), std::slice::from_ref(&(0..512)));
+    assert_eq!(store.tombstones(cid, Level::Document).unwrap(), std::slice::from_ref(&(0..1)));
     assert_eq!(store.passage(cid, 0).unwrap(), None);
     assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::NotFound);
     assert_eq!(store.delete_documents(cid, vec!["x".to_owned(), "no".to_owned()]).await.unwrap(), 1);
@@ -93,7 +93,7 @@ async fn replacing_and_deleting_leave_tombstones() {
     assert_eq!(store.documents(cid, None, 10).unwrap(), []);
     store.put_manifest(cid, Level::Passage, b"m", &[0..2]).unwrap();
     assert_eq!(store.manifest(cid, Level::Passage).unwrap().unwrap(), b"m");
-    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), [2..3]);
+    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), std::slice::from_ref(&(2..3)));
     let third = store.upsert(cid, document("x", "three", 1)).await.unwrap();
     assert_eq!((third.doc_no, third.first_passage), (2, 3), "points are never used again");
     let events = recorder.0.lock();

@@ -63,7 +63,7 @@ fn whole(file: &FoundFile, max_bytes: u64) -> Result<Document, String> {
     let mut document = Document {
         id: file.id.clone(),
         source_uri: source_uri(&file.path),
-        content: Some(Content::Data(data.into())),
+        content: Some(Content::Data(data)),
         mime_type: media_type(&file.extension).unwrap_or("text/plain").to_owned(),
         ..Default::default()
     };

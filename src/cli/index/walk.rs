@@ -47,9 +47,8 @@ pub fn walk(root: &Path, extensions: &[String], problems: &mut Vec<(String, Stri
                 continue;
             }
         };
-        if !entry.file_type().is_some_and(|kind| kind.is_file())
-            && !(entry.depth() == 0 && entry.path().is_file())
-        {
+        let named = entry.depth() == 0 && entry.path().is_file();
+        if !named && !entry.file_type().is_some_and(|kind| kind.is_file()) {
             continue;
         }
         let extension =
