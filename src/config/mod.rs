@@ -57,7 +57,7 @@ pub struct LimitsConfig {
     pub max_batch_size: usize,
     /// Most bytes of one message.
     pub max_message_bytes: usize,
-    /// Requests that may run at once.
+    /// Calls of one connection that may run at once.
     pub max_concurrent_requests: usize,
 }
 
