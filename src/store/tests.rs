@@ -91,7 +91,7 @@ async fn replacing_and_deleting_leave_tombstones() {
     assert_eq!(store.delete_documents(cid, vec!["x".to_owned(), "no".to_owned()]).await.unwrap(), 1);
     assert_eq!(store.counts(cid).unwrap(), (0, 0));
     assert_eq!(store.documents(cid, None, 10).unwrap(), []);
-    store.put_manifest(cid, Level::Passage, b"m", &[0..2]).unwrap();
+    store.put_manifest(cid, Level::Passage, b"m", std::slice::from_ref(&(0..2))).unwrap();
     assert_eq!(store.manifest(cid, Level::Passage).unwrap().unwrap(), b"m");
     assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), std::slice::from_ref(&(2..3)));
     let third = store.upsert(cid, document("x", "three", 1)).await.unwrap();
