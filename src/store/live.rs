@@ -5,7 +5,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -29,6 +29,15 @@ impl Drop for Cleanup {
     }
 }
 
+/// How long an opener waits for the one before it to let go of the database.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// Whether sled's own lock is held. The lock of the data directory is ours by then, so the holder is a
+/// database of this process that was dropped and whose background threads are about to end.
+fn is_closing(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
+}
+
 /// An open database. Fields drop in order: the directory goes last.
 pub struct Live {
     db: sled::Db,
@@ -39,12 +48,18 @@ pub struct Live {
 impl Live {
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);
-        let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
-        let db = opened
-            .map_err(|_| {
+        let deadline = Instant::now() + CLOSE_GRACE;
+        let db = loop {
+            let opened = catch_unwind(AssertUnwindSafe(|| config.open())).map_err(|_| {
                 Error::data_loss("CORRUPT_STORE", "the store's database is damaged and cannot be opened")
-            })?
-            .map_err(from_sled)?;
+            })?;
+            match opened {
+                Err(error) if is_closing(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                opened => break opened.map_err(from_sled)?,
+            }
+        };
         let file = File::open(path.join("db")).map_err(from_io)?;
         let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
         Ok(Self { db, file, cleanup })
