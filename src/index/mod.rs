@@ -71,7 +71,14 @@ pub struct IndexOptions {
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 48, ef_link: 64, head_limit: 16_384, merge_factor: 2, build_threads: 0 }
+        Self {
+            m: 16,
+            ef_construction: 48,
+            ef_link: 64,
+            head_limit: 16_384,
+            merge_factor: 2,
+            build_threads: 0,
+        }
     }
 }
 
@@ -264,9 +271,10 @@ impl VectorIndex {
     }
 
     fn in_segments(&self, point: u64) -> bool {
-        self.segments.load().iter().any(|live| {
-            live.segment.slot(point).is_some_and(|slot| !live.deleted.contains(slot))
-        })
+        self.segments
+            .load()
+            .iter()
+            .any(|live| live.segment.slot(point).is_some_and(|slot| !live.deleted.contains(slot)))
     }
 
     /// Whether a living point of this id is there.
@@ -301,9 +309,7 @@ impl VectorIndex {
         chunks.iter().for_each(|chunk| chunk.scan(&query, filter, &mut best));
         let mut scratch = self.scratch.lock().pop().unwrap_or_default();
         for live in segments.iter() {
-            let least = best.bound().map_or(f32::NEG_INFINITY, |found: &Found| found.0.similarity);
-            let deleted = &*live.deleted;
-            let ask = Ask { query: &query, k, ef, exact, filter, deleted, least };
+            let ask = Ask { query: &query, k, ef, exact, filter, deleted: &live.deleted };
             for near in live.segment.search(&ask, &mut scratch) {
                 let at = near.slot as usize;
                 best.offer(Found::new(near, live.segment.points[at], live.segment.docs[at]));
@@ -347,7 +353,10 @@ impl VectorIndex {
     pub fn memory(&self) -> usize {
         let head = self.state.read().head.memory();
         let segments = self.segments.load();
-        head + segments.iter().map(|live| live.segment.memory() + live.deleted.serialized_size()).sum::<usize>()
+        head + segments
+            .iter()
+            .map(|live| live.segment.memory() + live.deleted.serialized_size())
+            .sum::<usize>()
     }
 
     /// Whether the head is full, by its living points or by the room that dead ones take.
@@ -427,8 +436,6 @@ impl VectorIndex {
             live.remove(range);
         }
         lives.push(live);
-        // The greatest first: what it finds bounds the search of the others.
-        lives.sort_by_key(|live| std::cmp::Reverse(live.segment.len()));
         self.segments.store(Arc::new(lives));
         state.head.drop_sealed(pending.chunks);
         state.since_build.clear();
