@@ -23,6 +23,7 @@ struct Arguments {
     vectors: std::path::PathBuf,
     dimensions: usize,
     count: usize,
+    queries: usize,
     serve: bool,
     quick: bool,
     threads: usize,
@@ -78,6 +79,7 @@ fn arguments() -> Option<Arguments> {
         vectors: std::path::PathBuf::new(),
         dimensions: 384,
         count: usize::MAX,
+        queries: usize::MAX,
         serve: false,
         quick: false,
         threads: 1,
@@ -90,6 +92,7 @@ fn arguments() -> Option<Arguments> {
             "--vectors" => found.vectors = arguments.next()?.into(),
             "--dimensions" => found.dimensions = number(),
             "--count" => found.count = number(),
+            "--queries" => found.queries = number(),
             "--threads" => found.threads = number(),
             "--m" => found.options.m = number(),
             "--ef-construction" => found.options.ef_construction = number(),
@@ -112,6 +115,9 @@ fn read(arguments: &Arguments) -> std::io::Result<Data> {
     for (i, vector) in numbers.chunks_exact(dimensions).take(arguments.count).enumerate() {
         if i % 100 == 50 { queries.extend_from_slice(vector) } else { base.extend_from_slice(vector) }
     }
+    // Fewer queries are drawn from all over the vectors.
+    let step = (queries.len() / dimensions).div_ceil(arguments.queries.max(1)).max(1);
+    let queries = queries.chunks_exact(dimensions).step_by(step).flatten().copied().collect();
     Ok(Data { dimensions, base, queries })
 }
 
