@@ -37,8 +37,11 @@ pub struct EncoderConfig {
     /// `auto`, `cpu`, `openvino` or `cuda`. What is named runs or the start fails; `auto` takes
     /// OpenVINO where the processor multiplies bf16, else the default CPU provider.
     pub device: String,
-    /// `auto`, `fp32` or `bf16`. Whatever is not exact fp32 is checked against it at load.
+    /// `auto`, `fp32`, `bf16` or `int8`. Whatever is not fp32 on the CPU is checked against it at load, and refused
+    /// where it is off.
     pub precision: String,
+    /// Settings of the CUDA provider.
+    pub cuda: CudaConfig,
     /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
     pub sessions: usize,
     /// Threads of one session. Zero means the cores divided by the sessions.
@@ -47,6 +50,20 @@ pub struct EncoderConfig {
     pub max_batch_tokens: usize,
     /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
     pub queue_capacity: usize,
+}
+
+/// Settings of the CUDA provider, used where `encoder.device` is `cuda`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CudaConfig {
+    /// Number of the device.
+    pub device_id: u32,
+    /// Most bytes of the memory arena of each session; zero means no limit.
+    pub memory_limit_bytes: u64,
+    /// How the arena grows: `next_power_of_two`, or `same_as_requested`, which is slower and smaller.
+    pub arena_extend_strategy: String,
+    /// Whether matrix products may round to TF32.
+    pub tf32: bool,
 }
 
 /// Limits of one request.
@@ -105,10 +122,22 @@ impl Default for EncoderConfig {
             library: None,
             device: "auto".to_owned(),
             precision: "auto".to_owned(),
+            cuda: CudaConfig::default(),
             sessions: 0,
             threads: 0,
             max_batch_tokens: 4096,
             queue_capacity: 8192,
+        }
+    }
+}
+
+impl Default for CudaConfig {
+    fn default() -> Self {
+        Self {
+            device_id: 0,
+            memory_limit_bytes: 0,
+            arena_extend_strategy: "next_power_of_two".to_owned(),
+            tf32: false,
         }
     }
 }
@@ -174,7 +203,9 @@ impl Config {
             Err(Error::invalid("BAD_CONFIG", format!("{key}: expected at least 1, got 0")))
         };
         one_of("encoder.device", &self.encoder.device, &["auto", "cpu", "openvino", "cuda"])?;
-        one_of("encoder.precision", &self.encoder.precision, &["auto", "fp32", "bf16"])?;
+        one_of("encoder.precision", &self.encoder.precision, &["auto", "fp32", "bf16", "int8"])?;
+        let growth = &self.encoder.cuda.arena_extend_strategy;
+        one_of("encoder.cuda.arena_extend_strategy", growth, &["next_power_of_two", "same_as_requested"])?;
         one_of("log.format", &self.log.format, &["text", "json"])?;
         at_least_one("encoder.models", self.encoder.models.len())?;
         at_least_one("encoder.max_batch_tokens", self.encoder.max_batch_tokens)?;
@@ -183,7 +214,8 @@ impl Config {
         at_least_one("limits.max_message_bytes", self.limits.max_message_bytes)?;
         at_least_one("limits.max_concurrent_requests", self.limits.max_concurrent_requests)?;
         at_least_one("extract.workers", self.extract.workers)?;
-        if let Some(name) = self.encoder.models.iter().find(|n| n.is_empty() || n.contains("..")) {
+        let has_parts = |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']);
+        if let Some(name) = self.encoder.models.iter().find(has_parts) {
             return Err(Error::invalid(
                 "BAD_CONFIG",
                 format!("encoder.models: expected directory names, got {name:?}"),
