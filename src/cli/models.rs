@@ -48,8 +48,7 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
             let pulled = {
                 let (bar, repository) = (bar.clone(), repository.clone());
                 blocking(move || {
-                    let pull =
-                        Pull { repository: &repository, revision: revision.as_deref(), offline };
+                    let pull = Pull { repository: &repository, revision: revision.as_deref(), offline };
                     pull.run(move |PullProgress { total, done }| {
                         bar.set_length(total);
                         bar.set_position(done);
@@ -61,8 +60,7 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
             let pulled = pulled?;
             let own = repository.rsplit('/').next().unwrap_or_default().to_owned();
             let label = format!("{repository}@{}", pulled.commit);
-            let (model, imported) =
-                import(config, pulled.path, label, name.unwrap_or(own), replace).await?;
+            let (model, imported) = import(config, pulled.path, label, name.unwrap_or(own), replace).await?;
             report(json, &model, imported, Some((&pulled.commit, pulled.from_cache)))
         }
     }
@@ -91,12 +89,7 @@ async fn import(
     .await
 }
 
-fn report(
-    json: bool,
-    model: &ModelDir,
-    imported: Imported,
-    pulled: Option<(&str, bool)>,
-) -> Result<i32> {
+fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str, bool)>) -> Result<i32> {
     let what = match imported {
         Imported::New => "imported",
         Imported::Replaced => "replaced",
@@ -141,9 +134,8 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
                 value["bytes"] = json!(bytes);
                 value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
                 values.push(value);
-                let state = runs.map_or_else(String::new, |m| {
-                    format!("{} {}", m.execution_provider, m.precision)
-                });
+                let state =
+                    runs.map_or_else(String::new, |m| format!("{} {}", m.execution_provider, m.precision));
                 let [dimensions, tokens] = [model.dimensions(), model.max_tokens].map(|n| n.to_string());
                 let pooling = model.pooling.as_str().to_owned();
                 rows.push([name, dimensions, tokens, pooling, size(bytes), short(&model.revision), state]);
@@ -182,7 +174,8 @@ async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<
         output::print_json(&value)?;
         return Ok(EXIT_OK);
     }
-    let weights = if model.imported { format!("{} (imported)", model.weights) } else { model.weights.clone() };
+    let weights =
+        if model.imported { format!("{} (imported)", model.weights) } else { model.weights.clone() };
     let default = model.default_prompt.as_deref().unwrap_or("none");
     let prompts: Vec<_> = model.prompts.iter().map(|(name, text)| format!("{name} {text:?}")).collect();
     let prompts = if prompts.is_empty() { "none".to_owned() } else { prompts.join(", ") };

@@ -214,7 +214,8 @@ impl Config {
         at_least_one("limits.max_message_bytes", self.limits.max_message_bytes)?;
         at_least_one("limits.max_concurrent_requests", self.limits.max_concurrent_requests)?;
         at_least_one("extract.workers", self.extract.workers)?;
-        let has_parts = |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']);
+        let has_parts =
+            |name: &&String| name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']);
         if let Some(name) = self.encoder.models.iter().find(has_parts) {
             return Err(Error::invalid(
                 "BAD_CONFIG",

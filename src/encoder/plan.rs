@@ -158,7 +158,10 @@ impl Context<'_> {
 
     fn too_long(&self, content: usize) -> Error {
         let limit = self.model.max_tokens;
-        Error::invalid("INPUT_TOO_LONG", format!("expected at most {limit} tokens, got {}", content + self.tokenizer.frame.len()))
+        Error::invalid(
+            "INPUT_TOO_LONG",
+            format!("expected at most {limit} tokens, got {}", content + self.tokenizer.frame.len()),
+        )
     }
 }
 
@@ -277,7 +280,10 @@ pub(super) fn reduce_static(plan: &Plan, table: &StaticTable) -> Result<Vec<Vec<
             let mut into: Vec<f32> = Vec::new();
             for &id in sequence.ids.get(part.range.clone()).unwrap_or_default() {
                 let row = table.row(id).ok_or_else(|| {
-                    Error::internal("INFERENCE_FAILED", format!("the embedding table has no row for token {id}"))
+                    Error::internal(
+                        "INFERENCE_FAILED",
+                        format!("the embedding table has no row for token {id}"),
+                    )
                 })?;
                 let row: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
                 if into.is_empty() { into = row } else { merge(&mut into, &row, part.pooling) }

@@ -201,8 +201,7 @@ impl Writer<'_> {
     fn embeddings(&mut self) -> Result<()> {
         let Architecture { hidden, vocabulary, position_rows, position_offset, types, .. } = *self.config;
         let words = self.read(WORDS, &[vocabulary, hidden])?;
-        self.table =
-            StaticTable::new(hidden, words.iter().map(|&x| half::f16::from_f32(x)).collect());
+        self.table = StaticTable::new(hidden, words.iter().map(|&x| half::f16::from_f32(x)).collect());
         self.push(WORDS, &[vocabulary, hidden], &words);
         let mut rows = self.read("embeddings.position_embeddings.weight", &[position_rows, hidden])?;
         rows.drain(..position_offset * hidden);

@@ -193,7 +193,8 @@ mod tests {
             for (bf16, expected) in [(true, with), (false, without)] {
                 match options.candidates_for(bf16) {
                     Ok(got) => {
-                        let name = |o: &SessionOptions| format!("{} {}", o.device.as_str(), o.precision.as_str());
+                        let name =
+                            |o: &SessionOptions| format!("{} {}", o.device.as_str(), o.precision.as_str());
                         let got: Vec<_> = got.iter().map(name).collect();
                         assert_eq!(got.join(", "), expected, "{device} {precision} {bf16}");
                     }

@@ -170,9 +170,7 @@ impl TensorMessage {
 
     fn from_bytes(&self, bytes: &[u8]) -> Vec<f16> {
         match self.data_type {
-            FLOAT => {
-                bytes.as_chunks::<4>().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b))).collect()
-            }
+            FLOAT => bytes.as_chunks::<4>().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b))).collect(),
             FLOAT16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b)).collect(),
             BFLOAT16 => {
                 let wide = |&b: &[u8; 2]| f16::from_f32(half::bf16::from_le_bytes(b).to_f32());

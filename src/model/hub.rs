@@ -64,7 +64,10 @@ impl Pull<'_> {
             Some((owner, name)) if fine(owner) && fine(name) => Ok((owner, name)),
             _ => Err(Error::invalid(
                 "INVALID_REPOSITORY",
-                format!("expected OWNER/NAME of letters, digits, '.', '-' and '_', got {:?}", self.repository),
+                format!(
+                    "expected OWNER/NAME of letters, digits, '.', '-' and '_', got {:?}",
+                    self.repository
+                ),
             )),
         }
     }
@@ -188,7 +191,9 @@ impl Pull<'_> {
             ),
             HFError::AuthRequired { .. } | HFError::Forbidden { .. } => Error::precondition(
                 "HUB_REFUSED",
-                format!("the hub refuses {repository}: {error}; it may need a token in HF_TOKEN, or not exist"),
+                format!(
+                    "the hub refuses {repository}: {error}; it may need a token in HF_TOKEN, or not exist"
+                ),
             ),
             HFError::InvalidParameter(_) | HFError::Url(_) => {
                 Error::invalid("INVALID_REPOSITORY", format!("{repository}: {error}"))

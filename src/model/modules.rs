@@ -95,7 +95,9 @@ pub(super) fn pooling_file(folder: &Folder) -> Result<String> {
     match pooling.filter(|path| !path.is_empty()) {
         None => Ok(POOLING.to_owned()),
         Some(path) if is_inside(path) => Ok(format!("{path}/config.json")),
-        Some(path) => Err(unsupported(format!("{MODULES}: expected a path inside the directory, got {path:?}"))),
+        Some(path) => {
+            Err(unsupported(format!("{MODULES}: expected a path inside the directory, got {path:?}")))
+        }
     }
 }
 

@@ -154,7 +154,9 @@ impl Writer {
         if !rows.is_multiple_of(BLOCK) {
             return Err(Error::precondition(
                 "UNSUPPORTED_PRECISION",
-                format!("precision int8 on device cpu: expected widths that are multiples of {BLOCK}, got {rows}"),
+                format!(
+                    "precision int8 on device cpu: expected widths that are multiples of {BLOCK}, got {rows}"
+                ),
             ));
         }
         let mut quantized = Vec::with_capacity(values.len());
@@ -232,7 +234,8 @@ mod tests {
 
     #[test]
     fn blocks_keep_weights_to_half_a_step() {
-        let graph = Model::decode(quantize(&product(), Form::Blocks).unwrap().as_slice()).unwrap().graph.unwrap();
+        let graph =
+            Model::decode(quantize(&product(), Form::Blocks).unwrap().as_slice()).unwrap().graph.unwrap();
         assert_eq!(graph.node[0].op_type, "MatMulNBits");
         let [scales, weights] = graph.initializer.as_slice() else { panic!("two tensors") };
         assert_eq!((weights.dims.as_slice(), scales.dims.as_slice()), (&[2_i64, 2, 32][..], &[4_i64][..]));

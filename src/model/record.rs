@@ -49,7 +49,10 @@ impl ImportRecord {
             return Err(damaged(format!("{FILE}: expected names inside the directory, got {:?}", file.name)));
         }
         if self.file(&self.weights).is_none() {
-            return Err(damaged(format!("{FILE}: expected the weights among the files, got {:?}", self.weights)));
+            return Err(damaged(format!(
+                "{FILE}: expected the weights among the files, got {:?}",
+                self.weights
+            )));
         }
         Ok(())
     }

@@ -159,10 +159,20 @@ impl EncoderSession {
             Role::Types => 0,
         };
         let shape = [batch, sequence];
-        let wide: Vec<(usize, Vec<i64>)> = self.inputs.iter().enumerate().filter(|(_, input)| input.wide)
-            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i)).collect())).collect();
-        let narrow: Vec<(usize, Vec<i32>)> = self.inputs.iter().enumerate().filter(|(_, input)| !input.wide)
-            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i) as i32).collect())).collect();
+        let wide: Vec<(usize, Vec<i64>)> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, input)| input.wide)
+            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i)).collect()))
+            .collect();
+        let narrow: Vec<(usize, Vec<i32>)> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, input)| !input.wide)
+            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i) as i32).collect()))
+            .collect();
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
         for (at, data) in &wide {
             let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
@@ -223,9 +233,7 @@ fn inputs(session: &Session) -> Result<Vec<Input>> {
 
 /// The output with token vectors: the one of the usual name, else the first of three axes.
 fn output(session: &Session, width: usize) -> Result<String> {
-    let floats = |outlet: &&Outlet| {
-        matches!(element(outlet), Some((TensorElementType::Float32, axes)) if axes.len() == 3)
-    };
+    let floats = |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, axes)) if axes.len() == 3);
     let named = |name| session.outputs().iter().find(|outlet| outlet.name() == name).filter(floats);
     let found = OUTPUTS.into_iter().find_map(named).or_else(|| session.outputs().iter().find(floats));
     let Some(outlet) = found else {
@@ -289,8 +297,8 @@ fn cuda(options: &SessionOptions) -> Result<ep::ExecutionProviderDispatch> {
         .with_arena_extend_strategy(growth)
         .with_tf32(settings.tf32);
     if settings.memory_limit_bytes > 0 {
-        provider = provider
-            .with_memory_limit(usize::try_from(settings.memory_limit_bytes).unwrap_or(usize::MAX));
+        provider =
+            provider.with_memory_limit(usize::try_from(settings.memory_limit_bytes).unwrap_or(usize::MAX));
     }
     Ok(provider.build().error_on_failure())
 }
@@ -298,7 +306,8 @@ fn cuda(options: &SessionOptions) -> Result<ep::ExecutionProviderDispatch> {
 /// Tells what is missing and what to do about it.
 fn session_error(options: &SessionOptions, cause: &str) -> Error {
     let lacks_provider = cause.contains("not enabled in this build");
-    let lacks_library = cause.contains("Failed to load library") || cause.contains("cannot open shared object");
+    let lacks_library =
+        cause.contains("Failed to load library") || cause.contains("cannot open shared object");
     let remedy = match options.device {
         Device::Cuda if lacks_provider => {
             "this ONNX Runtime library has no CUDA provider: set encoder.library to one that has it, such as that of \

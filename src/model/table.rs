@@ -14,7 +14,8 @@ pub struct StaticTable {
 impl StaticTable {
     /// A table of whole rows; `None` where there are no rows or a part of one.
     pub(super) fn new(width: usize, values: Vec<f16>) -> Option<Self> {
-        (width > 0 && !values.is_empty() && values.len().is_multiple_of(width)).then_some(Self { width, values })
+        (width > 0 && !values.is_empty() && values.len().is_multiple_of(width))
+            .then_some(Self { width, values })
     }
 
     /// The row of a token, as long as the model is wide.

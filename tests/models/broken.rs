@@ -62,7 +62,8 @@ fn damaged_weights_are_refused() {
     let dir = copy(&minilm(&data));
     let whole = std::fs::read(dir.path().join("model.safetensors")).unwrap();
     let lie = |length: u64| [&length.to_le_bytes()[..], &whole[8..4096]].concat();
-    for bytes in [&whole[..whole.len() - 1], &whole[..1000], &whole[..4], &[], &lie(u64::MAX), &lie(1 << 40)] {
+    for bytes in [&whole[..whole.len() - 1], &whole[..1000], &whole[..4], &[], &lie(u64::MAX), &lie(1 << 40)]
+    {
         write(dir.path(), "model.safetensors", bytes);
         assert_eq!(refused(dir.path()).reason, "DAMAGED_MODEL", "{} bytes", bytes.len());
     }

@@ -67,7 +67,11 @@ async fn roberta_counts_positions_from_an_offset() {
     store(dir.path(), &named);
     configure(
         dir.path(),
-        &[("model_type", "roberta".into()), ("max_position_embeddings", 514.into()), ("pad_token_id", 1.into())],
+        &[
+            ("model_type", "roberta".into()),
+            ("max_position_embeddings", 514.into()),
+            ("pad_token_id", 1.into()),
+        ],
     );
     same_vectors(&minilm(&data), dir.path()).await;
 }

@@ -125,15 +125,27 @@ fn the_program_imports_lists_and_shows() {
 
     let told = stdout_json(&models(&["list", "--json"]));
     let of = |id: &str| told["models"].as_array().unwrap().iter().find(|m| m["id"] == id).unwrap().clone();
-    assert_eq!((of("small")["pooling"].as_str(), &of("small")["loaded"]), (Some("mean"), &serde_json::Value::Null));
+    assert_eq!(
+        (of("small")["pooling"].as_str(), &of("small")["loaded"]),
+        (Some("mean"), &serde_json::Value::Null)
+    );
     assert_eq!(of("broken")["error"]["reason"].as_str(), Some("UNSUPPORTED_MODEL"));
     let output = models(&["list"]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success() && text.contains("small") && text.contains("UNSUPPORTED_MODEL"), "{text}");
+    assert!(
+        output.status.success() && text.contains("small") && text.contains("UNSUPPORTED_MODEL"),
+        "{text}"
+    );
 
     let told = stdout_json(&models(&["show", "small", "--json"]));
     assert_eq!((told["max_tokens"].as_u64(), told["family"].as_str()), (Some(64), Some("roberta")));
-    assert!(told["files"].as_array().unwrap().iter().any(|f| f["name"] == "onnx/model.onnx" && f["bytes"] == 43491));
+    assert!(
+        told["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|f| f["name"] == "onnx/model.onnx" && f["bytes"] == 43491)
+    );
     let text = String::from_utf8_lossy(&models(&["show", "small"]).stdout).into_owned();
     for line in ["dimensions", "revision", "no server", "tokenizer.json"] {
         assert!(text.contains(line), "{line} in {text}");

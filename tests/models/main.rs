@@ -7,6 +7,7 @@ mod hub;
 mod imports;
 mod ready_made;
 mod service;
+mod spans;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -81,9 +81,7 @@ async fn sentence_transformers_files_are_honoured() {
         return;
     }
     let dir = copy(&tiny());
-    let module = |kind: &str, path: &str| {
-        serde_json::json!({"idx": 0, "name": "0", "path": path, "type": format!("sentence_transformers.models.{kind}")})
-    };
+    let module = |kind: &str, path: &str| serde_json::json!({"idx": 0, "name": "0", "path": path, "type": format!("sentence_transformers.models.{kind}")});
     let modules = |kinds: &[(&str, &str)]| {
         let list: Vec<_> = kinds.iter().map(|(kind, path)| module(kind, path)).collect();
         write(dir.path(), "modules.json", serde_json::to_vec(&list).unwrap());
@@ -111,14 +109,21 @@ async fn sentence_transformers_files_are_honoured() {
         write(dir.path(), "2_Pooling/config.json", bad);
         assert_eq!(ModelDir::open(dir.path()).unwrap_err().reason, "UNSUPPORTED_MODEL", "{bad}");
     }
-    write(dir.path(), "2_Pooling/config.json", r#"{"pooling_mode_mean_tokens": true, "include_prompt": false}"#);
+    write(
+        dir.path(),
+        "2_Pooling/config.json",
+        r#"{"pooling_mode_mean_tokens": true, "include_prompt": false}"#,
+    );
     write(dir.path(), "sentence_bert_config.json", r#"{"max_seq_length": 20}"#);
     let prompts = r#"{"prompts": {"query": "the lake ", "passage": "", "topic": "is "}, "default_prompt_name": "topic"}"#;
     write(dir.path(), "config_sentence_transformers.json", prompts);
     let encoder = load(dir.path()).unwrap();
     assert_eq!((encoder.info().max_tokens, encoder.info().default_prompt.as_deref()), (20, Some("topic")));
     assert_eq!(encoder.info().prompts, ["passage", "query", "topic"]);
-    let with = |name: Option<&str>| EmbedOptions { prompt_name: name.map(str::to_owned), ..EmbedOptions::document() };
+    let with = |name: Option<&str>| EmbedOptions {
+        prompt_name: name.map(str::to_owned),
+        ..EmbedOptions::document()
+    };
     let of = async |options| vectors(&encoder, &["cold"], options).await.remove(0);
     assert_eq!(of(with(None)).await, of(with(Some("topic"))).await, "the default prompt");
     assert_eq!(of(with(Some(""))).await, of(with(Some("passage"))).await, "no prompt");
@@ -165,7 +170,8 @@ fn an_import_keeps_a_graph_as_it_is() {
     assert_eq!((told["result"].as_str(), told["id"].as_str()), (Some("imported"), Some("tiny-roberta")));
     let there = target.path().join("models/tiny-roberta");
     assert_eq!(ModelDir::open(&there).unwrap().revision, ModelDir::open(&tiny()).unwrap().revision);
-    let same = |name: &str| std::fs::read(there.join(name)).unwrap() == std::fs::read(tiny().join(name)).unwrap();
+    let same =
+        |name: &str| std::fs::read(there.join(name)).unwrap() == std::fs::read(tiny().join(name)).unwrap();
     assert!(same("onnx/model.onnx") && same("tokenizer.json") && !there.join("expected.json").exists());
     assert!(load(&there).is_ok());
 }

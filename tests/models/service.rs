@@ -84,8 +84,7 @@ impl Server {
 
     async fn search(&self, collection: &str, query: search_query::Query) -> Result<usize, Status> {
         let query = Some(proto::SearchQuery { query: Some(query) });
-        let request =
-            proto::SearchRequest { collection: collection.to_owned(), query, ..Default::default() };
+        let request = proto::SearchRequest { collection: collection.to_owned(), query, ..Default::default() };
         let response = SearchServiceClient::new(self.channel.clone()).search(request).await?;
         Ok(response.into_inner().hits.len())
     }
