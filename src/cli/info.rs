@@ -7,9 +7,6 @@ use super::client::Client;
 use super::{EXIT_OK, output};
 use crate::proto::{GetServerInfoRequest, Model, Pooling};
 
-/// Characters of a content hash that tell revisions apart for people.
-const SHORT_REVISION: usize = 12;
-
 /// Prints version, limits and models.
 pub async fn run(client: &Client, json: bool) -> Result<i32> {
     let info = client.admin().get_server_info(GetServerInfoRequest {}).await?.into_inner();
@@ -32,17 +29,22 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
                 "max_concurrent_requests": limits.max_concurrent_requests}}))?;
         return Ok(EXIT_OK);
     }
-    println!("trove {} (commit {}), store schema {}", info.version, info.commit, info.schema_version);
-    println!(
-        "limits: {} inputs a request, {} bytes a message, {} requests at once",
-        limits.max_batch_size, limits.max_message_bytes, limits.max_concurrent_requests
-    );
+    output::line(format!(
+        "trove {} (commit {}), store schema {}",
+        info.version, info.commit, info.schema_version
+    ))?;
+    output::line(format!(
+        "at most {} inputs a request, {} a message, {} requests at once",
+        limits.max_batch_size,
+        indicatif::BinaryBytes(limits.max_message_bytes),
+        limits.max_concurrent_requests
+    ))?;
     let rows = info
         .models
         .into_iter()
         .map(|m| {
             let pooling = pooling_name(&m);
-            let revision = m.revision.chars().take(SHORT_REVISION).collect();
+            let revision = output::shorten(&m.revision, 13);
             let [dimensions, max_tokens] = [m.dimensions, m.max_tokens].map(|n| n.to_string());
             let prompts = m.prompt_names.join(", ");
             [m.id, revision, m.execution_provider, m.precision, dimensions, max_tokens, pooling, prompts]
@@ -50,7 +52,7 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         .collect();
     let header =
         ["model", "revision", "provider", "precision", "dimensions", "max tokens", "pooling", "prompts"];
-    output::print_table(header, rows);
+    output::print_table(header, rows)?;
     Ok(EXIT_OK)
 }
 

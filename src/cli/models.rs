@@ -11,7 +11,7 @@ use super::args::{ModelsArgs, ModelsCommand};
 use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_OK, output};
-use crate::config::Config;
+use crate::config::{Config, Flag};
 use crate::encoder;
 use crate::error::{Error, ErrorKind};
 use crate::model::{Import, Imported, ModelDir, Pull, PullProgress, Runtime, check_name, list_models};
@@ -19,15 +19,14 @@ use crate::proto::{GetServerInfoRequest, Model};
 
 /// How long a server may take to tell what it has loaded.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Characters of a content hash that tell revisions apart for people.
-const SHORT_REVISION: usize = 12;
+/// Characters of a content hash that tell revisions apart for people, with the mark of what is left out.
+const SHORT_REVISION: usize = 13;
 
 /// Lists, shows, imports or pulls models.
 pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
-    let mut config = Config::load(args.config.as_deref()).map_err(told)?;
-    if let Some(data_dir) = args.data_dir {
-        config.data_dir = data_dir;
-    }
+    let flag = |value| Flag { flag: "--data-dir".to_owned(), key: "data_dir".to_owned(), value };
+    let flags: Vec<Flag> = args.data_dir.map(flag).into_iter().collect();
+    let config = Config::load(args.config.as_deref(), &flags).map_err(told)?;
     let models = config.data_dir.join("models");
     match args.command {
         ModelsCommand::List => list(client, json, &models).await,
@@ -78,7 +77,7 @@ async fn import(
         let has_runtime = match Runtime::init(&library) {
             Ok(()) => true,
             Err(error) => {
-                eprintln!("note: the model is not tried out: {}", error.message);
+                output::note(format!("note: the model is not tried out: {}", error.message));
                 false
             }
         };
@@ -106,16 +105,19 @@ fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str
         return Ok(EXIT_OK);
     }
     if let Some((commit, true)) = pulled {
-        println!("commit {commit} from the hub's cache");
+        output::line(format!("commit {commit} from the hub's cache"))?;
     }
-    println!(
+    output::line(format!(
         "{what} {}: {} dimensions, {} tokens, revision {}",
         model.id,
         model.dimensions(),
         model.max_tokens,
         short(&model.revision)
-    );
-    println!("a server loads it if encoder.models names it, such as TROVE__ENCODER__MODELS={}", model.id);
+    ))?;
+    let id = &model.id;
+    output::line(format!(
+        "a server loads it if encoder.models names it: trove serve --set encoder.models={id}"
+    ))?;
     Ok(EXIT_OK)
 }
 
@@ -152,10 +154,10 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
     if json {
         output::print_json(&json!({ "models": values }))?;
     } else if rows.is_empty() {
-        println!("no models in {}", models.display());
+        output::line(format!("no models in {}", models.display()))?;
     } else {
         let header = ["model", "dimensions", "tokens", "pooling", "size", "revision", "runs on"];
-        output::print_table(header, rows);
+        output::print_table(header, rows)?;
     }
     Ok(EXIT_OK)
 }
@@ -196,12 +198,10 @@ async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<
         ("default prompt", default.to_owned()),
         ("runs on", runs),
     ];
-    for (key, value) in rows {
-        println!("{key:15} {value}");
-    }
-    println!();
+    output::print_fields(&rows)?;
+    output::line("")?;
     let rows = files.into_iter().map(|(name, bytes)| [name, size(bytes)]).collect();
-    output::print_table(["file", "size"], rows);
+    output::print_table(["file", "size"], rows)?;
     Ok(EXIT_OK)
 }
 
@@ -244,10 +244,9 @@ async fn blocking<T: Send + 'static>(
 
 /// Reason and message; a wrong argument is wrong usage.
 fn told(error: Error) -> anyhow::Error {
-    let text = format!("{}: {}", error.reason, error.message);
     match error.kind {
-        ErrorKind::InvalidArgument => anyhow!(Usage(text)),
-        _ => anyhow!(text),
+        ErrorKind::InvalidArgument => anyhow!(Usage(format!("{}: {}", error.reason, error.message))),
+        _ => error.into(),
     }
 }
 
@@ -267,7 +266,7 @@ fn files(folder: &Path) -> Vec<(String, u64)> {
 }
 
 fn short(revision: &str) -> String {
-    revision.chars().take(SHORT_REVISION).collect()
+    output::shorten(revision, SHORT_REVISION)
 }
 
 fn size(bytes: u64) -> String {

@@ -82,10 +82,10 @@ fn encoder_options(config: &Config) -> Result<EncoderOptions> {
         device,
         precision,
         cuda: CudaOptions {
-            device_id: settings.cuda.device_id,
-            memory_limit_bytes: settings.cuda.memory_limit_bytes,
-            exact_growth: settings.cuda.arena_extend_strategy == "same_as_requested",
-            tf32: settings.cuda.tf32,
+            device_id: settings.cuda_device_id,
+            memory_limit_bytes: settings.cuda_memory_limit_bytes,
+            exact_growth: settings.cuda_arena_extend_strategy == "same_as_requested",
+            tf32: settings.cuda_tf32,
         },
         sessions: settings.sessions,
         threads: settings.threads,
@@ -130,6 +130,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .build_v1()
         .map_err(|e| failed(&e))?;
     Server::builder()
+        .layer(crate::telemetry::calls())
         .concurrency_limit_per_connection(config.limits.max_concurrent_requests)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(health_service)
