@@ -38,6 +38,8 @@ fn main() -> std::process::ExitCode {
             },
         }
     });
+    // What still blocks, such as the extraction of a file, was not acknowledged.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     exit(code)
 }
 

@@ -59,6 +59,10 @@ pub struct LimitsConfig {
     pub max_message_bytes: usize,
     /// Calls of one connection that may run at once.
     pub max_concurrent_requests: usize,
+    /// Most bytes of one file; all streams together hold twice as many at once.
+    pub max_document_bytes: usize,
+    /// Seconds that calls may take to end once the server stops.
+    pub shutdown_seconds: u64,
 }
 
 /// Extraction in child processes.
@@ -115,7 +119,13 @@ impl Default for EncoderConfig {
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        Self { max_batch_size: 1024, max_message_bytes: 64 << 20, max_concurrent_requests: 256 }
+        Self {
+            max_batch_size: 1024,
+            max_message_bytes: 64 << 20,
+            max_concurrent_requests: 256,
+            max_document_bytes: 256 << 20,
+            shutdown_seconds: 20,
+        }
     }
 }
 
@@ -182,6 +192,7 @@ impl Config {
         at_least_one("limits.max_batch_size", self.limits.max_batch_size)?;
         at_least_one("limits.max_message_bytes", self.limits.max_message_bytes)?;
         at_least_one("limits.max_concurrent_requests", self.limits.max_concurrent_requests)?;
+        at_least_one("limits.max_document_bytes", self.limits.max_document_bytes)?;
         at_least_one("extract.workers", self.extract.workers)?;
         if let Some(name) = self.encoder.models.iter().find(|n| n.is_empty() || n.contains("..")) {
             return Err(Error::invalid(

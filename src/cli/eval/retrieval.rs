@@ -101,6 +101,7 @@ async fn index_and_search(client: &Client, collection: &str, data: &Dataset) -> 
             collection: collection.to_owned(),
             documents: chunk.iter().map(document).collect(),
             validate_only: false,
+            force: false,
         })
         .collect();
     futures::stream::iter(requests.into_iter().map(anyhow::Ok))

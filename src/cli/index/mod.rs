@@ -131,7 +131,7 @@ async fn ingest(
 ) -> Result<()> {
     let window = args.window as usize;
     let (sender, receiver) = mpsc::channel::<IngestDocumentsRequest>(window + 1);
-    let start = Part::Start(IngestStart { collection: args.collection.clone() });
+    let start = Part::Start(IngestStart { collection: args.collection.clone(), force: false });
     sender.send(IngestDocumentsRequest { part: Some(start) }).await?;
     let mut inbound = client.documents().ingest_documents(ReceiverStream::new(receiver)).await?.into_inner();
     let mut sender = Some(sender);
@@ -217,7 +217,7 @@ fn settle(bar: &ProgressBar, tally: &mut Tally, sent: &mut [Option<String>], res
             tally.indexed += 1;
             tally.passages += u64::from(result.passage_count);
         }
-        DocumentStatus::Unchanged => tally.unchanged += 1,
+        DocumentStatus::Unchanged | DocumentStatus::Updated => tally.unchanged += 1,
         DocumentStatus::Failed | DocumentStatus::Unspecified => {
             let code = code_name(tonic::Code::from(result.error_code));
             fail(bar, tally, &id, &format!("{code} {}: {}", result.error_reason, result.error_message));
