@@ -18,6 +18,8 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A whole number of at least this.
     AtLeast(u64),
+    /// `true` or `false`.
+    Switch,
     /// A list of at least one directory name.
     DirectoryNames,
     /// A tracing filter.
@@ -32,6 +34,7 @@ impl Rule {
             Rule::Path | Rule::OptionalPath => "a path".to_owned(),
             Rule::OneOf(words) => format!("one of {}", words.join(", ")),
             Rule::AtLeast(least) => format!("a whole number of at least {least}"),
+            Rule::Switch => "true or false".to_owned(),
             Rule::DirectoryNames => "a list of one or more directory names".to_owned(),
             Rule::LogFilter => "a tracing filter, such as info or trove=debug".to_owned(),
         }
@@ -41,6 +44,7 @@ impl Rule {
     pub(super) fn value_of_text(self, text: &str) -> Option<Value> {
         let value = match self {
             Rule::AtLeast(_) => json!(text.trim().parse::<u64>().ok()?),
+            Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
             Rule::DirectoryNames => text.split(',').map(|name| json!(name.trim())).collect(),
             _ => json!(text),
         };
@@ -56,6 +60,7 @@ impl Rule {
             Rule::OptionalPath => value.is_string() || value.is_null(),
             Rule::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Rule::AtLeast(least) => value.as_u64().is_some_and(|number| number >= least),
+            Rule::Switch => value.is_boolean(),
             Rule::DirectoryNames => value.as_array().is_some_and(|names| {
                 !names.is_empty() && names.iter().all(|name| name.as_str().is_some_and(is_directory_name))
             }),

@@ -17,6 +17,8 @@ section! {
     sections {
         /// Encoder settings.
         encoder: EncoderConfig;
+        /// Settings of the CUDA provider.
+        cuda: CudaConfig;
         /// Limits of one request.
         limits: LimitsConfig;
         /// Extraction of files.
@@ -36,8 +38,9 @@ section! {
         /// Where the encoders run. What is named runs there, or the start fails; `auto` takes
         /// OpenVINO where the processor multiplies bf16, else the default CPU provider.
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "openvino", "cuda"]);
-        /// What they compute in. Whatever is not exact fp32 is checked against it at load.
-        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16"]);
+        /// What they compute in. Whatever is not fp32 on the CPU is checked against it at load, and
+        /// refused where it is off.
+        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16", "int8"]);
         /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
@@ -46,6 +49,21 @@ section! {
         max_batch_tokens: usize = 4096, Rule::AtLeast(1);
         /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// Settings of the CUDA provider, used where a device is `cuda`.
+    CudaConfig in "cuda." {
+        /// Number of the device.
+        device_id: u32 = 0, Rule::AtLeast(0);
+        /// Most bytes of the memory arena of each session. Zero means no limit.
+        memory_limit_bytes: u64 = 0, Rule::AtLeast(0);
+        /// How the arena grows; `same_as_requested` is slower and smaller.
+        arena_extend_strategy: String = "next_power_of_two".to_owned(),
+            Rule::OneOf(&["next_power_of_two", "same_as_requested"]);
+        /// Whether matrix products may round to TF32.
+        tf32: bool = false, Rule::Switch;
     }
 }
 

@@ -27,9 +27,15 @@ impl proto::admin_service_server::AdminService for Admin {
                 id: info.id.clone(),
                 kind: proto::ModelKind::Encoder as i32,
                 revision: info.revision.clone(),
-                execution_provider: format!("{} ({})", info.execution_provider, info.precision),
+                execution_provider: info.execution_provider.to_owned(),
                 dimensions: info.dimensions,
                 max_tokens: info.max_tokens,
+                precision: info.precision.to_owned(),
+                pooling: super::convert::pooling(info.pooling) as i32,
+                normalize: info.normalize,
+                supports_static: info.has_static,
+                prompt_names: info.prompts.clone(),
+                default_prompt_name: info.default_prompt.clone().unwrap_or_default(),
             }
         });
         Ok(Response::new(proto::GetServerInfoResponse {

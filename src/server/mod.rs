@@ -14,7 +14,7 @@ use tower::util::MapResponseLayer;
 
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::encoder::{Device, Encoder, EncoderOptions, Encoders, Precision};
+use crate::encoder::{CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
 use crate::grpc;
@@ -100,19 +100,17 @@ impl Parts {
 fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     let settings = &config.encoder;
     let bad = |key: &str, value: &str| Error::invalid("BAD_CONFIG", format!("{key}: {value:?} is not known"));
+    let device = Device::parse(&settings.device).ok_or_else(|| bad("encoder.device", &settings.device))?;
+    let precision =
+        Precision::parse(&settings.precision).ok_or_else(|| bad("encoder.precision", &settings.precision))?;
     Ok(EncoderOptions {
-        device: match settings.device.as_str() {
-            "auto" => Device::Auto,
-            "cpu" => Device::Cpu,
-            "openvino" => Device::Openvino,
-            "cuda" => Device::Cuda,
-            other => return Err(bad("encoder.device", other)),
-        },
-        precision: match settings.precision.as_str() {
-            "auto" => Precision::Auto,
-            "fp32" => Precision::Fp32,
-            "bf16" => Precision::Bf16,
-            other => return Err(bad("encoder.precision", other)),
+        device,
+        precision,
+        cuda: CudaOptions {
+            device_id: config.cuda.device_id,
+            memory_limit_bytes: config.cuda.memory_limit_bytes,
+            exact_growth: config.cuda.arena_extend_strategy == "same_as_requested",
+            tf32: config.cuda.tf32,
         },
         sessions: settings.sessions,
         threads: settings.threads,
