@@ -1,7 +1,9 @@
 //! Models on disk and the sessions that run them; the only user of ONNX Runtime.
 
 mod bert;
+pub mod decoder;
 mod dir;
+pub mod gguf;
 mod onnx;
 mod runtime;
 mod session;
