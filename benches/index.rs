@@ -207,7 +207,9 @@ fn ten(data: &Data, index: &VectorIndex, query: usize, how: How<'_>) -> Vec<u64>
     let found = index.search(query, how.k, how.ef, false, how.filter).expect("search");
     let mut scored: Vec<(f32, u64)> = found
         .iter()
-        .map(|c| (if how.rescore { dot(query, data.vector(c.point as usize)) } else { c.similarity }, c.point))
+        .map(|c| {
+            (if how.rescore { dot(query, data.vector(c.point as usize)) } else { c.similarity }, c.point)
+        })
         .collect();
     scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
     scored.into_iter().take(10).map(|(_, point)| point).collect()
@@ -317,8 +319,22 @@ fn report(data: &Data, pool: &rayon::ThreadPool, index: VectorIndex, built: &Bui
 }
 
 fn table(name: &str, data: &Data, index: &VectorIndex, truth: &[Vec<u64>]) {
-    println!("\n{name}\n| candidates | ef | recall@10 | QPS, 1 thread | QPS, 2 threads |\n|---|---|---|---|---|");
-    for (k, ef) in [(10, 10), (10, 16), (10, 24), (10, 32), (10, 64), (20, 32), (20, 64), (20, 96), (10 + EXTRA, 96), (10 + EXTRA, 192), (10 + EXTRA, 384)] {
+    println!(
+        "\n{name}\n| candidates | ef | recall@10 | QPS, 1 thread | QPS, 2 threads |\n|---|---|---|---|---|"
+    );
+    for (k, ef) in [
+        (10, 10),
+        (10, 16),
+        (10, 24),
+        (10, 32),
+        (10, 64),
+        (20, 32),
+        (20, 64),
+        (20, 96),
+        (10 + EXTRA, 96),
+        (10 + EXTRA, 192),
+        (10 + EXTRA, 384),
+    ] {
         let how = How { k, ef, filter: None, rescore: k > 10 };
         let recall = recall(data, index, truth, how);
         let (one, two) = (speed(data, index, 1, how), speed(data, index, 2, how));
@@ -334,6 +350,10 @@ fn filters(data: &Data, index: &VectorIndex) {
         let truth = truth(data, |i| counts((i / 3) as u32));
         let how = How { k: 10 + EXTRA, ef: 96, filter: Some(&filter), rescore: true };
         let recall = recall(data, index, &truth, how);
-        println!("| {:.2} % | {recall:.4} | {:.0} |", 100.0 / f64::from(every), 1e6 / speed(data, index, 1, how));
+        println!(
+            "| {:.2} % | {recall:.4} | {:.0} |",
+            100.0 / f64::from(every),
+            1e6 / speed(data, index, 1, how)
+        );
     }
 }

@@ -232,13 +232,7 @@ fn merge(store: &Store, cid: u32, level: Level, index: &VectorIndex, ids: &[u64]
 }
 
 /// Stores a segment, takes it into use, and only then drops what it replaces.
-fn switch(
-    store: &Store,
-    cid: u32,
-    level: Level,
-    index: &VectorIndex,
-    segment: SealedSegment,
-) -> Result<()> {
+fn switch(store: &Store, cid: u32, level: Level, index: &VectorIndex, segment: SealedSegment) -> Result<()> {
     store.write_segment(cid, level, segment.id, &segment.bytes)?;
     index.commit(segment.id)?;
     put_manifest(store, cid, level, index)?;

@@ -63,7 +63,8 @@ pub(super) fn build(dimensions: usize, options: &IndexOptions, chunks: &[Arc<Chu
     let mut layers = graph(&segment.codes, &members, options).into_iter();
     let links = layers.next().unwrap_or_default();
     let limit = 2 * options.m;
-    let choose = |(slot, links): (u32, Option<Vec<u32>>)| chooser.choose(slot, links.unwrap_or_default(), limit);
+    let choose =
+        |(slot, links): (u32, Option<Vec<u32>>)| chooser.choose(slot, links.unwrap_or_default(), limit);
     let rows = members.clone().into_par_iter().zip(links).map(choose).collect();
     let uppers = layers.map(|layer| upper(&chooser, &members, layer, options.m)).collect();
     drop(chooser);

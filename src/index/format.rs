@@ -66,7 +66,8 @@ impl Segment {
         let count = reader.word()? as usize;
         let entry = reader.word()?;
         let layers = reader.word()?;
-        if layers > MAX_LAYERS || dimensions == 0 || stride == 0 || stride > MAX_DEGREE || count >= MAX_POINTS {
+        if layers > MAX_LAYERS || dimensions == 0 || stride == 0 || stride > MAX_DEGREE || count >= MAX_POINTS
+        {
             return Err(damaged("its header is out of bounds"));
         }
         let points = reader.array(count, u64::from_le_bytes)?;

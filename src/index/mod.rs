@@ -71,7 +71,14 @@ pub struct IndexOptions {
 
 impl Default for IndexOptions {
     fn default() -> Self {
-        Self { m: 16, ef_construction: 48, ef_link: 64, head_limit: 16_384, merge_factor: 2, build_threads: 0 }
+        Self {
+            m: 16,
+            ef_construction: 48,
+            ef_link: 64,
+            head_limit: 16_384,
+            merge_factor: 2,
+            build_threads: 0,
+        }
     }
 }
 
@@ -264,9 +271,10 @@ impl VectorIndex {
     }
 
     fn in_segments(&self, point: u64) -> bool {
-        self.segments.load().iter().any(|live| {
-            live.segment.slot(point).is_some_and(|slot| !live.deleted.contains(slot))
-        })
+        self.segments
+            .load()
+            .iter()
+            .any(|live| live.segment.slot(point).is_some_and(|slot| !live.deleted.contains(slot)))
     }
 
     /// Whether a living point of this id is there.
@@ -347,7 +355,10 @@ impl VectorIndex {
     pub fn memory(&self) -> usize {
         let head = self.state.read().head.memory();
         let segments = self.segments.load();
-        head + segments.iter().map(|live| live.segment.memory() + live.deleted.serialized_size()).sum::<usize>()
+        head + segments
+            .iter()
+            .map(|live| live.segment.memory() + live.deleted.serialized_size())
+            .sum::<usize>()
     }
 
     /// Whether the head is full, by its living points or by the room that dead ones take.

@@ -115,8 +115,9 @@ impl Segment {
                 self.scan(ask, slots, scratch)
             }
             None if ask.exact => self.scan(ask, (0..self.len() as u32).filter(|&slot| alive(slot)), scratch),
-            Some(filter) => self
-                .walk(ask, scratch, |slot| filter.contains(self.docs[slot as usize]) && alive(slot)),
+            Some(filter) => {
+                self.walk(ask, scratch, |slot| filter.contains(self.docs[slot as usize]) && alive(slot))
+            }
             None if ask.deleted.is_empty() => self.walk(ask, scratch, |_| true),
             None => self.walk(ask, scratch, alive),
         }
@@ -155,8 +156,7 @@ impl Segment {
         visited.resize(self.len().div_ceil(64), 0);
         pool.clear();
         let ef = ask.ef.max(ask.k);
-        let mut pool =
-            Pool { entries: pool, matching: 0, ef, slack: ef.div_ceil(SLACK), least: ask.least };
+        let mut pool = Pool { entries: pool, matching: 0, ef, slack: ef.div_ceil(SLACK), least: ask.least };
         let entry = |near: Near| Entry {
             similarity: near.similarity,
             marked: near.slot | if matches(near.slot) { MATCHES } else { 0 },
