@@ -8,6 +8,7 @@ pub mod domain;
 pub mod encoder;
 pub mod error;
 pub mod extract;
+pub mod generator;
 pub mod grpc;
 pub mod index;
 pub mod ingest;

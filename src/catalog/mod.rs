@@ -71,10 +71,9 @@ impl Catalog {
     /// Whatever reading the store gives; a damaged index is no error, it is rebuilt.
     pub fn open(store: Arc<Store>, encoders: Encoders, options: IndexOptions) -> Result<Arc<Self>> {
         let (work, jobs) = mpsc::channel();
-        let mut open = HashMap::new();
-        for record in store.list_collections()? {
-            open.insert(record.cid, Arc::new(Indexes::open(&store, &record, options)?));
-        }
+        let opened = indexes::open_all(&store, &store.list_collections()?, options)?;
+        let open: HashMap<u32, Arc<Indexes>> =
+            opened.into_iter().map(|(cid, indexes)| (cid, Arc::new(indexes))).collect();
         let cids: Vec<u32> = open.keys().copied().collect();
         let catalog = Arc::new(Self {
             store: store.clone(),
@@ -83,7 +82,7 @@ impl Catalog {
             open: RwLock::new(open),
             work: parking_lot::Mutex::new(work),
         });
-        maintenance::start(Arc::downgrade(&catalog), jobs)?;
+        maintenance::start(Arc::downgrade(&catalog), jobs, build_threads(options))?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
         Ok(catalog)
@@ -115,6 +114,10 @@ impl Catalog {
         self.open_indexes(record.cid).ok_or_else(|| {
             Error::not_found("UNKNOWN_COLLECTION", format!("no collection has the name {:?}", record.name))
         })
+    }
+
+    fn all_indexes(&self) -> Vec<(u32, Arc<Indexes>)> {
+        self.open.read().iter().map(|(cid, indexes)| (*cid, indexes.clone())).collect()
     }
 
     fn open_indexes(&self, cid: u32) -> Option<Arc<Indexes>> {
@@ -345,6 +348,13 @@ impl Catalog {
     }
 }
 
+fn build_threads(options: IndexOptions) -> usize {
+    if options.build_threads > 0 {
+        return options.build_threads;
+    }
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
 fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()> {
     if max_tokens == 0 || max_tokens > most {
         return Err(Error::invalid(
@@ -368,9 +378,7 @@ impl CommitListener for Follower {
     fn committed(&self, event: &Committed) {
         let Some(catalog) = self.0.upgrade() else { return };
         let Some(indexes) = catalog.open_indexes(event.cid) else { return };
-        if let Err(error) = indexes.apply(event) {
-            tracing::error!(cid = event.cid, %error, "the index misses a change until it is opened again");
-        }
+        indexes.apply(event);
         if indexes.has_work() {
             catalog.wake(event.cid);
         }

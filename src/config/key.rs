@@ -19,7 +19,7 @@ pub enum Rule {
     /// A whole number of at least this.
     AtLeast(u64),
     /// `true` or `false`.
-    Boolean,
+    Switch,
     /// A list of at least one directory name.
     DirectoryNames,
     /// A tracing filter.
@@ -34,7 +34,7 @@ impl Rule {
             Rule::Path | Rule::OptionalPath => "a path".to_owned(),
             Rule::OneOf(words) => format!("one of {}", words.join(", ")),
             Rule::AtLeast(least) => format!("a whole number of at least {least}"),
-            Rule::Boolean => "true or false".to_owned(),
+            Rule::Switch => "true or false".to_owned(),
             Rule::DirectoryNames => "a list of one or more directory names".to_owned(),
             Rule::LogFilter => "a tracing filter, such as info or trove=debug".to_owned(),
         }
@@ -44,7 +44,7 @@ impl Rule {
     pub(super) fn value_of_text(self, text: &str) -> Option<Value> {
         let value = match self {
             Rule::AtLeast(_) => json!(text.trim().parse::<u64>().ok()?),
-            Rule::Boolean => json!(text.trim().parse::<bool>().ok()?),
+            Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
             Rule::DirectoryNames => text.split(',').map(|name| json!(name.trim())).collect(),
             _ => json!(text),
         };
@@ -60,7 +60,7 @@ impl Rule {
             Rule::OptionalPath => value.is_string() || value.is_null(),
             Rule::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Rule::AtLeast(least) => value.as_u64().is_some_and(|number| number >= least),
-            Rule::Boolean => value.is_boolean(),
+            Rule::Switch => value.is_boolean(),
             Rule::DirectoryNames => value.as_array().is_some_and(|names| {
                 !names.is_empty() && names.iter().all(|name| name.as_str().is_some_and(is_directory_name))
             }),

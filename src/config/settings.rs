@@ -17,6 +17,8 @@ section! {
     sections {
         /// Encoder settings.
         encoder: EncoderConfig;
+        /// Settings of the CUDA provider.
+        cuda: CudaConfig;
         /// Limits of one request.
         limits: LimitsConfig;
         /// Extraction of files.
@@ -36,18 +38,9 @@ section! {
         /// Where the encoders run. What is named runs there, or the start fails; `auto` takes
         /// OpenVINO where the processor multiplies bf16, else the default CPU provider.
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "openvino", "cuda"]);
-        /// What they compute in; docs/MODELS.md tells what goes with which device. Whatever is not fp32 on the CPU is
-        /// checked against it at load, and stops the start where it is off.
+        /// What they compute in. Whatever is not fp32 on the CPU is checked against it at load, and
+        /// refused where it is off.
         precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16", "int8"]);
-        /// Number of the device that `cuda` means.
-        cuda_device_id: u32 = 0, Rule::AtLeast(0);
-        /// Most bytes of the memory arena of each session on `cuda`. Zero means no limit.
-        cuda_memory_limit_bytes: u64 = 0, Rule::AtLeast(0);
-        /// How that arena grows. What was requested and no more is smaller and slower.
-        cuda_arena_extend_strategy: String =
-            "next_power_of_two".to_owned(), Rule::OneOf(&["next_power_of_two", "same_as_requested"]);
-        /// Whether matrix products on `cuda` may round to TF32.
-        cuda_tf32: bool = false, Rule::Boolean;
         /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
@@ -60,6 +53,21 @@ section! {
 }
 
 section! {
+    /// Settings of the CUDA provider, used where a device is `cuda`.
+    CudaConfig in "cuda." {
+        /// Number of the device.
+        device_id: u32 = 0, Rule::AtLeast(0);
+        /// Most bytes of the memory arena of each session. Zero means no limit.
+        memory_limit_bytes: u64 = 0, Rule::AtLeast(0);
+        /// How the arena grows; `same_as_requested` is slower and smaller.
+        arena_extend_strategy: String = "next_power_of_two".to_owned(),
+            Rule::OneOf(&["next_power_of_two", "same_as_requested"]);
+        /// Whether matrix products may round to TF32.
+        tf32: bool = false, Rule::Switch;
+    }
+}
+
+section! {
     /// Limits of one request.
     LimitsConfig in "limits." {
         /// Most inputs of one call.
@@ -68,6 +76,10 @@ section! {
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
         /// Calls of one connection that may run at once.
         max_concurrent_requests: usize = 256, Rule::AtLeast(1);
+        /// Most bytes of one file; all streams together hold twice as many at once.
+        max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Seconds that calls may take to end once the server stops.
+        shutdown_seconds: u64 = 20, Rule::AtLeast(0);
     }
 }
 

@@ -2,8 +2,10 @@
 
 mod bert;
 mod config;
+pub mod decoder;
 mod device;
 mod dir;
+pub mod gguf;
 mod graph;
 mod hub;
 mod import;

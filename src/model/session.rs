@@ -284,9 +284,8 @@ fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
 
 fn cuda(options: &SessionOptions) -> Result<ep::ExecutionProviderDispatch> {
     let settings = options.cuda;
-    let device = i32::try_from(settings.device_id).map_err(|_| {
-        Error::invalid("BAD_CONFIG", format!("encoder.cuda_device_id: got {}", settings.device_id))
-    })?;
+    let device = i32::try_from(settings.device_id)
+        .map_err(|_| Error::invalid("BAD_CONFIG", format!("cuda.device_id: got {}", settings.device_id)))?;
     let growth = if settings.exact_growth {
         ep::ArenaExtendStrategy::SameAsRequested
     } else {
@@ -323,7 +322,7 @@ fn session_error(options: &SessionOptions, cause: &str) -> Error {
         }
         Device::Cuda => {
             "the CUDA provider found no device that it can use: see that the driver is loaded and that \
-             encoder.cuda_device_id is right, or set encoder.device to auto"
+             cuda.device_id is right, or set encoder.device to auto"
         }
         _ => {
             let message = format!("cannot load the model on {}: {cause}", options.provider());

@@ -78,6 +78,7 @@ impl Server {
             collection: collection.to_owned(),
             documents: vec![document],
             validate_only: false,
+            ..Default::default()
         };
         DocumentServiceClient::new(self.channel.clone()).upsert_documents(request).await.map(drop)
     }
