@@ -58,6 +58,10 @@ section! {
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
         /// Calls of one connection that may run at once.
         max_concurrent_requests: usize = 256, Rule::AtLeast(1);
+        /// Most bytes of one file; all streams together hold twice as many at once.
+        max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Seconds that calls may take to end once the server stops.
+        shutdown_seconds: u64 = 20, Rule::AtLeast(0);
     }
 }
 

@@ -41,6 +41,7 @@ impl proto::admin_service_server::AdminService for Admin {
                 max_batch_size: self.limits.max_batch_size as u32,
                 max_message_bytes: self.limits.max_message_bytes as u64,
                 max_concurrent_requests: self.limits.max_concurrent_requests as u32,
+                max_document_bytes: self.limits.max_document_bytes as u64,
             }),
         }))
     }
