@@ -241,6 +241,9 @@ pub struct IndexArgs {
     /// What the documents' ids start with, instead of the name of the folder or file; for one path.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Extract and encode again even what is unchanged.
+    #[arg(long)]
+    pub force: bool,
     /// Only list the files that would be indexed.
     #[arg(long)]
     pub dry_run: bool,
