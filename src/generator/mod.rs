@@ -24,7 +24,7 @@ pub use stream::GenerationStream;
 
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderDir, DecoderOptions, DecoderSession};
-use crate::model::{Device, Precision, SessionOptions};
+use crate::model::{CudaOptions, Device, Precision, SessionOptions};
 use engine::{Engine, EngineOptions};
 use queue::{Job, Queue};
 use template::ChatTemplate;
@@ -66,12 +66,16 @@ impl Generator {
         let tokenizer = ChatTokenizer::load(&model.path.join("tokenizer.json"), vocabulary, template)?;
         let tokenizer = Arc::new(tokenizer);
         let queue = Arc::new(Queue::new(options.queue_capacity));
-        let provider =
-            SessionOptions { device: Device::Cpu, precision: Precision::Auto, threads: decoder.threads };
+        let provider = SessionOptions {
+            device: Device::Cpu,
+            precision: Precision::Auto,
+            threads: decoder.threads,
+            cuda: CudaOptions::default(),
+        };
         let info = GeneratorInfo {
             id: model.id,
             revision: model.revision,
-            execution_provider: provider.provider(),
+            execution_provider: DecoderSession::PROVIDER,
             precision: model.precision,
             context_tokens: context_tokens as u32,
             vocabulary: vocabulary as u32,
@@ -84,9 +88,9 @@ impl Generator {
         };
         let engine = Engine::new(session, Arc::clone(&tokenizer), Arc::clone(&queue), engine_options);
         let engine =
-            std::thread::Builder::new().name("generator".to_owned()).spawn(move || engine.run()).map_err(|e| {
-                Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e)
-            })?;
+            std::thread::Builder::new().name("generator".to_owned()).spawn(move || engine.run()).map_err(
+                |e| Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e),
+            )?;
         Ok(Arc::new(Self { info, tokenizer, queue, engine: Some(engine) }))
     }
 
@@ -151,7 +155,9 @@ impl Generator {
         let tokenizer = Arc::clone(&self.tokenizer);
         let encode = move || match prompt {
             Prompt::Messages(messages) => tokenizer.encode_messages(&messages),
-            Prompt::Text(text) if text.is_empty() => Err(Error::invalid("EMPTY_PROMPT", "expected a prompt with text")),
+            Prompt::Text(text) if text.is_empty() => {
+                Err(Error::invalid("EMPTY_PROMPT", "expected a prompt with text"))
+            }
             Prompt::Text(text) => tokenizer.encode(&text),
         };
         // A long prompt takes milliseconds, in which no other call would be served here.

@@ -8,7 +8,7 @@ use super::growing::GrowingCache;
 use super::shared::SharedCache;
 use crate::error::{Error, Result};
 use crate::model::runtime::Runtime;
-use crate::model::{Device, Precision, SessionOptions};
+use crate::model::{CudaOptions, Device, Precision, SessionOptions};
 
 /// How to load a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,10 @@ enum Cache {
 }
 
 impl DecoderSession {
+    /// ONNX Runtime's provider. Decoders run on the CPU only: `GroupQueryAttention` on CUDA does not take 32-bit floats,
+    /// and nothing here has shown another one right.
+    pub const PROVIDER: &'static str = "CPUExecutionProvider";
+
     /// Loads a graph: one that [`super::import_gguf`] has written, or a ready-made one in the Hugging Face layout.
     ///
     /// # Errors
@@ -95,15 +99,13 @@ impl DecoderSession {
         let [Ok(heads), Ok(width), Ok(vocabulary)] = sizes else {
             return Err(unsupported(format!("expected fixed heads, widths and vocabulary, got {sizes:?}")));
         };
-        let shape = CacheShape {
-            slots: options.slots.max(1),
-            heads,
-            capacity: options.context_tokens,
-            width,
-        };
+        let shape =
+            CacheShape { slots: options.slots.max(1), heads, capacity: options.context_tokens, width };
         let fits = shape.of_slot().checked_mul(shape.slots).is_some_and(|n| n < isize::MAX as usize / 4);
         if heads == 0 || width == 0 || vocabulary == 0 || !fits {
-            return Err(unsupported(format!("expected sizes above zero that fit into memory, got {shape:?}")));
+            return Err(unsupported(format!(
+                "expected sizes above zero that fit into memory, got {shape:?}"
+            )));
         }
         let cache = if session.inputs().iter().any(|input| input.name() == LOGIT_ROWS) {
             Cache::Shared(Box::new(SharedCache::new(session, layers, shape, vocabulary)?))
@@ -142,7 +144,8 @@ impl DecoderSession {
         let room = step.past.iter().all(|past| past + sequence <= self.shape.capacity);
         let alone = batch == 1 || (sequence == 1 && self.can_batch());
         let ids = step.ids.iter().all(|&id| (0..self.vocabulary as i64).contains(&id));
-        let rows = !step.rows.is_empty() && step.rows.iter().all(|&row| (0..step.ids.len() as i64).contains(&row));
+        let rows =
+            !step.rows.is_empty() && step.rows.iter().all(|&row| (0..step.ids.len() as i64).contains(&row));
         if whole && slots && room && alone && ids && rows {
             return Ok(());
         }
@@ -186,11 +189,16 @@ impl DecoderSession {
 }
 
 fn open(graph: &Path, options: DecoderOptions) -> Result<Session> {
-    let provider = SessionOptions { device: Device::Cpu, precision: Precision::Auto, threads: options.threads };
+    let provider = SessionOptions {
+        device: Device::Cpu,
+        precision: Precision::Auto,
+        threads: options.threads,
+        cuda: CudaOptions::default(),
+    };
     let failed = |e: String| {
         Error::precondition(
             "SESSION_FAILED",
-            format!("cannot load {} on {}: {e}", graph.display(), provider.provider()),
+            format!("cannot load {} on {}: {e}", graph.display(), DecoderSession::PROVIDER),
         )
     };
     if !graph.is_file() {
