@@ -3,16 +3,36 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::config::Flag;
+
+/// What follows the help text of the program.
+const AFTER_HELP: &str = "\
+First steps:
+  trove serve                                 run the server (leave it running)
+  trove index ~/notes                         index a folder
+  trove search \"what did we decide on backups\"
+
+Exit codes: 0 fine, 1 something failed or nothing was found, 2 wrong usage,
+3 no server answers, 130 interrupted.";
 
 /// Embedding and semantic search over gRPC.
 #[derive(Debug, Parser)]
-#[command(name = "trove", version, about)]
+#[command(name = "trove", version, about, after_help = AFTER_HELP)]
 pub struct Cli {
     /// Address of the server.
-    #[arg(long, global = true, env = "TROVE_SERVER", default_value = "http://127.0.0.1:7700")]
+    #[arg(
+        long,
+        global = true,
+        env = "TROVE_SERVER",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7700",
+        help_heading = "Global options"
+    )]
     pub server: String,
     /// Print JSON for programs instead of text for people.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
@@ -48,20 +68,90 @@ pub enum Command {
     Info,
     /// Measure quality on a dataset.
     Eval(EvalArgs),
+    /// Check and print the server's configuration.
+    Config {
+        /// What to do.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
-/// Arguments of `serve`.
+/// The server's settings on the command line; they win over the environment and the file.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Configuration file.
-    #[arg(long)]
+    /// Configuration file; `trove config default` prints one to start from.
+    #[arg(long, env = "TROVE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Directory of the store.
-    #[arg(long)]
-    pub data_dir: Option<PathBuf>,
-    /// Address to listen on, such as 127.0.0.1:7700.
-    #[arg(long)]
+    /// Address to listen on, such as 127.0.0.1:7700; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// Directory of the store, the models and the runtime library.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where the encoders run: auto, cpu, openvino or cuda.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// What the encoders compute in: auto, or a precision that the device has.
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<String>,
+    /// What is logged, such as info or trove=debug.
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<String>,
+    /// Log lines: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Set any key of the configuration; can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+impl ServeArgs {
+    /// The settings that were given as flags.
+    ///
+    /// # Errors
+    /// The text of a `--set` that is not KEY=VALUE.
+    pub fn flags(&self) -> Result<Vec<Flag>, String> {
+        let named = [
+            ("--listen", "listen", &self.listen),
+            ("--data-dir", "data_dir", &self.data_dir),
+            ("--device", "encoder.device", &self.device),
+            ("--precision", "encoder.precision", &self.precision),
+            ("--log-filter", "log.filter", &self.log_filter),
+            ("--log-format", "log.format", &self.log_format),
+        ];
+        let mut flags = Vec::new();
+        for (flag, key, value) in named {
+            if let Some(value) = value {
+                flags.push(Flag { flag: flag.to_owned(), key: key.to_owned(), value: value.clone() });
+            }
+        }
+        for setting in &self.settings {
+            let Some((key, value)) = setting.split_once('=') else {
+                return Err(format!("--set: expected KEY=VALUE, got {setting:?}"));
+            };
+            let (key, value) = (key.trim().to_owned(), value.to_owned());
+            flags.push(Flag { flag: "--set".to_owned(), key, value });
+        }
+        Ok(flags)
+    }
+}
+
+/// Commands on the configuration.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the configuration that `serve` would take; print every setting with where it comes from.
+    Check(ServeArgs),
+    /// Print the configuration that `serve` would take, as TOML.
+    Show(ServeArgs),
+    /// Print a configuration file with every key, its meaning and its default.
+    Default,
+    /// Print the reference of all keys, as Markdown.
+    Reference,
 }
 
 /// Arguments of `index`.
@@ -73,15 +163,36 @@ pub struct IndexArgs {
     /// Collection, created if missing.
     #[arg(long, default_value = "default")]
     pub collection: String,
-    /// Delete documents of the given roots whose files or records are gone.
+    /// Delete documents of the given paths whose files or records are gone.
     #[arg(long)]
     pub delete_missing: bool,
-    /// Only these file extensions, separated by commas.
-    #[arg(long, value_delimiter = ',')]
+    /// Only files with these extensions, separated by commas; ones that are not known are read as plain text.
+    #[arg(long, value_delimiter = ',', value_name = "EXTENSION")]
     pub extensions: Vec<String>,
+    /// Also every other file that is text: program code, settings, logs.
+    #[arg(long, conflicts_with = "extensions")]
+    pub all_text: bool,
+    /// Also hidden files and folders.
+    #[arg(long)]
+    pub hidden: bool,
+    /// Also what .gitignore and the like leave out.
+    #[arg(long)]
+    pub no_ignore: bool,
+    /// Follow symbolic links.
+    #[arg(long)]
+    pub follow_links: bool,
+    /// What the documents' ids start with, instead of the name of the folder or file; for one path.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Only list the files that would be indexed.
+    #[arg(long)]
+    pub dry_run: bool,
     /// Most documents sent and not yet acknowledged.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub window: u32,
+    /// Seconds to go on trying when the server is away, from the last acknowledgement.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub patience: u64,
 }
 
 /// What a search result is.
@@ -110,9 +221,21 @@ pub struct SearchArgs {
     /// What a result is.
     #[arg(long, value_enum, default_value_t = Unit::Passage)]
     pub unit: Unit,
+    /// Print whole passages, not only what stands around the best sentence.
+    #[arg(long)]
+    pub full: bool,
+    /// Least score of a result.
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub min_score: Option<f32>,
+    /// Most results of one document; zero sets no limit.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_per_document: u32,
     /// Scan every vector instead of using the index.
     #[arg(long)]
     pub exact: bool,
+    /// Candidates while the index is searched; more find more and take longer.
+    #[arg(long, value_name = "N")]
+    pub ef_search: Option<u32>,
     /// Find what is like this stored document.
     #[arg(long, value_name = "DOC_ID")]
     pub like: Option<String>,
@@ -149,11 +272,19 @@ pub enum OverflowMode {
     Window,
 }
 
+/// Which token vectors are pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Vectors {
+    /// The encoder's last hidden state: a word's vector depends on its sentence.
+    Contextual,
+    /// The input embedding table: a word has the same vector everywhere.
+    Static,
+}
+
 /// Arguments of `embed`.
 #[derive(Debug, Clone, Args)]
 pub struct EmbedArgs {
-    /// Texts.
-    #[arg(required = true)]
+    /// Texts; none reads the lines of standard input.
     pub texts: Vec<String>,
     /// Model id; the server's default if left out.
     #[arg(long, default_value = "")]
@@ -161,16 +292,27 @@ pub struct EmbedArgs {
     /// Which spans get a vector.
     #[arg(long, value_enum, default_value_t = Level::Document)]
     pub level: Level,
+    /// Which token vectors are pooled.
+    #[arg(long, value_enum, default_value_t = Vectors::Contextual)]
+    pub representation: Vectors,
     /// What happens to long texts.
     #[arg(long, value_enum, default_value_t = OverflowMode::Error)]
     pub overflow: OverflowMode,
+    /// Named prompt of the model, such as query.
+    #[arg(long, value_name = "NAME")]
+    pub prompt: Option<String>,
+    /// Leading components to keep.
+    #[arg(long, value_name = "N")]
+    pub dimensions: Option<u32>,
+    /// Leave vectors at the length that the model gives them.
+    #[arg(long)]
+    pub no_normalize: bool,
 }
 
 /// Arguments of `tokenize`.
 #[derive(Debug, Clone, Args)]
 pub struct TokenizeArgs {
-    /// Texts.
-    #[arg(required = true)]
+    /// Texts; none reads the lines of standard input.
     pub texts: Vec<String>,
     /// Model id; the server's default if left out.
     #[arg(long, default_value = "")]
@@ -197,6 +339,9 @@ pub enum CollectionsCommand {
         /// Encoder; the server's default if left out.
         #[arg(long, default_value = "")]
         model: String,
+        /// Give sentences an index of their own; about five times the points.
+        #[arg(long)]
+        index_sentences: bool,
     },
     /// Delete a collection.
     Delete {
@@ -255,20 +400,39 @@ pub enum DocumentsCommand {
 pub enum Protocol {
     /// Embed title and text cut to the model's limit, rank every document exactly in the client.
     Beir,
-    /// Index into a temporary collection and rank documents by their best passage.
+    /// Index into a temporary collection and rank documents by their best hit.
     Service,
 }
 
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// A BEIR-style folder, or a .tsv file of sentence pairs or of words in context.
+    /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv, or a .tsv file of sentence pairs,
+    /// of word pairs or of words in context.
     pub path: PathBuf,
     /// How a retrieval dataset is measured.
     #[arg(long, value_enum, default_value_t = Protocol::Beir)]
     pub protocol: Protocol,
-    /// Use only the first N queries.
+    /// With --protocol service: what a hit is.
+    #[arg(long, value_enum, default_value_t = Unit::Passage)]
+    pub unit: Unit,
+    /// With --protocol service: scan every vector instead of using the index.
     #[arg(long)]
+    pub exact: bool,
+    /// Leave the titles of the documents out.
+    #[arg(long)]
+    pub no_title: bool,
+    /// Keep the documents that exclude.tsv leaves out of rankings.
+    #[arg(long)]
+    pub no_exclude: bool,
+    /// Judgements to use instead of qrels.tsv.
+    #[arg(long, value_name = "FILE")]
+    pub qrels: Option<PathBuf>,
+    /// For sentence and word pairs: which token vectors are pooled.
+    #[arg(long, value_enum, default_value_t = Vectors::Contextual)]
+    pub representation: Vectors,
+    /// Use only the first N queries or pairs.
+    #[arg(long, value_name = "N")]
     pub limit_queries: Option<usize>,
     /// Model id; the server's default if left out.
     #[arg(long, default_value = "")]

@@ -26,16 +26,29 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
                 "max_concurrent_requests": limits.max_concurrent_requests}}))?;
         return Ok(EXIT_OK);
     }
-    println!("trove {} (commit {}), store schema {}", info.version, info.commit, info.schema_version);
-    println!(
-        "limits: {} inputs a request, {} bytes a message, {} requests at once",
-        limits.max_batch_size, limits.max_message_bytes, limits.max_concurrent_requests
-    );
+    output::line(format!(
+        "trove {} (commit {}), store schema {}",
+        info.version, info.commit, info.schema_version
+    ))?;
+    output::line(format!(
+        "at most {} inputs a request, {} a message, {} requests at once",
+        limits.max_batch_size,
+        indicatif::BinaryBytes(limits.max_message_bytes),
+        limits.max_concurrent_requests
+    ))?;
     let rows = info
         .models
         .into_iter()
-        .map(|m| [m.id, m.revision, m.execution_provider, m.dimensions.to_string(), m.max_tokens.to_string()])
+        .map(|m| {
+            [
+                m.id,
+                output::shorten(&m.revision, 13),
+                m.execution_provider,
+                m.dimensions.to_string(),
+                m.max_tokens.to_string(),
+            ]
+        })
         .collect();
-    output::print_table(["model", "revision", "provider", "dimensions", "max tokens"], rows);
+    output::print_table(["model", "revision", "provider", "dimensions", "max tokens"], rows)?;
     Ok(EXIT_OK)
 }

@@ -132,6 +132,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .build_v1()
         .map_err(|e| failed(&e))?;
     Server::builder()
+        .layer(crate::telemetry::calls())
         .concurrency_limit_per_connection(config.limits.max_concurrent_requests)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(health_service)
