@@ -162,7 +162,9 @@ impl Engine {
         let source = (0..self.slots.len()).max_by_key(|&i| lengths[i]).unwrap_or(first);
         let cached = if lengths[source] < LEAST_SHARED { 0 } else { lengths[source] };
         // A cache of which most is of use is continued where it is; another one keeps what it has.
-        let continued = idle.clone().find(|&i| lengths[i] == cached && cached * 2 >= self.slots[i].tokens.len() && cached > 0);
+        let continued = idle
+            .clone()
+            .find(|&i| lengths[i] == cached && cached * 2 >= self.slots[i].tokens.len() && cached > 0);
         let target = continued.unwrap_or(oldest);
         if continued.is_none() && cached > 0 && source != target {
             self.session.copy(source, target, cached)?;
@@ -175,11 +177,13 @@ impl Engine {
 
     /// Runs a part of one prompt, the longest waiting first.
     fn prefill(&mut self) {
-        let pending = |slot: &Slot| slot.generation.as_ref().map_or(0, |g| g.context.len() - slot.tokens.len());
+        let pending =
+            |slot: &Slot| slot.generation.as_ref().map_or(0, |g| g.context.len() - slot.tokens.len());
         let waiting = (0..self.active).filter(|&i| pending(&self.slots[i]) > 1);
         let Some(index) = waiting.min_by_key(|&i| self.slots[i].used) else { return };
         let others = (0..self.active).any(|i| pending(&self.slots[i]) == 1);
-        let most = if others { self.options.prefill_tokens / BUSY_DIVISOR } else { self.options.prefill_tokens };
+        let most =
+            if others { self.options.prefill_tokens / BUSY_DIVISOR } else { self.options.prefill_tokens };
         // The next one's turn comes before this one's next.
         self.slots[index].used = self.turn;
         self.advance(index, most.max(2), &[]);

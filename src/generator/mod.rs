@@ -84,9 +84,9 @@ impl Generator {
         };
         let engine = Engine::new(session, Arc::clone(&tokenizer), Arc::clone(&queue), engine_options);
         let engine =
-            std::thread::Builder::new().name("generator".to_owned()).spawn(move || engine.run()).map_err(|e| {
-                Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e)
-            })?;
+            std::thread::Builder::new().name("generator".to_owned()).spawn(move || engine.run()).map_err(
+                |e| Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e),
+            )?;
         Ok(Arc::new(Self { info, tokenizer, queue, engine: Some(engine) }))
     }
 
@@ -132,7 +132,9 @@ impl Generator {
         let tokenizer = Arc::clone(&self.tokenizer);
         let encode = move || match prompt {
             Prompt::Messages(messages) => tokenizer.encode_messages(&messages),
-            Prompt::Text(text) if text.is_empty() => Err(Error::invalid("EMPTY_PROMPT", "expected a prompt with text")),
+            Prompt::Text(text) if text.is_empty() => {
+                Err(Error::invalid("EMPTY_PROMPT", "expected a prompt with text"))
+            }
             Prompt::Text(text) => tokenizer.encode(&text),
         };
         // A long prompt takes milliseconds, in which no other call would be served here.

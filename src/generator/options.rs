@@ -179,7 +179,9 @@ impl Sampling {
             return bad("stop", &format!("at most {MAX_STOP_STRINGS} strings"), self.stop.len().to_string());
         }
         match self.stop.iter().map(String::len).find(|&len| len == 0 || len > MAX_STOP_BYTES) {
-            Some(len) => bad("stop", &format!("strings of 1 to {MAX_STOP_BYTES} bytes"), format!("{len} bytes")),
+            Some(len) => {
+                bad("stop", &format!("strings of 1 to {MAX_STOP_BYTES} bytes"), format!("{len} bytes"))
+            }
             None => Ok(()),
         }
     }

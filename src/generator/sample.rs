@@ -191,9 +191,8 @@ mod tests {
     #[test]
     fn filters_keep_the_most_probable() {
         let logits = [0.5_f32.ln(), 0.3_f32.ln(), 0.15_f32.ln(), 0.05_f32.ln()];
-        let kept = |options: Sampling| {
-            counts(&options, &logits, 4000).iter().map(|&c| c > 0).collect::<Vec<_>>()
-        };
+        let kept =
+            |options: Sampling| counts(&options, &logits, 4000).iter().map(|&c| c > 0).collect::<Vec<_>>();
         assert_eq!(kept(sampling(1.0)), [true; 4]);
         assert_eq!(kept(Sampling { top_k: 2, ..sampling(1.0) }), [true, true, false, false]);
         assert_eq!(kept(Sampling { top_p: 0.7, ..sampling(1.0) }), [true, true, false, false]);

@@ -22,7 +22,8 @@ impl ChatTemplate {
                 .with_source(e)
         };
         let mut environment = Environment::new();
-        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bad)?);
+        environment
+            .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bad)?);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
@@ -77,7 +78,8 @@ mod tests {
         let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
         assert_eq!(error.reason, "BAD_MESSAGES");
         assert!(error.message.contains("roles must alternate"), "{}", error.message);
-        let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{{ j }}{% endfor %}{% endfor %}";
+        let endless =
+            "{% for i in range(100000) %}{% for j in range(100000) %}{{ j }}{% endfor %}{% endfor %}";
         assert_eq!(render(endless).unwrap_err().reason, "BAD_MESSAGES");
     }
 }

@@ -35,7 +35,8 @@ impl TextStream {
         self.ids.push(id);
         let before = tokenizer.decode(&self.ids[self.prefix..self.read])?;
         let all = tokenizer.decode(&self.ids[self.prefix..])?;
-        let incomplete = all.ends_with(char::REPLACEMENT_CHARACTER) && self.ids.len() - self.read < MOST_PENDING;
+        let incomplete =
+            all.ends_with(char::REPLACEMENT_CHARACTER) && self.ids.len() - self.read < MOST_PENDING;
         if incomplete || all.len() <= before.len() || !all.is_char_boundary(before.len()) {
             return Ok(Piece::Text(String::new()));
         }

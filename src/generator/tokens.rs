@@ -36,7 +36,12 @@ impl ChatTokenizer {
         }
         let added = tokenizer.get_added_tokens_decoder();
         let special = added.into_values().filter(|token| token.special).map(|token| token.content);
-        Ok(Self { special: special.filter(|text| !text.is_empty()).collect(), tokenizer, plain: OnceLock::new(), template })
+        Ok(Self {
+            special: special.filter(|text| !text.is_empty()).collect(),
+            tokenizer,
+            plain: OnceLock::new(),
+            template,
+        })
     }
 
     /// Tokens of a text; special tokens in it are recognised, and those that start a text are added.
@@ -111,7 +116,9 @@ impl ChatTokenizer {
         loop {
             let mark = MARK.to_string();
             let spellings = self.special.iter().chain(std::iter::once(&mark));
-            let found = spellings.filter_map(|s| rest.find(s.as_str()).map(|at| (at, s.len()))).min_by_key(|f| (f.0, usize::MAX - f.1));
+            let found = spellings
+                .filter_map(|s| rest.find(s.as_str()).map(|at| (at, s.len())))
+                .min_by_key(|f| (f.0, usize::MAX - f.1));
             let Some((at, length)) = found else {
                 marked.push_str(rest);
                 return marked;
@@ -128,9 +135,10 @@ impl ChatTokenizer {
 fn check(messages: &[Message]) -> Result<()> {
     match messages.last() {
         None => Err(Error::invalid("EMPTY_PROMPT", "expected at least one message")),
-        Some(last) if last.role != Role::User => {
-            Err(Error::invalid("BAD_MESSAGES", format!("expected a last message of role user, got {}", last.role.as_str())))
-        }
+        Some(last) if last.role != Role::User => Err(Error::invalid(
+            "BAD_MESSAGES",
+            format!("expected a last message of role user, got {}", last.role.as_str()),
+        )),
         Some(last) if last.content.trim().is_empty() => {
             Err(Error::invalid("EMPTY_PROMPT", "expected a last message with text"))
         }

@@ -8,11 +8,13 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
+use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::encoder::{Device, Encoder, EncoderOptions, Encoders, Precision};
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
+use crate::generator::{Generator, GeneratorOptions};
 use crate::grpc;
 use crate::index::IndexOptions;
 use crate::ingest::Ingest;
@@ -25,6 +27,8 @@ use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
 pub struct Parts {
     config: Config,
     encoders: Encoders,
+    generators: Generators,
+    prompts: Prompts,
     catalog: Arc<Catalog>,
     extractor: Extractor,
 }
@@ -58,6 +62,8 @@ impl Parts {
             encoders.push(encoder);
         }
         let encoders = Encoders::new(encoders)?;
+        let generators = generators(&config)?;
+        let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
         let catalog = Catalog::open(store, encoders.clone(), IndexOptions::default())?;
         let worker = match &config.extract.worker {
@@ -68,7 +74,7 @@ impl Parts {
         };
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers);
-        Ok(Self { config, encoders, catalog, extractor })
+        Ok(Self { config, encoders, generators, prompts, catalog, extractor })
     }
 }
 
@@ -96,19 +102,84 @@ fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     })
 }
 
+/// The generator that is loaded without being named, where it is there.
+const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
+
+/// Loads the generators that the configuration names.
+fn generators(config: &Config) -> Result<Generators> {
+    let settings = &config.generator;
+    let options = GeneratorOptions {
+        device: match settings.device.as_str() {
+            "cpu" => Device::Cpu,
+            "cuda" => Device::Cuda,
+            _ => Device::Auto,
+        },
+        threads: settings.threads,
+        spinning: settings.spinning,
+        context_tokens: settings.context_tokens,
+        slots: settings.slots,
+        queue_capacity: settings.queue_capacity,
+        prefill_tokens: settings.prefill_tokens,
+    };
+    let mut generators = Vec::new();
+    for name in settings.models.iter().filter(|name| name.as_str() != "none") {
+        let models = config.data_dir.join("models");
+        let path = if name == "auto" { models.join(DEFAULT_GENERATOR) } else { models.join(name) };
+        if name == "auto" && !path.is_dir() {
+            tracing::info!(expected = %path.display(), "no generator: answers are extractive");
+            continue;
+        }
+        let generator = Generator::load(&path, options)?;
+        let info = generator.info();
+        tracing::info!(
+            model = info.id,
+            provider = info.execution_provider,
+            precision = info.precision,
+            context_tokens = info.context_tokens,
+            slots = settings.slots,
+            "generator loaded"
+        );
+        generators.push(generator);
+    }
+    Ok(Generators::new(generators))
+}
+
+fn answer_options(config: &Config) -> AnswerOptions {
+    let settings = &config.answer;
+    AnswerOptions {
+        passages: settings.passages,
+        extractive_passages: settings.extractive_passages,
+        extractive_sentences: settings.extractive_sentences,
+        max_tokens: settings.max_tokens,
+        answerability_threshold: settings.answerability_threshold,
+        support_threshold: settings.support_threshold,
+        prompt: settings.prompt.clone(),
+    }
+}
+
 /// Serves until `shutdown` resolves, then finishes the calls that run.
 ///
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, catalog, extractor } = parts;
+    let Parts { config, encoders, generators, prompts, catalog, extractor } = parts;
     let failed = |e: &dyn std::fmt::Display| Error::internal("SERVE_FAILED", format!("serving failed: {e}"));
     let ingest = Arc::new(Ingest::new(catalog.clone(), encoders.clone(), extractor));
     let search = Arc::new(Search::new(catalog.clone(), encoders.clone()));
     let max = config.limits.max_message_bytes;
     let batch = config.limits.max_batch_size;
+    let answering = Answering::new(
+        search.clone(),
+        catalog.clone(),
+        encoders.clone(),
+        generators.clone(),
+        prompts,
+        answer_options(&config),
+    )?;
+    let answer = grpc::Answer { answering: Arc::new(answering) };
     let admin = grpc::Admin {
         encoders: encoders.clone(),
+        generators: generators.clone(),
         limits: config.limits.clone(),
         schema_version: SCHEMA_VERSION,
     };
@@ -117,12 +188,14 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let documents = grpc::Documents { ingest, catalog, max_batch_size: batch };
 
     use proto::admin_service_server::AdminServiceServer;
+    use proto::answer_service_server::AnswerServiceServer;
     use proto::collection_service_server::CollectionServiceServer;
     use proto::document_service_server::DocumentServiceServer;
     use proto::embedding_service_server::EmbeddingServiceServer;
     use proto::search_service_server::SearchServiceServer;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<SearchServiceServer<grpc::Search>>().await;
+    health.set_serving::<AnswerServiceServer<grpc::Answer>>().await;
     health.set_serving::<DocumentServiceServer<grpc::Documents>>().await;
     health.set_serving::<EmbeddingServiceServer<grpc::Embedding>>().await;
     health.set_serving::<CollectionServiceServer<grpc::Collections>>().await;
@@ -138,6 +211,9 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .add_service(health_service)
         .add_service(reflection)
         .add_service(AdminServiceServer::new(admin))
+        .add_service(
+            AnswerServiceServer::new(answer).max_decoding_message_size(max).max_encoding_message_size(max),
+        )
         .add_service(CollectionServiceServer::new(collections))
         .add_service(
             DocumentServiceServer::new(documents)

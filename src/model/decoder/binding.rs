@@ -16,7 +16,8 @@ pub(super) struct Binding {
     memory: MemoryInfo<'static>,
 }
 
-type Bind = unsafe extern "system" fn(*mut OrtIoBinding, *const std::ffi::c_char, *const OrtValue) -> OrtStatusPtr;
+type Bind =
+    unsafe extern "system" fn(*mut OrtIoBinding, *const std::ffi::c_char, *const OrtValue) -> OrtStatusPtr;
 
 impl Binding {
     pub fn new(session: &Session) -> Result<Self> {
@@ -60,8 +61,9 @@ impl Binding {
         data: *mut T,
         shape: &[i64],
     ) -> Result<()> {
-        let name = CString::new(name)
-            .map_err(|_| Error::internal("INFERENCE_FAILED", format!("the name {name:?} holds a zero byte")))?;
+        let name = CString::new(name).map_err(|_| {
+            Error::internal("INFERENCE_FAILED", format!("the name {name:?} holds a zero byte"))
+        })?;
         let elements = shape.iter().product::<i64>().max(0) as usize;
         let mut value: *mut OrtValue = std::ptr::null_mut();
         // SAFETY: the pointers are valid for the calls; ONNX Runtime keeps the data pointer, for which the caller

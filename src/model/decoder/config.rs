@@ -43,7 +43,9 @@ impl LlamaConfig {
     pub fn from_gguf(file: &Gguf) -> Result<Self> {
         let architecture = file.string("general.architecture")?.unwrap_or_default();
         if architecture != "llama" {
-            return Err(unsupported(format!("expected a GGUF file of architecture llama, got {architecture:?}")));
+            return Err(unsupported(format!(
+                "expected a GGUF file of architecture llama, got {architecture:?}"
+            )));
         }
         let size = |key: &str| -> Result<Option<usize>> {
             match file.unsigned(&format!("llama.{key}"))? {
@@ -59,7 +61,9 @@ impl LlamaConfig {
         let head = size("attention.key_length")?.unwrap_or(hidden / heads);
         let embedding = file.tensor(&Tensor::Embedding.gguf_name()).map(|t| t.shape()).unwrap_or_default();
         let &[vocabulary, _] = embedding.as_slice() else {
-            return Err(unsupported(format!("expected a token embedding of rank 2, got shape {embedding:?}")));
+            return Err(unsupported(format!(
+                "expected a token embedding of rank 2, got shape {embedding:?}"
+            )));
         };
         if size("rope.dimension_count")?.is_some_and(|dimensions| dimensions != head) {
             return Err(unsupported(format!("expected rotary embedding of all {head} dimensions of a head")));

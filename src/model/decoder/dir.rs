@@ -9,8 +9,13 @@ use super::import::{GRAPH_DIR, import_gguf, import_llama_safetensors};
 use crate::error::{Error, Result};
 
 /// Files beside the graph that decide what the model computes, in the order they are hashed.
-const HASHED: [&str; 5] =
-    ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+const HASHED: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
 
 /// A directory of a decoder-only model in the Hugging Face layout.
 #[derive(Debug, Clone)]
@@ -192,7 +197,8 @@ fn missing(dir: &Path, name: &str) -> Error {
 }
 
 fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display())).with_source(error)
+    Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display()))
+        .with_source(error)
 }
 
 fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {

@@ -46,7 +46,8 @@ const ACCURACY_LEVEL: i64 = 4;
 pub(super) fn write(config: &LlamaConfig, source: &dyn Source, dir: &Path) -> Result<&'static str> {
     source.check_names(config.layers)?;
     let data = DataFile::create(&dir.join(DATA_FILE))?;
-    let mut writer = Writer { source, config, graph: Graph::default(), data, sums: HashSet::new(), precision: "fp32" };
+    let mut writer =
+        Writer { source, config, graph: Graph::default(), data, sums: HashSet::new(), precision: "fp32" };
     writer.write()?;
     let Writer { graph, data, precision, .. } = writer;
     data.finish()?;
@@ -67,7 +68,8 @@ pub(super) fn write(config: &LlamaConfig, source: &dyn Source, dir: &Path) -> Re
 }
 
 pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
-    Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {error}", path.display())).with_source(error)
+    Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {error}", path.display()))
+        .with_source(error)
 }
 
 struct Writer<'a> {
@@ -112,7 +114,8 @@ impl Writer<'_> {
         self.constants()?;
         self.embedding()?;
         self.norm(Tensor::AttentionNorm(0), "norm.0.weight")?;
-        let node = Node::new("SimplifiedLayerNormalization", "", &["embedded", "norm.0.weight"], "layer.0.input");
+        let node =
+            Node::new("SimplifiedLayerNormalization", "", &["embedded", "norm.0.weight"], "layer.0.input");
         let node = node.int("axis", -1).int("stash_type", 1).float("epsilon", self.config.norm_epsilon);
         self.graph.node.push(node);
         let mut residual = "embedded".to_owned();
@@ -158,10 +161,22 @@ impl Writer<'_> {
         self.graph.node.push(Node::new("Gather", "", &[&format!("{name}.scales"), "ids"], "embedding.scale"));
         self.floats("byte_zero", &[], &[128.0]);
         self.integers("axis.last", &[2]);
-        self.graph.node.push(Node::new("Cast", "", &["embedding.bytes"], "embedding.cast").int("to", FLOAT.into()));
+        self.graph
+            .node
+            .push(Node::new("Cast", "", &["embedding.bytes"], "embedding.cast").int("to", FLOAT.into()));
         self.graph.node.push(Node::new("Sub", "", &["embedding.cast", "byte_zero"], "embedding.centred"));
-        self.graph.node.push(Node::new("Unsqueeze", "", &["embedding.scale", "axis.last"], "embedding.factor"));
-        self.graph.node.push(Node::new("Mul", "", &["embedding.centred", "embedding.factor"], "embedding.scaled"));
+        self.graph.node.push(Node::new(
+            "Unsqueeze",
+            "",
+            &["embedding.scale", "axis.last"],
+            "embedding.factor",
+        ));
+        self.graph.node.push(Node::new(
+            "Mul",
+            "",
+            &["embedding.centred", "embedding.factor"],
+            "embedding.scaled",
+        ));
         let mut scaled = "embedding.scaled";
         if let Some(offsets) = &blocks.offsets {
             self.store_floats("embedding.offsets", &shape[..2], offsets)?;
@@ -304,7 +319,14 @@ impl Writer<'_> {
     }
 
     /// `output = input · weightsᵀ`, all of rank 2.
-    fn linear(&mut self, name: &str, weights: Weights, columns: usize, input: &str, output: &str) -> Result<()> {
+    fn linear(
+        &mut self,
+        name: &str,
+        weights: Weights,
+        columns: usize,
+        input: &str,
+        output: &str,
+    ) -> Result<()> {
         let weight = format!("{name}.weight");
         let blocks = match weights {
             Weights::Dense(values) => {
@@ -330,7 +352,8 @@ impl Writer<'_> {
         if blocks.bits == 4 || self.precision == "fp32" {
             self.precision = if blocks.bits == 4 { "int4" } else { "int8" };
         }
-        let symmetric = if blocks.offsets.is_some() { format!("{name}.symmetric") } else { output.to_owned() };
+        let symmetric =
+            if blocks.offsets.is_some() { format!("{name}.symmetric") } else { output.to_owned() };
         let node = Node::new("MatMulNBits", MICROSOFT, &[input, &weight, &scales], &symmetric)
             .int("K", columns as i64)
             .int("N", rows as i64)
@@ -445,7 +468,13 @@ fn bytes_of(blocks: &BlockRows) -> Vec<u8> {
 
 /// As `MatMulNBits` wants them: two to a byte, the first one low, zero at 8.
 fn nibbles_of(blocks: &BlockRows) -> Vec<u8> {
-    blocks.values.as_chunks::<2>().0.iter().map(|&[low, high]| (low + 8) as u8 | ((high + 8) as u8) << 4).collect()
+    blocks
+        .values
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|&[low, high]| (low + 8) as u8 | ((high + 8) as u8) << 4)
+        .collect()
 }
 
 /// The weights' file; tensors start on pages.
@@ -476,7 +505,8 @@ impl DataFile {
 
     fn finish(self) -> Result<()> {
         let Self { path, file, .. } = self;
-        let synced = file.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|f| f.sync_all());
+        let synced =
+            file.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|f| f.sync_all());
         synced.map_err(|e| unwritable(&path, e))
     }
 }

@@ -45,7 +45,10 @@ impl GrowingCache {
                 || name.starts_with("past_key_values.")
         };
         if let Some(other) = session.inputs().iter().find(|input| !known(input.name())) {
-            return Err(unsupported(format!("expected a decoder in the Hugging Face layout, got input {}", other.name())));
+            return Err(unsupported(format!(
+                "expected a decoder in the Hugging Face layout, got input {}",
+                other.name()
+            )));
         }
         let half = match input("past_key_values.0.key").map(|input| input.dtype()) {
             Some(ValueType::Tensor { ty: TensorElementType::Float32, .. }) => false,
@@ -73,7 +76,8 @@ impl GrowingCache {
         self.shorten(step.slot, past)?;
         let sequence = step.ids.len();
         let ids = Tensor::from_array(([1, sequence], step.ids.to_vec())).map_err(failed)?;
-        let mask = Tensor::from_array(([1, past + sequence], vec![1_i64; past + sequence])).map_err(failed)?;
+        let mask =
+            Tensor::from_array(([1, past + sequence], vec![1_i64; past + sequence])).map_err(failed)?;
         let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
             vec![(INPUT_IDS.into(), ids.into()), (ATTENTION_MASK.into(), mask.into())];
         if self.has_positions {
@@ -137,7 +141,10 @@ impl GrowingCache {
         let values = if tokens == 0 {
             (0..2 * self.layers).map(|_| self.empty()).collect::<Result<Vec<_>>>()?
         } else {
-            held.values.iter().map(|value| self.first(value, held.tokens, tokens)).collect::<Result<Vec<_>>>()?
+            held.values
+                .iter()
+                .map(|value| self.first(value, held.tokens, tokens))
+                .collect::<Result<Vec<_>>>()?
         };
         self.slots[slot] = Slot { tokens, values };
         Ok(())
@@ -175,8 +182,11 @@ impl GrowingCache {
             return Ok(());
         }
         let held = &self.slots[from];
-        let values =
-            held.values.iter().map(|value| self.first(value, held.tokens, tokens)).collect::<Result<Vec<_>>>()?;
+        let values = held
+            .values
+            .iter()
+            .map(|value| self.first(value, held.tokens, tokens))
+            .collect::<Result<Vec<_>>>()?;
         self.slots[to] = Slot { tokens, values };
         Ok(())
     }

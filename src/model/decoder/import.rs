@@ -63,7 +63,8 @@ pub fn import_llama_safetensors(model_dir: &Path) -> Result<ImportedDecoder> {
     let read = |name: &str| {
         let path = model_dir.join(name);
         std::fs::read(&path).map_err(|e| {
-            Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {e}", path.display())).with_source(e)
+            Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {e}", path.display()))
+                .with_source(e)
         })
     };
     let config = LlamaConfig::from_json(&read("config.json")?)?;
@@ -120,7 +121,8 @@ impl Staging {
         let name = out_dir.file_name().ok_or_else(|| {
             Error::invalid("BAD_PATH", format!("expected a directory to write to, got {}", out_dir.display()))
         })?;
-        let dir = out_dir.with_file_name(format!(".{}.import-{}", name.to_string_lossy(), std::process::id()));
+        let dir =
+            out_dir.with_file_name(format!(".{}.import-{}", name.to_string_lossy(), std::process::id()));
         let graph_dir = dir.join(GRAPH_DIR);
         std::fs::create_dir_all(&graph_dir).map_err(|e| unwritable(&graph_dir, e))?;
         Ok(Self { dir, graph_dir })

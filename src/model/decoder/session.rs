@@ -95,15 +95,13 @@ impl DecoderSession {
         let [Ok(heads), Ok(width), Ok(vocabulary)] = sizes else {
             return Err(unsupported(format!("expected fixed heads, widths and vocabulary, got {sizes:?}")));
         };
-        let shape = CacheShape {
-            slots: options.slots.max(1),
-            heads,
-            capacity: options.context_tokens,
-            width,
-        };
+        let shape =
+            CacheShape { slots: options.slots.max(1), heads, capacity: options.context_tokens, width };
         let fits = shape.of_slot().checked_mul(shape.slots).is_some_and(|n| n < isize::MAX as usize / 4);
         if heads == 0 || width == 0 || vocabulary == 0 || !fits {
-            return Err(unsupported(format!("expected sizes above zero that fit into memory, got {shape:?}")));
+            return Err(unsupported(format!(
+                "expected sizes above zero that fit into memory, got {shape:?}"
+            )));
         }
         let cache = if session.inputs().iter().any(|input| input.name() == LOGIT_ROWS) {
             Cache::Shared(Box::new(SharedCache::new(session, layers, shape, vocabulary)?))
@@ -142,7 +140,8 @@ impl DecoderSession {
         let room = step.past.iter().all(|past| past + sequence <= self.shape.capacity);
         let alone = batch == 1 || (sequence == 1 && self.can_batch());
         let ids = step.ids.iter().all(|&id| (0..self.vocabulary as i64).contains(&id));
-        let rows = !step.rows.is_empty() && step.rows.iter().all(|&row| (0..step.ids.len() as i64).contains(&row));
+        let rows =
+            !step.rows.is_empty() && step.rows.iter().all(|&row| (0..step.ids.len() as i64).contains(&row));
         if whole && slots && room && alone && ids && rows {
             return Ok(());
         }
@@ -186,7 +185,8 @@ impl DecoderSession {
 }
 
 fn open(graph: &Path, options: DecoderOptions) -> Result<Session> {
-    let provider = SessionOptions { device: Device::Cpu, precision: Precision::Auto, threads: options.threads };
+    let provider =
+        SessionOptions { device: Device::Cpu, precision: Precision::Auto, threads: options.threads };
     let failed = |e: String| {
         Error::precondition(
             "SESSION_FAILED",

@@ -77,7 +77,9 @@ impl Tensor {
                 Tensor::Down(layer),
             ]
         };
-        [Tensor::Embedding, Tensor::OutputNorm, Tensor::Output].into_iter().chain((0..layers).flat_map(of_layer))
+        [Tensor::Embedding, Tensor::OutputNorm, Tensor::Output]
+            .into_iter()
+            .chain((0..layers).flat_map(of_layer))
     }
 }
 

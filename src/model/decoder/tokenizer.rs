@@ -91,7 +91,8 @@ pub(super) fn build(file: &Gguf, vocabulary: usize, context: usize) -> Result<To
     end_ids.sort_unstable();
     end_ids.dedup();
 
-    let (pre_tokenizer, ignore_merges) = pre_tokenizer(file.string("tokenizer.ggml.pre")?.unwrap_or("default"))?;
+    let (pre_tokenizer, ignore_merges) =
+        pre_tokenizer(file.string("tokenizer.ggml.pre")?.unwrap_or("default"))?;
     let post_processor = match (add_start, start_id, text_of(start_id)) {
         (true, Some(id), Some(token)) => json!({
             "type": "TemplateProcessing",
@@ -167,7 +168,9 @@ fn pre_tokenizer(name: &str) -> Result<(Value, bool)> {
     };
     match name {
         "gpt-2" | "default" => Ok((bytes(true), false)),
-        "smollm" => Ok((sequence(json!({ "type": "Digits", "individual_digits": true }), bytes(true)), false)),
+        "smollm" => {
+            Ok((sequence(json!({ "type": "Digits", "individual_digits": true }), bytes(true)), false))
+        }
         "llama-bpe" | "llama3" | "llama-v3" => Ok((split(LLAMA3), true)),
         "qwen2" => Ok((split(QWEN2), false)),
         other => Err(unsupported(format!(

@@ -112,14 +112,27 @@ impl TensorType {
     /// `DAMAGED_MODEL` where the bytes are not whole rows.
     pub fn decode(self, bytes: &[u8], columns: usize) -> Result<Weights> {
         let (elements, size) = self.block();
-        if columns == 0 || !columns.is_multiple_of(elements) || !bytes.len().is_multiple_of(columns / elements * size) {
+        if columns == 0
+            || !columns.is_multiple_of(elements)
+            || !bytes.len().is_multiple_of(columns / elements * size)
+        {
             return Err(damaged(format!("expected rows of {columns} elements, got {} bytes", bytes.len())));
         }
         let dense = |values: Vec<f32>| Ok(Weights::Dense(values));
         let (bits, block, offset) = match self {
-            Self::F32 => return dense(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-            Self::F16 => return dense(bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()),
-            Self::Bf16 => return dense(bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect()),
+            Self::F32 => {
+                return dense(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect());
+            }
+            Self::F16 => {
+                return dense(
+                    bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+                );
+            }
+            Self::Bf16 => {
+                return dense(
+                    bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
+                );
+            }
             Self::Q4_0 => (4, 32, false),
             Self::Q4_1 | Self::Q4K => (4, 32, true),
             Self::Q5_0 | Self::Q8_0 => (8, 32, false),
@@ -135,7 +148,14 @@ impl TensorType {
         bytes.chunks_exact(size).for_each(|chunk| self.decode_block(chunk, &mut out));
         let blocks_per_row = columns / block;
         let offsets = offset.then_some(out.offsets);
-        Ok(Weights::Blocks(BlockRows { bits, block, blocks_per_row, values: out.values, scales: out.scales, offsets }))
+        Ok(Weights::Blocks(BlockRows {
+            bits,
+            block,
+            blocks_per_row,
+            values: out.values,
+            scales: out.scales,
+            offsets,
+        }))
     }
 
     /// `chunk` is one block of [`TensorType::block`] bytes.
@@ -180,9 +200,10 @@ impl TensorType {
                     for high in 0..2 {
                         let number = 2 * pair + high;
                         let (scale, min) = scale_and_min(&chunk[4..16], number);
-                        let quants = quants.iter().zip(fifths).map(|(&q, &h)| {
-                            (((q >> (4 * high)) & 15) | (((h >> number) & 1) << 4)) as i8
-                        });
+                        let quants = quants
+                            .iter()
+                            .zip(fifths)
+                            .map(|(&q, &h)| (((q >> (4 * high)) & 15) | (((h >> number) & 1) << 4)) as i8);
                         out.block(d * scale, -dmin * min, quants);
                     }
                 }

@@ -184,7 +184,10 @@ pub(super) fn read(input: impl Read, length: u64) -> Result<Header> {
     let mut reader = Reader { input, position: 0, length };
     let magic: [u8; 4] = reader.bytes()?;
     if magic != MAGIC {
-        return Err(Error::invalid("NOT_GGUF", format!("expected a file that starts with GGUF, got {magic:?}")));
+        return Err(Error::invalid(
+            "NOT_GGUF",
+            format!("expected a file that starts with GGUF, got {magic:?}"),
+        ));
     }
     let version = reader.u32()?;
     if !(2..=3).contains(&version) {
@@ -249,7 +252,10 @@ impl<R: Read> Reader<R> {
 
     fn check_count(&self, what: &str, count: u64, least_bytes: u64) -> Result<()> {
         if count > self.left() / least_bytes {
-            return Err(damaged(format!("{count} {what} do not fit into the {} bytes that are left", self.left())));
+            return Err(damaged(format!(
+                "{count} {what} do not fit into the {} bytes that are left",
+                self.left()
+            )));
         }
         Ok(())
     }
@@ -257,7 +263,8 @@ impl<R: Read> Reader<R> {
     /// Fails before it takes memory for more than the file holds.
     fn take(&mut self, count: u64) -> Result<Vec<u8>> {
         self.check_count("bytes", count, 1)?;
-        let mut bytes = vec![0; usize::try_from(count).map_err(|_| damaged(format!("{count} bytes at once")))?];
+        let mut bytes =
+            vec![0; usize::try_from(count).map_err(|_| damaged(format!("{count} bytes at once")))?];
         self.fill(&mut bytes)?;
         Ok(bytes)
     }
@@ -306,7 +313,9 @@ impl<R: Read> Reader<R> {
             BOOL => match u8::from_le_bytes(self.bytes()?) {
                 0 => Value::Bool(false),
                 1 => Value::Bool(true),
-                other => return Err(damaged(format!("{key}: expected a truth value of 0 or 1, got {other}"))),
+                other => {
+                    return Err(damaged(format!("{key}: expected a truth value of 0 or 1, got {other}")));
+                }
             },
             STRING => Value::String(self.string(u64::MAX)?),
             ARRAY => Value::Array(self.array(key, MAX_NESTING)?),

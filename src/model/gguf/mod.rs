@@ -43,7 +43,8 @@ impl Gguf {
     /// another version.
     pub fn open(path: &Path) -> Result<Self> {
         let unreadable = |e: std::io::Error| {
-            Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {e}", path.display())).with_source(e)
+            Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {e}", path.display()))
+                .with_source(e)
         };
         let file = File::open(path).map_err(unreadable)?;
         let length = file.metadata().map_err(unreadable)?.len();
@@ -99,7 +100,9 @@ impl Gguf {
         get: impl Fn(&'a Value) -> Option<T>,
     ) -> Result<Option<T>> {
         let Some(value) = self.metadata.get(key) else { return Ok(None) };
-        get(value).map(Some).ok_or_else(|| damaged(format!("{key}: expected {expected}, got {}", value.kind())))
+        get(value)
+            .map(Some)
+            .ok_or_else(|| damaged(format!("{key}: expected {expected}, got {}", value.kind())))
     }
 
     /// Shape and type of a tensor.
@@ -130,12 +133,12 @@ impl Gguf {
         file.seek(SeekFrom::Start(self.data_start + info.offset))
             .and_then(|_| file.read_exact(&mut bytes))
             .map_err(|e| {
-                Error::data_loss(
-                    "DAMAGED_MODEL",
-                    format!("cannot read tensor {name} of {}: {e}", self.path.display()),
-                )
-                .with_source(e)
-            })?;
+            Error::data_loss(
+                "DAMAGED_MODEL",
+                format!("cannot read tensor {name} of {}: {e}", self.path.display()),
+            )
+            .with_source(e)
+        })?;
         kind.decode(&bytes, columns)
     }
 
