@@ -1,6 +1,6 @@
 //! The `trove` program.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use tokio::net::TcpListener;
@@ -35,13 +35,14 @@ fn main() -> std::process::ExitCode {
             runtime.shutdown_background();
             exit(code)
         }
-        Outcome::Serve(args, json) => match runtime.block_on(serve(args, json)) {
-            Ok(()) => exit(cli::EXIT_OK),
-            Err(error) => {
-                output::note(format!("error: {}: {error}", error.reason));
-                exit(cli::EXIT_FAILED)
-            }
-        },
+        Outcome::Serve(args, json) => {
+            let served = runtime.block_on(serve(args, json));
+            // What still blocks, such as the extraction of a file, was not acknowledged.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            let Err(error) = served else { return exit(cli::EXIT_OK) };
+            output::note(format!("error: {}: {error}", error.reason));
+            exit(cli::EXIT_FAILED)
+        }
     }
 }
 

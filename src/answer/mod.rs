@@ -101,6 +101,8 @@ pub struct Request {
 pub struct Retrieval {
     /// Hits, best first.
     pub hits: Arc<Vec<Hit>>,
+    /// How many more there would be, had their records not been damaged.
+    pub damaged: usize,
     /// What became of each.
     pub uses: Vec<Use>,
     /// What was searched for, where it is a text.
@@ -230,7 +232,7 @@ impl Answering {
         if sampling.max_tokens == 0 {
             sampling.max_tokens = self.options.max_tokens;
         }
-        sampling.validate()?;
+        sampling.validate().map_err(|error| error.within("sampling"))?;
         let prompt = if request.prompt.is_empty() { &self.options.prompt } else { &request.prompt };
         self.prompts.check(prompt)?;
 
@@ -242,7 +244,9 @@ impl Answering {
             Query::Text(text) => Some(text.clone()),
             Query::Vector(_) | Query::Document(_) => None,
         };
-        let hits = Arc::new(self.search.search(&request.collection, query, &request.search).await?);
+        let found = self.search.search(&request.collection, query, &request.search).await;
+        let found = found.map_err(|error| error.within("search"))?;
+        let hits = Arc::new(found.hits);
 
         let max_passages = match (request.max_passages, &generator) {
             (0, Some(_)) => self.options.passages,
@@ -251,6 +255,7 @@ impl Answering {
         };
         let mut retrieval = Retrieval {
             hits: hits.clone(),
+            damaged: found.damaged,
             uses: Vec::new(),
             query: searched,
             mode: if generator.is_some() { Mode::Generative } else { Mode::Extractive },
@@ -291,7 +296,7 @@ impl Answering {
 
         let record = self.catalog.collection(&request.collection)?;
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
-        let vector = vector_of(&encoder, &asked, Overflow::Window).await?;
+        let vector = vector_of(&encoder, &asked, encoder.query_prompt(), Overflow::Window).await?;
         let question = Question { vector, words: content_words(&asked) };
         let catalog = self.catalog.clone();
         let evidence = tokio::task::spawn_blocking(move || Evidence::load(&catalog, &record, &hits, &used))
@@ -356,27 +361,21 @@ impl Answering {
 /// Checks what needs no search.
 fn check(request: &Request) -> Result<()> {
     if request.question.trim().is_empty() {
-        return Err(Error::invalid("EMPTY_QUESTION", "question: expected a text, got an empty one"));
+        return Err(Error::invalid_field("question", "EMPTY_QUESTION", "expected a text, got an empty one"));
     }
     if request.question.len() > MAX_QUESTION_BYTES {
         let got = request.question.len();
-        return Err(Error::invalid(
-            "QUESTION_TOO_LONG",
-            format!("question: expected at most {MAX_QUESTION_BYTES} bytes, got {got}"),
-        ));
+        let message = format!("expected at most {MAX_QUESTION_BYTES} bytes, got {got}");
+        return Err(Error::invalid_field("question", "QUESTION_TOO_LONG", message));
     }
     if request.search.unit != Level::Passage {
-        return Err(Error::invalid(
-            "BAD_UNIT",
-            "search.unit: expected passages, which answers are made from",
-        ));
+        let message = "expected passages, which answers are made from";
+        return Err(Error::invalid_field("search.unit", "BAD_UNIT", message));
     }
     if request.max_passages > MAX_PASSAGES {
         let got = request.max_passages;
-        return Err(Error::invalid(
-            "BAD_LIMIT",
-            format!("max_passages: expected at most {MAX_PASSAGES}, got {got}"),
-        ));
+        let message = format!("expected at most {MAX_PASSAGES}, got {got}");
+        return Err(Error::invalid_field("max_passages", "BAD_LIMIT", message));
     }
     for (field, threshold) in [
         ("answerability_threshold", request.answerability_threshold),
@@ -384,7 +383,7 @@ fn check(request: &Request) -> Result<()> {
     ] {
         // Written so that NaN fails too.
         if let Some(got) = threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
-            return Err(Error::invalid("BAD_THRESHOLD", format!("{field}: expected 0 to 1, got {got}")));
+            return Err(Error::invalid_field(field, "BAD_THRESHOLD", format!("expected 0 to 1, got {got}")));
         }
     }
     check_history(&request.history)
@@ -396,25 +395,17 @@ fn check_history(history: &[Message]) -> Result<()> {
         let expected = if index % 2 == 0 { Role::User } else { Role::Assistant };
         if message.role != expected {
             let (expected, got) = (expected.as_str(), message.role.as_str());
-            return Err(Error::invalid(
-                "BAD_HISTORY",
-                format!(
-                    "history[{index}].role: expected {expected}, since user and assistant take turns, got {got}"
-                ),
-            ));
+            let message = format!("expected {expected}, since user and assistant take turns, got {got}");
+            return Err(Error::invalid_field(format!("history[{index}].role"), "BAD_HISTORY", message));
         }
         if message.content.trim().is_empty() {
-            return Err(Error::invalid(
-                "BAD_HISTORY",
-                format!("history[{index}].content: expected a text, got an empty one"),
-            ));
+            let message = "expected a text, got an empty one";
+            return Err(Error::invalid_field(format!("history[{index}].content"), "BAD_HISTORY", message));
         }
     }
     if history.len() % 2 == 1 {
-        return Err(Error::invalid(
-            "BAD_HISTORY",
-            "history: expected the assistant's message last, since the question follows, got the user's",
-        ));
+        let message = "expected the assistant's message last, since the question follows, got the user's";
+        return Err(Error::invalid_field("history", "BAD_HISTORY", message));
     }
     Ok(())
 }

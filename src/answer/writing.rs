@@ -100,7 +100,8 @@ impl Writing {
     async fn measure(&mut self, span: Span) -> Result<()> {
         self.measured = span.end as usize;
         let text = span.slice(&self.text).unwrap_or_default().to_owned();
-        let vector = vector_of(&self.encoder, &text, Overflow::TruncateRight).await?;
+        let vector =
+            vector_of(&self.encoder, &text, self.encoder.passage_prompt(), Overflow::TruncateRight).await?;
         let support = self.evidence.support(span, &text, &vector, &self.question);
         self.support.push(support);
         if support.score >= self.support_threshold && support.hit.is_some() {
@@ -132,9 +133,14 @@ impl Writing {
     }
 }
 
-/// The vector of a text.
-pub async fn vector_of(encoder: &Encoder, text: &str, overflow: Overflow) -> Result<Vec<f32>> {
-    let options = EmbedOptions { overflow, ..EmbedOptions::document() };
+/// The vector of a text with a prompt of the encoder.
+pub async fn vector_of(
+    encoder: &Encoder,
+    text: &str,
+    prompt_name: Option<String>,
+    overflow: Overflow,
+) -> Result<Vec<f32>> {
+    let options = EmbedOptions { overflow, prompt_name, ..EmbedOptions::document() };
     let output = encoder.embed(vec![text.to_owned()], &options).await?;
     let first = output.results.into_iter().next().and_then(|result| result.embeddings.into_iter().next());
     let (_, vector) =

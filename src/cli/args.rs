@@ -71,6 +71,8 @@ pub enum Command {
         #[command(subcommand)]
         command: DocumentsCommand,
     },
+    /// Get models and look at them, on this machine.
+    Models(ModelsArgs),
     /// Show the server's version, limits and models.
     Info,
     /// Measure quality on a dataset.
@@ -159,6 +161,61 @@ pub enum ConfigCommand {
     Default,
     /// Print the reference of all keys, as Markdown.
     Reference,
+}
+
+/// Arguments of `models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Configuration file.
+    #[arg(long, global = true)]
+    pub config: Option<PathBuf>,
+    /// Directory whose models/ is meant.
+    #[arg(long, global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+/// Commands on models.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models that are there.
+    List,
+    /// Show one model: what it is, its files, and how a server runs it.
+    Show {
+        /// Name.
+        name: String,
+    },
+    /// Take in a model directory in the Hugging Face layout.
+    Import {
+        /// Directory with config.json, tokenizer.json and model.safetensors, onnx/model.onnx or model.onnx.
+        source: PathBuf,
+        /// Name to give it; the directory's if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Replace another model of that name.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Fetch a model from the Hugging Face hub and take it in.
+    Pull {
+        /// Repository on the hub.
+        #[arg(value_name = "OWNER/NAME")]
+        repository: String,
+        /// Branch, tag or commit; the main branch if left out.
+        #[arg(long)]
+        revision: Option<String>,
+        /// Name to give it; the repository's if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Use only what is in the hub's cache.
+        #[arg(long)]
+        offline: bool,
+        /// Replace another model of that name.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// Arguments of `index`.

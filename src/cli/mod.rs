@@ -13,6 +13,7 @@ pub mod failure;
 pub mod generate;
 pub mod index;
 pub mod info;
+pub mod models;
 pub mod output;
 pub mod search;
 mod snippet;
@@ -78,6 +79,7 @@ async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,
+        Command::Models(args) => models::run(&client, json, args).await,
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,
         Command::Config { command } => config::run(json, &command),

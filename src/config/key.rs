@@ -18,7 +18,7 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A whole number of at least this.
     AtLeast(u64),
-    /// True or false.
+    /// `true` or `false`.
     Switch,
     /// A number from 0 to 1.
     Fraction,

@@ -8,6 +8,6 @@ mod sources;
 pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
-    AnswerConfig, Config, EncoderConfig, ExtractConfig, GeneratorConfig, LimitsConfig, LogConfig,
+    AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig, LimitsConfig, LogConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};

@@ -21,6 +21,8 @@ section! {
         generator: GeneratorConfig;
         /// Answers from retrieved passages.
         answer: AnswerConfig;
+        /// Settings of the CUDA provider.
+        cuda: CudaConfig;
         /// Limits of one request.
         limits: LimitsConfig;
         /// Extraction of files.
@@ -40,8 +42,9 @@ section! {
         /// Where the encoders run. What is named runs there, or the start fails; `auto` takes
         /// OpenVINO where the processor multiplies bf16, else the default CPU provider.
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "openvino", "cuda"]);
-        /// What they compute in. Whatever is not exact fp32 is checked against it at load.
-        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16"]);
+        /// What they compute in. Whatever is not fp32 on the CPU is checked against it at load, and
+        /// refused where it is off.
+        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16", "int8"]);
         /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
@@ -63,7 +66,8 @@ section! {
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "cuda"]);
         /// Threads of a generator. Zero means one per core.
         threads: usize = 0, Rule::AtLeast(0);
-        /// Whether waiting threads spin during a run: faster where the machine has nothing else to do, slower where it has.
+        /// Whether waiting threads spin during a run: faster where the machine has nothing else to do, slower
+        /// where it has.
         spinning: bool = false, Rule::Switch;
         /// Tokens of prompt and answer together. Zero means what the model takes, 8192 at most.
         context_tokens: usize = 4096, Rule::AtLeast(0);
@@ -91,9 +95,24 @@ section! {
         answerability_threshold: f32 = 0.5, Rule::Fraction;
         /// Least support of an answer's sentence by a passage from which on the passage is cited for it.
         support_threshold: f32 = 0.5, Rule::Fraction;
-        /// Prompt template: `default`, or the name of a file `data_dir/prompts/NAME.toml` with `user` and maybe `system`,
-        /// Jinja templates over `question` and `passages` (`number`, `text`, `title`, `headings`, `page`).
+        /// Prompt template: `default`, or the name of a file `data_dir/prompts/NAME.toml` with `user` and maybe
+        /// `system`, Jinja templates over `question` and `passages` (`number`, `text`, `title`, `headings`, `page`).
         prompt: String = "default".to_owned(), Rule::Name;
+    }
+}
+
+section! {
+    /// Settings of the CUDA provider, used where a device is `cuda`.
+    CudaConfig in "cuda." {
+        /// Number of the device.
+        device_id: u32 = 0, Rule::AtLeast(0);
+        /// Most bytes of the memory arena of each session. Zero means no limit.
+        memory_limit_bytes: u64 = 0, Rule::AtLeast(0);
+        /// How the arena grows; `same_as_requested` is slower and smaller.
+        arena_extend_strategy: String = "next_power_of_two".to_owned(),
+            Rule::OneOf(&["next_power_of_two", "same_as_requested"]);
+        /// Whether matrix products may round to TF32.
+        tf32: bool = false, Rule::Switch;
     }
 }
 
@@ -106,6 +125,10 @@ section! {
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
         /// Calls of one connection that may run at once.
         max_concurrent_requests: usize = 256, Rule::AtLeast(1);
+        /// Most bytes of one file; all streams together hold twice as many at once.
+        max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Seconds that calls may take to end once the server stops.
+        shutdown_seconds: u64 = 20, Rule::AtLeast(0);
     }
 }
 

@@ -24,9 +24,10 @@ fn generator_out(info: &GeneratorInfo) -> proto::Model {
         id: info.id.clone(),
         kind: proto::ModelKind::Generator as i32,
         revision: info.revision.clone(),
-        execution_provider: format!("{} ({})", info.execution_provider, info.precision),
-        dimensions: 0,
+        execution_provider: info.execution_provider.to_owned(),
+        precision: info.precision.clone(),
         max_tokens: info.context_tokens,
+        ..Default::default()
     }
 }
 
@@ -42,9 +43,15 @@ impl proto::admin_service_server::AdminService for Admin {
                 id: info.id.clone(),
                 kind: proto::ModelKind::Encoder as i32,
                 revision: info.revision.clone(),
-                execution_provider: format!("{} ({})", info.execution_provider, info.precision),
+                execution_provider: info.execution_provider.to_owned(),
                 dimensions: info.dimensions,
                 max_tokens: info.max_tokens,
+                precision: info.precision.to_owned(),
+                pooling: super::convert::pooling(info.pooling) as i32,
+                normalize: info.normalize,
+                supports_static: info.has_static,
+                prompt_names: info.prompts.clone(),
+                default_prompt_name: info.default_prompt.clone().unwrap_or_default(),
             }
         });
         Ok(Response::new(proto::GetServerInfoResponse {
@@ -58,6 +65,7 @@ impl proto::admin_service_server::AdminService for Admin {
                 max_batch_size: self.limits.max_batch_size as u32,
                 max_message_bytes: self.limits.max_message_bytes as u64,
                 max_concurrent_requests: self.limits.max_concurrent_requests as u32,
+                max_document_bytes: self.limits.max_document_bytes as u64,
             }),
         }))
     }

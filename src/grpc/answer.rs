@@ -11,7 +11,6 @@ use tonic::{Request, Response, Status};
 use super::search::{hit_out, options_in, query_in};
 use super::{Reply, convert};
 use crate::answer::{self, Answering, Mode, Use};
-use crate::domain::CollectionName;
 use crate::error::{Error, Result};
 use crate::generator::{self, Message, Prompt, Role, Sampling};
 use crate::proto;
@@ -56,11 +55,14 @@ impl proto::answer_service_server::AnswerService for Answer {
         let mut sampling = sampling_in(request.sampling.unwrap_or_default());
         if sampling.max_tokens == 0 {
             let window = generator.info().context_tokens as usize;
-            let room = window.saturating_sub(generator.prompt_tokens(&messages)?);
+            let counter = (generator.clone(), messages.clone());
+            let prompt_tokens = super::blocking(move || counter.0.prompt_tokens(&counter.1)).await?;
+            let room = window.saturating_sub(prompt_tokens);
             // A prompt that fills the window is refused by the generator, which tells its length.
             sampling.max_tokens = u32::try_from(room).unwrap_or(u32::MAX).clamp(1, DEFAULT_MAX_TOKENS);
         }
         let model = generator.info().id.clone();
+        sampling.validate().map_err(|error| error.within("sampling"))?;
         let events = generator.generate(Prompt::Messages(messages), sampling).await?;
         let events = events.map(move |event| {
             use proto::generate_response::Event;
@@ -86,12 +88,12 @@ impl proto::answer_service_server::AnswerService for Answer {
 fn request_in(request: proto::AnswerRequest) -> Result<answer::Request> {
     let search = request.search.unwrap_or_default();
     let query = match search.query.as_ref().and_then(|query| query.query.as_ref()) {
-        Some(_) => Some(query_in(search.query.clone())?),
+        Some(_) => Some(query_in(search.query.clone()).map_err(within_search)?),
         None => None,
     };
     Ok(answer::Request {
-        collection: CollectionName::new(search.collection.clone())?,
-        search: options_in(&search)?,
+        collection: super::collection_name("search.collection", search.collection.clone())?,
+        search: options_in(&search).map_err(within_search)?,
         query,
         question: request.question,
         history: messages_in(request.history, "history")?,
@@ -106,6 +108,10 @@ fn request_in(request: proto::AnswerRequest) -> Result<answer::Request> {
     })
 }
 
+fn within_search(error: Error) -> Error {
+    error.within("search")
+}
+
 fn mode_in(mode: i32) -> Result<Mode> {
     use proto::AnswerMode;
     match AnswerMode::try_from(mode) {
@@ -113,7 +119,8 @@ fn mode_in(mode: i32) -> Result<Mode> {
         Ok(AnswerMode::Generative) => Ok(Mode::Generative),
         Ok(AnswerMode::Extractive) => Ok(Mode::Extractive),
         Err(_) => {
-            Err(Error::invalid("UNKNOWN_ENUM_VALUE", format!("mode: expected a known value, got {mode}")))
+            let message = format!("expected a known value, got {mode}");
+            Err(Error::invalid_field("mode", "UNKNOWN_ENUM_VALUE", message))
         }
     }
 }
@@ -125,9 +132,9 @@ fn messages_in(messages: Vec<proto::Message>, field: &str) -> Result<Vec<Message
             Ok(proto::Role::User) => Role::User,
             Ok(proto::Role::Assistant) => Role::Assistant,
             Ok(proto::Role::Unspecified) | Err(_) => {
-                let expected = "expected system, user or assistant";
-                let message = format!("{field}[{index}].role: {expected}, got {}", message.role);
-                return Err(Error::invalid("UNKNOWN_ENUM_VALUE", message));
+                let expected = format!("expected system, user or assistant, got {}", message.role);
+                let field = format!("{field}[{index}].role");
+                return Err(Error::invalid_field(field, "UNKNOWN_ENUM_VALUE", expected));
             }
         };
         Ok(Message::new(role, message.content))
@@ -138,10 +145,8 @@ fn messages_in(messages: Vec<proto::Message>, field: &str) -> Result<Vec<Message
 fn check_messages(messages: &[Message]) -> Result<()> {
     let late = messages.iter().skip(1).position(|message| message.role == Role::System);
     if let Some(index) = late {
-        return Err(Error::invalid(
-            "BAD_MESSAGES",
-            format!("messages[{}].role: expected a system message only as the first, got another", index + 1),
-        ));
+        let message = "expected a system message only as the first, got another";
+        return Err(Error::invalid_field(format!("messages[{}].role", index + 1), "BAD_MESSAGES", message));
     }
     Ok(())
 }
@@ -196,6 +201,7 @@ fn retrieval_out(retrieval: answer::Retrieval) -> proto::Retrieval {
         Mode::Auto | Mode::Generative => proto::AnswerMode::Generative,
     };
     proto::Retrieval {
+        damaged_hits: retrieval.damaged as u32,
         used_count: retrieval.uses.iter().filter(used).count() as u32,
         passages: passages.collect(),
         hits: retrieval.hits.iter().cloned().map(hit_out).collect(),

@@ -179,6 +179,7 @@ async fn index(client: &Client, collection: &str, model: &str, corpus: &[Entry])
             collection: collection.to_owned(),
             documents: chunk.iter().map(document).collect(),
             validate_only: false,
+            force: false,
         })
         .collect();
     futures::stream::iter(requests.into_iter().map(anyhow::Ok))

@@ -120,6 +120,7 @@ async fn index_and_search(
             collection: collection.to_owned(),
             documents: chunk.iter().map(document).collect(),
             validate_only: false,
+            force: false,
         })
         .collect();
     futures::stream::iter(requests.into_iter().map(anyhow::Ok))

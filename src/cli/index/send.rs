@@ -150,7 +150,7 @@ impl Run<'_> {
 
     async fn exchange(&mut self, in_flight: &mut BTreeMap<u64, Outgoing>) -> Result<End, tonic::Status> {
         let (sender, receiver) = mpsc::channel(self.options.window + 1);
-        let start = Part::Start(IngestStart { collection: self.options.collection.clone() });
+        let start = Part::Start(IngestStart { collection: self.options.collection.clone(), force: false });
         let _ = sender.send(IngestDocumentsRequest { part: Some(start) }).await;
         let messages = ReceiverStream::new(receiver);
         let mut inbound = self.client.documents().ingest_documents(messages).await?.into_inner();
@@ -228,7 +228,7 @@ impl Run<'_> {
                 self.tally.indexed += 1;
                 self.tally.passages += u64::from(result.passage_count);
             }
-            DocumentStatus::Unchanged => self.tally.unchanged += 1,
+            DocumentStatus::Unchanged | DocumentStatus::Updated => self.tally.unchanged += 1,
             _ if is_busy(&result) && outgoing.attempts < MOST_ATTEMPTS => {
                 outgoing.attempts += 1;
                 return Some(outgoing);
