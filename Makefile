@@ -2,8 +2,18 @@
 DATA_DIR ?= .trove
 PYTHON ?= python3
 CARGO ?= cargo
+DATA ?=
 
-.PHONY: demo test lint fmt models build
+.PHONY: help demo test lint fmt docs models build eval
+
+help:
+	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
+	@echo "make test           fetch what the tests need, then run all tests"
+	@echo "make lint           formatting and clippy"
+	@echo "make build          the release build: target/release/trove"
+	@echo "make models         only fetch: into $(DATA_DIR) (DATA_DIR=... for another place)"
+	@echo "make eval DATA=dir  measure quality on evaluation data that you have (docs/EVALUATION.md)"
+	@echo "make docs           write docs/CONFIG.md again"
 
 # Fetches the pinned runtime library and models (SHA-256 checked), builds, indexes demo/ and searches it.
 demo: models build
@@ -11,7 +21,7 @@ demo: models build
 
 # Everything the tests need, then all tests.
 test: models
-	$(CARGO) test --locked
+	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" $(CARGO) test --locked
 
 models:
 	@$(PYTHON) scripts/fetch.py --data-dir "$(DATA_DIR)"
@@ -25,3 +35,10 @@ lint:
 
 fmt:
 	$(CARGO) fmt
+
+docs: build
+	target/release/trove config reference > docs/CONFIG.md
+
+# The data is not shipped: docs/EVALUATION.md says what it is and where it comes from.
+eval: models build
+	@bash scripts/eval.sh "$(DATA_DIR)" "$(DATA)"

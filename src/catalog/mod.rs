@@ -138,9 +138,9 @@ impl Catalog {
     pub fn create(&self, new: NewCollection) -> Result<CollectionRecord> {
         let id = new.model.split('@').next().unwrap_or_default();
         let info = self.encoders.get(id)?.info();
-        let most = info.max_tokens;
-        let max_tokens = if new.max_tokens == 0 { passage_tokens(most) } else { new.max_tokens };
-        check_chunking(max_tokens, new.overlap_tokens, passage_tokens(most))?;
+        let most = info.passage_tokens;
+        let max_tokens = if new.max_tokens == 0 { most } else { new.max_tokens };
+        check_chunking(max_tokens, new.overlap_tokens, most)?;
         let record = self.store.create_collection(CollectionRecord {
             name: new.name.as_str().to_owned(),
             description: new.description,
@@ -173,7 +173,7 @@ impl Catalog {
             update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
         if update.chunking.is_some() {
             let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
-            check_chunking(max_tokens, overlap_tokens, passage_tokens(encoder.info().max_tokens))?;
+            check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
         }
         let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
         self.store.update_collection(name.as_str(), Some(&etag), |record| {
@@ -355,11 +355,6 @@ fn build_threads(options: IndexOptions) -> usize {
         return options.build_threads;
     }
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
-}
-
-/// Passage tokens that fit an encoder's limit beside its two special tokens.
-fn passage_tokens(max_tokens: u32) -> u32 {
-    max_tokens.saturating_sub(2).max(1)
 }
 
 fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()> {
