@@ -23,6 +23,7 @@ impl Encoder {
     /// vectors are off.
     pub fn load(model_dir: &Path, options: EncoderOptions) -> Result<Arc<Self>> {
         let (LoadedModel { model, mut graph, .. }, tokenizer) = read(model_dir)?;
+        let passage_tokens = passage_tokens(&model, &tokenizer)? as u32;
         let padding = model.padding.or(tokenizer.padding).unwrap_or(0);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
@@ -39,7 +40,7 @@ impl Encoder {
             revision: model.revision.clone(),
             dimensions: model.dimensions() as u32,
             max_tokens: model.max_tokens as u32,
-            passage_tokens: passage_tokens(&model, &tokenizer)? as u32,
+            passage_tokens,
             execution_provider: resolved.provider(),
             precision: resolved.precision.as_str(),
             pooling: model.pooling,
