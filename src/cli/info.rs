@@ -26,6 +26,7 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         output::print_json(&json!({"version": info.version, "commit": info.commit,
             "schema_version": info.schema_version, "models": models,
             "limits": {"max_batch_size": limits.max_batch_size, "max_message_bytes": limits.max_message_bytes,
+                "max_document_bytes": limits.max_document_bytes,
                 "max_concurrent_requests": limits.max_concurrent_requests}}))?;
         return Ok(EXIT_OK);
     }
@@ -34,9 +35,10 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         info.version, info.commit, info.schema_version
     ))?;
     output::line(format!(
-        "at most {} inputs a request, {} a message, {} requests at once",
+        "at most {} inputs a request, {} a message, {} a document, {} requests at once",
         limits.max_batch_size,
         indicatif::BinaryBytes(limits.max_message_bytes),
+        indicatif::BinaryBytes(limits.max_document_bytes),
         limits.max_concurrent_requests
     ))?;
     let rows = info

@@ -126,6 +126,12 @@ impl Encoder {
         self.model.query_prompt().map(str::to_owned)
     }
 
+    /// The prompt that goes before passages, and before texts that are compared with them; unset means the model's
+    /// default prompt.
+    pub fn passage_prompt(&self) -> Option<String> {
+        self.model.passage_prompt().map(str::to_owned)
+    }
+
     /// The parts of plans from the input embeddings.
     fn look_up(&self, plans: &[Plan]) -> Result<Vec<Vec<Vec<Vec<f32>>>>> {
         let table = self.table.as_ref().ok_or_else(|| {

@@ -157,7 +157,7 @@ impl Sampling {
     /// `BAD_SAMPLING` names the field, what was expected and what came.
     pub fn validate(&self) -> Result<()> {
         let bad = |field: &str, expected: &str, got: String| {
-            Err(Error::invalid("BAD_SAMPLING", format!("{field}: expected {expected}, got {got}")))
+            Err(Error::invalid_field(field, "BAD_SAMPLING", format!("expected {expected}, got {got}")))
         };
         if self.max_tokens == 0 {
             return bad("max_tokens", "at least 1", "0".to_owned());

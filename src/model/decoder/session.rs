@@ -7,8 +7,8 @@ use super::graph::{LOGIT_ROWS, LOGITS};
 use super::growing::GrowingCache;
 use super::shared::SharedCache;
 use crate::error::{Error, Result};
+use crate::model::Device;
 use crate::model::runtime::Runtime;
-use crate::model::{CudaOptions, Device, Precision, SessionOptions};
 
 /// How to load a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +73,10 @@ enum Cache {
 }
 
 impl DecoderSession {
+    /// ONNX Runtime's provider. Decoders run on the CPU only: `GroupQueryAttention` on CUDA does not take 32-bit floats,
+    /// and nothing here has shown another one right.
+    pub const PROVIDER: &'static str = "CPUExecutionProvider";
+
     /// Loads a graph: one that [`super::import_gguf`] has written, or a ready-made one in the Hugging Face layout.
     ///
     /// # Errors
@@ -185,16 +189,10 @@ impl DecoderSession {
 }
 
 fn open(graph: &Path, options: DecoderOptions) -> Result<Session> {
-    let provider = SessionOptions {
-        device: Device::Cpu,
-        precision: Precision::Auto,
-        threads: options.threads,
-        cuda: CudaOptions::default(),
-    };
     let failed = |e: String| {
         Error::precondition(
             "SESSION_FAILED",
-            format!("cannot load {} on {}: {e}", graph.display(), provider.provider()),
+            format!("cannot load {} on {}: {e}", graph.display(), DecoderSession::PROVIDER),
         )
     };
     if !graph.is_file() {
