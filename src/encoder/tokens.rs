@@ -2,6 +2,7 @@ use std::path::Path;
 
 use tokenizers::Tokenizer;
 
+use super::wordpiece::WordPiece;
 use crate::domain::Span;
 use crate::error::{Error, Result};
 
@@ -29,6 +30,8 @@ pub(super) struct Encoded {
 
 pub(super) struct TextTokenizer {
     tokenizer: Tokenizer,
+    /// The same, faster, where the tokenizer is of the BERT kind.
+    plain: Option<WordPiece>,
     /// Ids that open and close a sequence.
     pub frame: [u32; 2],
 }
@@ -47,10 +50,18 @@ impl TextTokenizer {
                 "expected one token before and one after a text",
             ));
         };
-        Ok(Self { tokenizer, frame: [open, close] })
+        let plain = WordPiece::of(&tokenizer);
+        Ok(Self { tokenizer, plain, frame: [open, close] })
     }
 
     pub fn encode(&self, text: &str) -> Result<Encoded> {
+        match &self.plain {
+            Some(plain) => plain.encode(text, |piece| self.general(piece)),
+            None => self.general(text),
+        }
+    }
+
+    fn general(&self, text: &str) -> Result<Encoded> {
         let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
