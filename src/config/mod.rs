@@ -107,7 +107,7 @@ impl Default for EncoderConfig {
             precision: "auto".to_owned(),
             sessions: 0,
             threads: 0,
-            max_batch_tokens: 4096,
+            max_batch_tokens: 1024,
             queue_capacity: 8192,
         }
     }

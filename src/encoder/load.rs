@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::options::{EncoderInfo, EncoderOptions};
 use super::queue::Queue;
 use super::tokens::TextTokenizer;
@@ -39,7 +41,10 @@ impl Encoder {
             normalize: model.normalize,
         };
         let width = model.dimensions();
-        let mut encoder = Self { info, model, tokenizer, queue, workers: Vec::with_capacity(count) };
+        let bulk_room = u32::try_from(options.queue_capacity / 2).unwrap_or(u32::MAX).max(1);
+        let bulk = Semaphore::new(bulk_room as usize);
+        let workers = Vec::with_capacity(count);
+        let mut encoder = Self { info, model, tokenizer, queue, bulk, bulk_room, workers };
         for (number, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&encoder.queue);
             let worker = std::thread::Builder::new()

@@ -27,7 +27,7 @@ impl Default for EncoderOptions {
             precision: Precision::Auto,
             sessions: 0,
             threads: 0,
-            max_batch_tokens: 4096,
+            max_batch_tokens: 1024,
             queue_capacity: 4096,
         }
     }

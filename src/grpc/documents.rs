@@ -14,8 +14,9 @@ use crate::proto;
 use crate::search::unknown_document;
 use crate::store::DocumentRecord;
 
-/// Documents of one stream that are worked on at once.
-const IN_FLIGHT: usize = 32;
+/// Documents of one call that are worked on at once: enough passages, where documents are short, for full batches of
+/// like length while others wait for the disk.
+const IN_FLIGHT: usize = 256;
 
 /// DocumentService.
 #[derive(Clone)]

@@ -132,6 +132,18 @@ impl EncoderSession {
     /// Runs a padded batch, `ids` and `mask` flat `[batch, sequence]`; gives the hidden states, flat
     /// `[batch, sequence, dimensions]`.
     pub fn run(&mut self, ids: &[i64], mask: &[i64], batch: usize, sequence: usize) -> Result<Vec<f32>> {
+        self.run_with(ids, mask, batch, sequence, <[f32]>::to_vec)
+    }
+
+    /// Like [`run`](Self::run), but lets `read` see the hidden states where the runtime left them: they are large.
+    pub fn run_with<R>(
+        &mut self,
+        ids: &[i64],
+        mask: &[i64],
+        batch: usize,
+        sequence: usize,
+        read: impl FnOnce(&[f32]) -> R,
+    ) -> Result<R> {
         let failed = |e: ort::Error| Error::internal("INFERENCE_FAILED", format!("the model failed: {e}"));
         if ids.len() != batch * sequence || mask.len() != ids.len() {
             return Err(Error::internal(
@@ -157,7 +169,7 @@ impl EncoderSession {
                 format!("unexpected output of {} values", hidden.len()),
             ));
         }
-        Ok(hidden.to_vec())
+        Ok(read(hidden))
     }
 }
 
