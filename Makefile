@@ -3,7 +3,7 @@ DATA_DIR ?= .trove
 PYTHON ?= python3
 CARGO ?= cargo
 
-.PHONY: demo test lint fmt models build
+.PHONY: demo test lint fmt models build bench
 
 # Fetches the pinned runtime library and models (SHA-256 checked), builds, indexes demo/ and searches it.
 demo: models build
@@ -12,6 +12,13 @@ demo: models build
 # Everything the tests need, then all tests.
 test: models
 	$(CARGO) test --locked
+
+# Speeds on this machine; docs/BENCHMARKS.md says what the options are and what was measured.
+bench: models
+	$(CARGO) bench --locked --bench encoder
+	$(CARGO) bench --locked --bench ingest
+	$(CARGO) bench --locked --bench search
+	$(CARGO) bench --locked --bench hot
 
 models:
 	@$(PYTHON) scripts/fetch.py --data-dir "$(DATA_DIR)"
