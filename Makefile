@@ -2,8 +2,19 @@
 DATA_DIR ?= .trove
 PYTHON ?= python3
 CARGO ?= cargo
+DATA ?=
 
-.PHONY: demo test lint fmt models build bench
+.PHONY: help demo test lint fmt docs models build eval bench
+
+help:
+	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
+	@echo "make test           fetch what the tests need, then run all tests"
+	@echo "make lint           formatting and clippy"
+	@echo "make build          the release build: target/release/trove"
+	@echo "make models         only fetch: into $(DATA_DIR) (DATA_DIR=... for another place)"
+	@echo "make eval DATA=dir  measure quality on evaluation data that you have (docs/EVALUATION.md)"
+	@echo "make bench          measure the speed of this machine (docs/BENCHMARKS.md)"
+	@echo "make docs           write docs/CONFIG.md again"
 
 # Fetches the pinned runtime library and models (SHA-256 checked), builds, indexes demo/ and searches it.
 demo: models build
@@ -11,7 +22,7 @@ demo: models build
 
 # Everything the tests need, then all tests.
 test: models
-	$(CARGO) test --locked
+	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" $(CARGO) test --locked
 
 # Speeds on this machine; docs/BENCHMARKS.md says what the options are and what was measured.
 bench: models
@@ -32,3 +43,10 @@ lint:
 
 fmt:
 	$(CARGO) fmt
+
+docs: build
+	target/release/trove config reference > docs/CONFIG.md
+
+# The data is not shipped: docs/EVALUATION.md says what it is and where it comes from.
+eval: models build
+	@bash scripts/eval.sh "$(DATA_DIR)" "$(DATA)"

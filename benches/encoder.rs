@@ -17,9 +17,15 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint};
 use trove::encoder::{EmbedOptions, Encoder, EncoderOptions, Overflow};
-use trove::model::{Device, EncoderSession, ModelDir, Precision, Runtime, SessionOptions, build_graph};
+use trove::model::{
+    CudaOptions, Device, EncoderSession, LoadedModel, ModelDir, Precision, Runtime, SessionOptions,
+};
 use trove::proto;
 use trove::proto::embedding_service_client::EmbeddingServiceClient;
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Texts of one call where a call has several.
 const BATCH: usize = 64;
@@ -230,10 +236,12 @@ fn bare_sessions(
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = cores.min(4);
-    let options = SessionOptions { device, precision, threads: (cores / count).max(1) };
-    let model = ModelDir::open(directory)?;
-    let graph = build_graph(&model)?;
-    (0..count).map(|_| EncoderSession::load(&graph, model.dimensions(), options)).collect()
+    let threads = (cores / count).max(1);
+    let options = SessionOptions { device, precision, threads, cuda: CudaOptions::default() };
+    let LoadedModel { graph, .. } = ModelDir::load(directory)?;
+    let prepared = graph.prepare(&options)?;
+    let graph = prepared.as_ref().unwrap_or(&graph);
+    (0..count).map(|_| EncoderSession::load(graph, 0, options)).collect()
 }
 
 /// Every case once a round, after a round that is not counted.

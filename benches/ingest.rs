@@ -12,10 +12,15 @@ use common::corpus::Record;
 use common::report::{Report, median};
 use common::{Common, Outcome, client, corpus, process, server};
 use futures::{StreamExt, TryStreamExt};
-use trove::domain::Span;
+use trove::domain::{Extracted, Span};
 use trove::encoder::{Encoder, EncoderOptions, PassageInput};
+use trove::extract::plain_text;
 use trove::model::Runtime;
 use trove::text::{SplitOptions, split_passages};
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Passages that the encoder alone is given at once.
 const BATCH: usize = 64;
@@ -124,19 +129,20 @@ fn passages(
     records: &[Record],
     alone: &mut Alone,
 ) -> Result<Vec<PassageInput>, trove::error::Error> {
-    let options = SplitOptions { max_tokens: encoder.info().max_tokens as usize - 2, overlap_tokens: 0 };
+    let options = SplitOptions { max_tokens: encoder.info().passage_tokens as usize, overlap_tokens: 0 };
     let mut inputs = Vec::new();
     for record in records {
         let started = process::thread_cpu_seconds();
         encoder.token_spans(&record.text)?;
         let tokenized = process::thread_cpu_seconds();
-        let drafts = split_passages(&record.text, &[], &options, &|piece: &str| encoder.token_spans(piece))?;
+        let Extracted { text, sections, .. } = plain_text(record.text.clone())?;
+        let drafts = split_passages(&text, &sections, &options, &|piece: &str| encoder.token_spans(piece))?;
         alone.tokenize += tokenized - started;
         alone.split += process::thread_cpu_seconds() - tokenized - (tokenized - started);
         inputs.extend(drafts.into_iter().map(|draft| {
             let start = draft.span.start;
             let sentence = |s: Span| Span::new(s.start - start, s.end - start);
-            let text = draft.span.slice(&record.text).unwrap_or_default().to_owned();
+            let text = draft.span.slice(&text).unwrap_or_default().to_owned();
             PassageInput { text, sentences: draft.sentences.into_iter().map(sentence).collect() }
         }));
     }

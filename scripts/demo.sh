@@ -1,25 +1,70 @@
 #!/usr/bin/env bash
 # Starts the server, indexes demo/ and runs a few searches. Usage: demo.sh DATA_DIR
+# The server takes a free port; TROVE_DEMO_PORT names one.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 data_dir=${1:-.trove}
-port=${TROVE_DEMO_PORT:-7700}
 trove=target/release/trove
 log="$data_dir/demo-server.log"
-export TROVE_SERVER="http://127.0.0.1:$port"
+ready="$data_dir/demo-server.ready"
 
-"$trove" serve --data-dir "$data_dir" --listen "127.0.0.1:$port" 2>"$log" &
+step() { printf '\n== %s\n' "$*"; }
+
+# Prints a command as a person types it, then runs it.
+show() {
+  local word line='$ trove'
+  for word in "$@"; do
+    case $word in *[!A-Za-z0-9_./:=-]*) line+=" \"$word\"" ;; *) line+=" $word" ;; esac
+  done
+  printf '\n%s\n' "$line"
+  "$trove" "$@"
+}
+
+step "Starting the server (its log: $log)"
+: >"$ready"
+"$trove" serve --data-dir "$data_dir" --listen "127.0.0.1:${TROVE_DEMO_PORT:-0}" >"$ready" 2>"$log" &
 server=$!
-trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
-for _ in $(seq 150); do
-  "$trove" info >/dev/null 2>&1 && break
-  kill -0 "$server" 2>/dev/null || { cat "$log"; exit 1; }
+stop() {
+  kill "$server" 2>/dev/null || true
+  wait "$server" 2>/dev/null || true
+  rm -f "$ready"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+for _ in $(seq 600); do
+  grep -q '^listening on ' "$ready" && break
+  if ! kill -0 "$server" 2>/dev/null; then
+    printf 'error: the server stopped at its start; the end of %s:\n' "$log" >&2
+    tail -n 20 "$log" >&2
+    exit 1
+  fi
   sleep 0.2
 done
-
-show() { echo; echo "\$ trove $*"; "$trove" "$@"; }
+address=$(sed -n 's/^listening on //p' "$ready")
+if [ -z "$address" ]; then
+  printf 'error: the server did not get ready within two minutes; see %s\n' "$log" >&2
+  exit 1
+fi
+export TROVE_SERVER="http://$address"
+echo "listening on $address"
 show info
+
+step "Indexing 46 documents: Markdown, HTML, text and PDF (a second run finds them unchanged)"
 show index demo --collection demo
-show search "how do I undo the last commit?" --collection demo --limit 2
-show search "what does a package maintainer have to do about conffiles?" --collection demo --limit 2
-show search "read a file line by line" --collection demo --limit 3 --unit sentence
-show search "handling errors" --collection demo --limit 3 --unit document
+show collections list
+
+step "Searching by meaning: passages"
+show search "how do I undo the last commit?" --collection demo --limit 3
+show search "what must a package do with its configuration files?" --collection demo --limit 3
+
+step "Single sentences"
+show search "who founded Debian, and when?" --collection demo --limit 3 --unit sentence
+
+step "Whole documents, among the Markdown ones only"
+show search "read a file line by line" --collection demo --limit 3 --unit document --filter extension=md
+
+step "Done. To go on with the same documents:"
+cat <<TEXT
+  $trove serve --data-dir "$data_dir"
+  $trove search "what is a closure?" --collection demo
+TEXT

@@ -25,6 +25,15 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// A thing that an error is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// What it is, such as `collection`.
+    pub kind: &'static str,
+    /// Its name or id.
+    pub name: String,
+}
+
 /// An error with a stable reason that programs can match and a message for people.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
@@ -35,6 +44,10 @@ pub struct Error {
     pub reason: &'static str,
     /// What was expected and what came, in lower case without a full stop.
     pub message: String,
+    /// Path of the request's field that is wrong, such as `requests[2].limit`, for `InvalidArgument`.
+    pub field: Option<String>,
+    /// What was not found or exists already.
+    pub resource: Option<Box<Resource>>,
     /// When a retry may work, for `ResourceExhausted` and `Unavailable`.
     pub retry_after: Option<Duration>,
     /// What caused it.
@@ -48,12 +61,25 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Makes an error of a kind, with its stable reason and message.
     pub fn new(kind: ErrorKind, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, reason, message: message.into(), retry_after: None, source: None }
+        let message = message.into();
+        Self { kind, reason, message, field: None, resource: None, retry_after: None, source: None }
     }
 
     /// Bad input.
     pub fn invalid(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, reason, message)
+    }
+
+    /// Bad input in a field of the request; the message says what was expected there.
+    pub fn invalid_field(
+        field: impl Into<String>,
+        reason: &'static str,
+        message: impl std::fmt::Display,
+    ) -> Self {
+        let field = field.into();
+        let mut error = Self::invalid(reason, format!("{field}: {message}"));
+        error.field = Some(field);
+        error
     }
 
     /// A named thing that does not exist.
@@ -64,6 +90,13 @@ impl Error {
     /// Not possible in the present state.
     pub fn precondition(reason: &'static str, message: impl Into<String>) -> Self {
         Self::new(ErrorKind::FailedPrecondition, reason, message)
+    }
+
+    /// The server is stopping; the same request may work after the delay.
+    pub fn stopping(retry_after: Duration) -> Self {
+        let mut error = Self::new(ErrorKind::Unavailable, "SERVER_STOPPING", "the server is stopping");
+        error.retry_after = Some(retry_after);
+        error
     }
 
     /// Damage on disk.
@@ -81,6 +114,38 @@ impl Error {
         let mut error = Self::new(ErrorKind::ResourceExhausted, reason, message);
         error.retry_after = Some(retry_after);
         error
+    }
+
+    /// Names the thing that it is about.
+    #[must_use]
+    pub fn about(mut self, kind: &'static str, name: impl Into<String>) -> Self {
+        self.resource = Some(Box::new(Resource { kind, name: name.into() }));
+        self
+    }
+
+    /// Tells in which part of the request the field is, such as `requests[2]`.
+    #[must_use]
+    pub fn within(mut self, path: &str) -> Self {
+        if self.kind == ErrorKind::InvalidArgument {
+            self.field = Some(match self.field {
+                Some(field) => format!("{path}.{field}"),
+                None => path.to_owned(),
+            });
+        }
+        self
+    }
+
+    /// The same error for another caller; the cause stays with the first.
+    pub fn copy(&self) -> Self {
+        Self {
+            kind: self.kind,
+            reason: self.reason,
+            message: self.message.clone(),
+            field: self.field.clone(),
+            resource: self.resource.clone(),
+            retry_after: self.retry_after,
+            source: None,
+        }
     }
 
     /// Adds the cause.

@@ -1,9 +1,11 @@
 //! The `trove` program.
 
+use std::time::{Duration, Instant};
+
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use trove::cli::{self, Cli, Outcome, ServeArgs};
+use trove::cli::{self, Cli, Outcome, ServeArgs, output};
 use trove::config::Config;
 use trove::error::{Error, Result};
 use trove::{extract, server, telemetry};
@@ -13,58 +15,61 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     // The worker runs before anything else: it lives under the limits that it sets itself.
-    let mut args = std::env::args().skip(1);
-    if args.next().as_deref() == Some("extract-worker") {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|command| command == "extract-worker") {
         let memory = std::env::var(extract::MEMORY_VARIABLE).ok().and_then(|n| n.parse().ok());
-        return exit(extract::worker_main(&args.next().unwrap_or_default(), memory.unwrap_or(2 << 30)));
+        let media_type = args.next().unwrap_or_default();
+        return exit(extract::worker_main(&media_type.to_string_lossy(), memory.unwrap_or(2 << 30)));
     }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the async runtime can't be started: {error}");
+            output::note(format!("error: the async runtime can't be started: {error}"));
             return exit(cli::EXIT_FAILED);
         }
     };
-    let code = runtime.block_on(async {
-        match cli::run(cli).await {
-            Outcome::Exit(code) => code,
-            Outcome::Serve(args) => match serve(args).await {
-                Ok(()) => cli::EXIT_OK,
-                Err(error) => {
-                    eprintln!("error: {}: {error}", error.reason);
-                    cli::EXIT_FAILED
-                }
-            },
+    match runtime.block_on(cli::run(cli)) {
+        Outcome::Exit(code) => {
+            // Work that nobody waits for any longer, such as reading files, must not hold the exit up.
+            runtime.shutdown_background();
+            exit(code)
         }
-    });
-    exit(code)
+        Outcome::Serve(args, json) => {
+            let served = runtime.block_on(serve(args, json));
+            // What still blocks, such as the extraction of a file, was not acknowledged.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            let Err(error) = served else { return exit(cli::EXIT_OK) };
+            output::note(format!("error: {}: {error}", error.reason));
+            exit(cli::EXIT_FAILED)
+        }
+    }
 }
 
 fn exit(code: i32) -> std::process::ExitCode {
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-async fn serve(args: ServeArgs) -> Result<()> {
-    let mut config = Config::load(args.config.as_deref())?;
-    if let Some(data_dir) = args.data_dir {
-        config.data_dir = data_dir;
-    }
-    if let Some(listen) = args.listen {
-        config.listen = listen.parse().map_err(|_| {
-            Error::invalid("BAD_CONFIG", format!("listen: expected an address and port, got {listen:?}"))
-        })?;
-    }
+async fn serve(args: ServeArgs, json: bool) -> Result<()> {
+    let flags = args.flags().map_err(|problem| Error::invalid("BAD_CONFIG", problem))?;
+    let config = Config::load(args.config.as_deref(), &flags)?;
     telemetry::init(&config.log)?;
+    let started = Instant::now();
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|e| {
-        Error::precondition("ADDRESS_UNUSABLE", format!("listen: {address} can't be listened on: {e}"))
+        let message =
+            format!("listen: expected an address that is free and of this machine, got {address}: {e}");
+        Error::precondition("ADDRESS_UNUSABLE", message)
     })?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "starting");
     let parts = tokio::task::spawn_blocking(move || server::Parts::load(config))
         .await
         .map_err(|e| Error::internal("LOAD_FAILED", "loading failed").with_source(e))??;
     let bound = listener.local_addr().unwrap_or(address);
-    tracing::info!(address = %bound, "serving");
+    tracing::info!(address = %bound, seconds = started.elapsed().as_secs_f64(), "ready");
+    let ready = if json { format!("{{\"listening\":\"{bound}\"}}") } else { format!("listening on {bound}") };
+    // Nobody may be reading; the log has it too.
+    let _ = output::line(ready);
     server::run(parts, listener, stop_signal()).await?;
     tracing::info!("stopped");
     Ok(())

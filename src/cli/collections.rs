@@ -20,8 +20,8 @@ pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Re
             let response = service.get_collection(GetCollectionRequest { name }).await?.into_inner();
             show(json, &response.collection.unwrap_or_default())
         }
-        CollectionsCommand::Create { name, description, model } => {
-            let collection = Collection { name, description, model, ..Default::default() };
+        CollectionsCommand::Create { name, description, model, index_sentences } => {
+            let collection = Collection { name, description, model, index_sentences, ..Default::default() };
             let request = CreateCollectionRequest { collection: Some(collection) };
             let response = service.create_collection(request).await?.into_inner();
             show(json, &response.collection.unwrap_or_default())
@@ -47,7 +47,7 @@ fn say(json: bool, value: &Value, text: &str) -> Result<i32> {
     if json {
         output::print_json(value)?;
     } else {
-        println!("{text}");
+        output::line(text)?;
     }
     Ok(EXIT_OK)
 }
@@ -68,6 +68,10 @@ async fn list(client: &Client, json: bool) -> Result<i32> {
         output::print_json(&all.iter().map(collection_json).collect::<Value>())?;
         return Ok(EXIT_OK);
     }
+    if all.is_empty() {
+        output::line("no collections; `trove index PATH` makes one")?;
+        return Ok(EXIT_OK);
+    }
     let rows = all
         .into_iter()
         .map(|c| {
@@ -76,12 +80,23 @@ async fn list(client: &Client, json: bool) -> Result<i32> {
                 c.document_count.to_string(),
                 c.passage_count.to_string(),
                 c.tombstone_count.to_string(),
-                c.model,
+                short_model(&c.model),
+                output::short_timestamp(c.update_time.as_ref()),
             ]
         })
         .collect();
-    output::print_table(["name", "documents", "passages", "tombstones", "model"], rows);
+    output::print_table(["name", "documents", "passages", "tombstones", "model", "updated"], rows)?;
     Ok(EXIT_OK)
+}
+
+/// A model's id with the first digits of its revision, which is a long hash.
+fn short_model(model: &str) -> String {
+    match model.split_once('@') {
+        Some((id, revision)) if revision.len() > 12 => {
+            format!("{id}@{}", &revision[..revision.floor_char_boundary(12)])
+        }
+        _ => model.to_owned(),
+    }
 }
 
 fn show(json: bool, collection: &Collection) -> Result<i32> {
@@ -90,13 +105,25 @@ fn show(json: bool, collection: &Collection) -> Result<i32> {
         output::print_json(&value)?;
         return Ok(EXIT_OK);
     }
-    let Value::Object(fields) = value else { return Ok(EXIT_OK) };
-    for (key, value) in fields {
-        match value {
-            Value::String(text) => println!("{key:<18} {text}"),
-            other => println!("{key:<18} {other}"),
-        }
-    }
+    let settings = |map: &Value| {
+        let Some(map) = map.as_object() else { return String::new() };
+        map.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+    };
+    output::print_fields(&[
+        ("name", collection.name.clone()),
+        ("description", collection.description.clone()),
+        ("documents", collection.document_count.to_string()),
+        ("passages", collection.passage_count.to_string()),
+        ("tombstones", collection.tombstone_count.to_string()),
+        ("model", collection.model.clone()),
+        ("dimensions", collection.dimensions.to_string()),
+        ("index", settings(&value["hnsw"])),
+        ("chunking", settings(&value["chunking"])),
+        ("sentences indexed", collection.index_sentences.to_string()),
+        ("created", output::short_timestamp(collection.create_time.as_ref())),
+        ("updated", output::short_timestamp(collection.update_time.as_ref())),
+        ("etag", collection.etag.clone()),
+    ])?;
     Ok(EXIT_OK)
 }
 
@@ -109,7 +136,7 @@ fn collection_json(c: &Collection) -> Value {
         c.chunking.as_ref().map(|k| json!({"max_tokens": k.max_tokens, "overlap_tokens": k.overlap_tokens}));
     json!({"name": c.name, "description": c.description, "model": c.model, "dimensions": c.dimensions,
         "hnsw": hnsw, "chunking": chunking, "document_count": c.document_count, "passage_count": c.passage_count,
-        "tombstone_count": c.tombstone_count, "etag": c.etag,
+        "tombstone_count": c.tombstone_count, "index_sentences": c.index_sentences, "etag": c.etag,
         "create_time": c.create_time.as_ref().map(output::timestamp),
         "update_time": c.update_time.as_ref().map(output::timestamp)})
 }

@@ -12,6 +12,9 @@ use crate::proto::{
     DeleteDocumentsRequest, Document, DocumentView, Filter, GetDocumentRequest, ListDocumentsRequest, Passage,
 };
 
+/// Columns that a title takes in a list.
+const TITLE_COLUMNS: usize = 48;
+
 /// Runs a command on documents.
 pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Result<i32> {
     match command {
@@ -34,7 +37,7 @@ pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Resu
             if json {
                 output::print_json(&json!({"deleted_count": deleted}))?;
             } else {
-                println!("deleted {deleted} documents");
+                output::line(format!("deleted {deleted} documents"))?;
             }
             Ok(if deleted > 0 { EXIT_OK } else { EXIT_FAILED })
         }
@@ -82,14 +85,27 @@ fn print_list(json: bool, documents: Vec<Document>) -> Result<i32> {
         output::print_json(&documents.iter().map(document_json).collect::<Value>())?;
         return Ok(EXIT_OK);
     }
+    if documents.is_empty() {
+        output::line("no documents")?;
+        return Ok(EXIT_OK);
+    }
     let rows = documents
         .into_iter()
         .map(|d| {
-            [d.id, d.title, d.mime_type, d.update_time.as_ref().map(output::timestamp).unwrap_or_default()]
+            let updated = output::short_timestamp(d.update_time.as_ref());
+            [d.id, output::shorten(&d.title, TITLE_COLUMNS), short_type(&d.mime_type).to_owned(), updated]
         })
         .collect();
-    output::print_table(["id", "title", "type", "updated"], rows);
+    output::print_table(["id", "title", "type", "updated"], rows)?;
     Ok(EXIT_OK)
+}
+
+/// A media type without what every such name has in common.
+fn short_type(media_type: &str) -> &str {
+    match media_type.rsplit_once('.') {
+        Some((_, "document")) => "docx",
+        _ => media_type.rsplit('/').next().unwrap_or_default(),
+    }
 }
 
 fn show(json: bool, document: &Document) -> Result<i32> {
@@ -97,16 +113,29 @@ fn show(json: bool, document: &Document) -> Result<i32> {
         output::print_json(&document_json(document))?;
         return Ok(EXIT_OK);
     }
-    println!("id        {}", document.id);
-    println!("title     {}", document.title);
-    println!("type      {}", document.mime_type);
-    println!("source    {}", document.source_uri);
-    println!("hash      {}", document.content_hash);
-    println!("metadata  {}", output::metadata_map_json(&document.metadata));
+    output::print_fields(&[
+        ("id", document.id.clone()),
+        ("title", document.title.clone()),
+        ("type", document.mime_type.clone()),
+        ("source", document.source_uri.clone()),
+        ("hash", document.content_hash.clone()),
+        ("metadata", output::metadata_map_json(&document.metadata).to_string()),
+        ("created", output::short_timestamp(document.create_time.as_ref())),
+        ("updated", output::short_timestamp(document.update_time.as_ref())),
+        ("passages", document.passages.len().to_string()),
+    ])?;
     for passage in &document.passages {
         let span = passage.span.as_ref().map(span_text).unwrap_or_default();
-        println!("\n[{}] {span} {}", passage.passage_index, passage.headings.join(" > "));
-        println!("{}", passage.text);
+        let page = passage.page_number.map(|page| format!("  page {page}")).unwrap_or_default();
+        output::line(
+            format!(
+                "\n{}  bytes {span}{page}  {}",
+                output::bold(format!("[{}]", passage.passage_index)),
+                output::dim(passage.headings.join(" > "))
+            )
+            .trim_end(),
+        )?;
+        output::line(&passage.text)?;
     }
     Ok(EXIT_OK)
 }

@@ -15,8 +15,25 @@ pub fn describe_status(status: &tonic::Status) -> String {
     let code = code_name(status.code());
     match status.get_details_error_info() {
         Some(info) if !info.reason.is_empty() => format!("{code} {}: {}", info.reason, status.message()),
-        _ => format!("{code}: {}", status.message()),
+        _ => {
+            let causes = causes(status);
+            let message = status.message();
+            if causes.is_empty() {
+                format!("{code}: {message}")
+            } else {
+                format!("{code}: {message}: {causes}")
+            }
+        }
     }
+}
+
+/// The innermost cause below a status, such as a refused connection.
+fn causes(status: &tonic::Status) -> String {
+    let mut innermost: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    while let Some(next) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(next);
+    }
+    innermost.map(ToString::to_string).filter(|text| !status.message().contains(text)).unwrap_or_default()
 }
 
 /// One line for people.
@@ -29,7 +46,37 @@ pub fn describe(error: &anyhow::Error) -> String {
         }
         return format!("{what}: {detail}");
     }
+    if let Some(error) = error.downcast_ref::<crate::error::Error>() {
+        return format!("{}: {error}", error.reason);
+    }
     format!("{error:#}")
+}
+
+/// What to do about an error, where that is known.
+pub fn hint(error: &anyhow::Error, server: &str) -> Option<String> {
+    if exit_code(error) == EXIT_UNREACHABLE {
+        return Some(format!(
+            "is a server running at {server}? start one with `trove serve`, or name another with --server"
+        ));
+    }
+    let info = error.downcast_ref::<tonic::Status>()?.get_details_error_info()?;
+    let hint = match info.reason.as_str() {
+        "UNKNOWN_COLLECTION" => {
+            "`trove collections list` shows the collections; `trove index PATH --collection NAME` makes one"
+        }
+        "UNKNOWN_MODEL" => "`trove info` shows the models that the server has loaded",
+        "NO_GENERATOR" => "--extractive answers with the best sentences of the documents",
+        "INPUT_TOO_LONG" => {
+            "--overflow window pools overlapping windows, --overflow truncate-right cuts the end"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Whether the reader of standard output has left.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 /// Exit code for an error.

@@ -1,19 +1,26 @@
 //! The command line client: it talks plain gRPC and shares no state with the server.
 
 pub mod args;
+pub mod ask;
+pub mod chat;
 pub mod client;
 pub mod collections;
+pub mod config;
 pub mod documents;
 pub mod embed;
 pub mod eval;
 pub mod failure;
+pub mod generate;
 pub mod index;
 pub mod info;
+pub mod models;
 pub mod output;
 pub mod search;
+mod snippet;
 pub mod tokenize;
 
 use anyhow::Result;
+use clap::CommandFactory;
 
 pub use args::{Cli, Command, ServeArgs};
 
@@ -25,12 +32,14 @@ pub const EXIT_FAILED: i32 = 1;
 pub const EXIT_USAGE: i32 = 2;
 /// Exit code: the server cannot be reached.
 pub const EXIT_UNREACHABLE: i32 = 3;
+/// Exit code: interrupted, as shells have it for SIGINT.
+pub const EXIT_INTERRUPTED: i32 = 130;
 
 /// What the caller of [`run`] does next.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Run the server with these arguments.
-    Serve(ServeArgs),
+    /// Run the server with these arguments; whether the ready line is JSON.
+    Serve(ServeArgs, bool),
     /// Leave with this exit code.
     Exit(i32),
 }
@@ -39,18 +48,18 @@ pub enum Outcome {
 pub async fn run(cli: Cli) -> Outcome {
     let Cli { server, json, command } = cli;
     let command = match command {
-        Command::Serve(args) => return Outcome::Serve(args),
+        Command::Serve(args) => return Outcome::Serve(args, json),
         other => other,
     };
     match dispatch(&server, json, command).await {
         Ok(code) => Outcome::Exit(code),
+        // `trove search … | head` is no failure: the reader has what it wanted.
+        Err(error) if failure::is_broken_pipe(&error) => Outcome::Exit(EXIT_OK),
         Err(error) => {
-            eprintln!("error: {}", failure::describe(&error));
+            output::note(format!("error: {}", failure::describe(&error)));
             let code = failure::exit_code(&error);
-            if code == EXIT_UNREACHABLE {
-                eprintln!(
-                    "is a server running at {server}? start one with `trove serve`, or name another with --server"
-                );
+            if let Some(hint) = failure::hint(&error, &server) {
+                output::note(format!("hint: {hint}"));
             }
             Outcome::Exit(code)
         }
@@ -63,11 +72,24 @@ async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
         Command::Serve(_) => Ok(EXIT_USAGE),
         Command::Index(args) => index::run(&client, json, args).await,
         Command::Search(args) => search::run(&client, json, args).await,
+        Command::Ask(args) => ask::run(&client, json, args).await,
+        Command::Chat(args) => chat::run(&client, json, args).await,
+        Command::Generate(args) => generate::run(&client, json, args).await,
         Command::Embed(args) => embed::run(&client, json, args).await,
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,
+        Command::Models(args) => models::run(&client, json, args).await,
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,
+        Command::Config { command } => config::run(json, &command),
+        Command::Completions { shell } => completions(shell),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<i32> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "trove", &mut script);
+    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+    Ok(EXIT_OK)
 }

@@ -1,35 +1,128 @@
-//! Printing: tables, JSON, metadata values and filters.
+//! Printing: lines, tables, JSON, metadata values and filters.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Read, Write};
 
 use anyhow::{Result, anyhow};
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use console::{StyledObject, Term, style};
 use serde_json::{Value, json};
 
 use super::failure::Usage;
 use crate::proto::metadata_value::Kind;
 use crate::proto::{FieldCondition, Filter, FilterList, MetadataValue, StringList, field_condition, filter};
 
-/// Prints one JSON value with a line break.
-pub fn print_json(value: &Value) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+/// Widest text for people, in columns: longer lines are hard to read.
+const MAX_WIDTH: usize = 100;
+
+/// Writes one line to standard output. A reader that has left is an error, never a panic.
+pub fn line(text: impl Display) -> Result<()> {
+    writeln!(io::stdout(), "{text}")?;
     Ok(())
 }
 
-/// Prints a table with a header.
-pub fn print_table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) {
+/// Writes one line to standard error, where failing to write has nowhere to be told.
+pub fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// Columns that text for people may take.
+pub fn width() -> usize {
+    Term::stdout().size_checked().map_or(MAX_WIDTH, |(_, columns)| usize::from(columns)).clamp(40, MAX_WIDTH)
+}
+
+/// Text in bold, on a terminal.
+pub fn bold<D>(text: D) -> StyledObject<D> {
+    style(text).bold()
+}
+
+/// Text that stands back, on a terminal.
+pub fn dim<D>(text: D) -> StyledObject<D> {
+    style(text).dim()
+}
+
+/// Prints one JSON value with a line break.
+pub fn print_json(value: &Value) -> Result<()> {
+    line(serde_json::to_string_pretty(value)?)
+}
+
+/// Prints a table with a header; columns of numbers are aligned at the right, and on a terminal
+/// long cells are wrapped to its width.
+pub fn print_table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> Result<()> {
+    let numeric: Vec<bool> =
+        (0..N).map(|i| !rows.is_empty() && rows.iter().all(|row| is_number(&row[i]))).collect();
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(header);
     for row in rows {
         table.add_row(row);
     }
-    println!("{table}");
+    if let (true, Some((_, columns))) = (io::stdout().is_terminal(), Term::stdout().size_checked()) {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if numeric.get(index).copied().unwrap_or_default() {
+            column.set_cell_alignment(CellAlignment::Right);
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(3)));
+        }
+    }
+    for (index, row) in table.lines().enumerate() {
+        let row = row.trim_end();
+        if index == 0 { line(dim(row))? } else { line(row)? }
+    }
+    Ok(())
 }
 
-/// A timestamp as RFC 3339 in UTC, to the second.
+fn is_number(cell: &str) -> bool {
+    !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit() || ".,-".contains(c))
+}
+
+/// Prints names and values, aligned.
+pub fn print_fields(fields: &[(&str, String)]) -> Result<()> {
+    let widest = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    for (name, value) in fields {
+        line(format!("{}  {value}", dim(format!("{name:<widest$}"))).trim_end())?;
+    }
+    Ok(())
+}
+
+/// A text cut to a number of characters.
+pub fn shorten(text: &str, most: usize) -> String {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    console::truncate_str(&text, most, "…").into_owned()
+}
+
+/// The texts of the command line; with none, the lines of standard input.
+pub fn texts_or_stdin(texts: Vec<String>) -> Result<Vec<String>> {
+    if !texts.is_empty() {
+        return Ok(texts);
+    }
+    if io::stdin().is_terminal() {
+        return Err(Usage("expected texts, as arguments or as lines of standard input".to_owned()).into());
+    }
+    let mut text = String::new();
+    io::stdin()
+        .read_to_string(&mut text)
+        .map_err(|error| Usage(format!("standard input: expected UTF-8 text: {error}")))?;
+    let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+    if lines.is_empty() {
+        return Err(Usage("expected texts, got no line on standard input".to_owned()).into());
+    }
+    Ok(lines)
+}
+
+/// A timestamp as RFC 3339 in UTC.
 pub fn timestamp(value: &prost_types::Timestamp) -> String {
     value.to_string()
+}
+
+/// A timestamp for people: UTC, to the second.
+pub fn short_timestamp(value: Option<&prost_types::Timestamp>) -> String {
+    let Some(value) = value else { return String::new() };
+    let whole = prost_types::Timestamp { nanos: 0, ..*value };
+    whole.to_string().replace('T', " ").trim_end_matches('Z').to_owned()
 }
 
 /// A metadata value as JSON.
@@ -63,6 +156,16 @@ pub fn ids_filter(ids: Vec<String>) -> Filter {
     Filter { node: Some(filter::Node::DocumentIds(StringList { values: ids })) }
 }
 
+/// A filter where at least one of these holds.
+pub fn any(filters: Vec<Filter>) -> Filter {
+    Filter { node: Some(filter::Node::Any(FilterList { filters })) }
+}
+
+/// A filter on one key.
+pub fn condition(key: &str, test: field_condition::Test) -> Filter {
+    Filter { node: Some(filter::Node::Field(FieldCondition { key: key.to_owned(), test: Some(test) })) }
+}
+
 /// Parses `key=value` arguments into a filter where all must hold; none gives no filter.
 ///
 /// A value that reads as a boolean or a number also matches metadata of that type.
@@ -78,7 +181,7 @@ fn parse_filter(item: &str) -> Result<Filter> {
     let (key, value) = item
         .split_once('=')
         .filter(|(key, _)| !key.is_empty())
-        .ok_or_else(|| anyhow!(Usage(format!("filter {item:?} is not KEY=VALUE"))))?;
+        .ok_or_else(|| anyhow!(Usage(format!("--filter: expected KEY=VALUE, got {item:?}"))))?;
     let mut kinds = vec![Kind::StringValue(value.to_owned())];
     if let Ok(v) = value.parse::<bool>() {
         kinds.push(Kind::BoolValue(v));
@@ -92,12 +195,11 @@ fn parse_filter(item: &str) -> Result<Filter> {
     if filters.len() == 1 {
         return Ok(filters.remove(0));
     }
-    Ok(Filter { node: Some(filter::Node::Any(FilterList { filters })) })
+    Ok(any(filters))
 }
 
 fn equals(key: &str, kind: Kind) -> Filter {
-    let test = field_condition::Test::Equals(MetadataValue { kind: Some(kind) });
-    Filter { node: Some(filter::Node::Field(FieldCondition { key: key.to_owned(), test: Some(test) })) }
+    condition(key, field_condition::Test::Equals(MetadataValue { kind: Some(kind) }))
 }
 
 #[cfg(test)]
@@ -119,5 +221,13 @@ mod tests {
         };
         assert_eq!(list.filters.len(), 2);
         Ok(())
+    }
+
+    #[test]
+    fn texts_for_people_are_short() {
+        assert_eq!(shorten("a  b\nc", 10), "a b c");
+        assert_eq!(shorten("abcdef", 4), "abc…");
+        let time = prost_types::Timestamp { seconds: 0, nanos: 5 };
+        assert_eq!(short_timestamp(Some(&time)), "1970-01-01 00:00:00");
     }
 }

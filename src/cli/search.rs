@@ -1,16 +1,21 @@
 //! `trove search`.
 
-use std::io::IsTerminal;
-
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::args::{SearchArgs, Unit};
 use super::client::Client;
 use super::documents::passage_json;
+use super::output::{bold, dim, line};
+use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
-use crate::proto::{ByteSpan, SearchHit, SearchQuery, SearchRequest, SearchUnit, search_query};
+use crate::proto::{Passage, SearchHit, SearchQuery, SearchRequest, SearchUnit, search_query};
+
+/// Columns before a hit's text.
+const INDENT: usize = 5;
+/// Lines of a hit's text unless all of it is asked for.
+const SNIPPET_LINES: usize = 3;
 
 /// Searches and prints the hits; finding nothing is exit code 1.
 pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
@@ -23,21 +28,31 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
         query: Some(SearchQuery { query: Some(query) }),
         limit: args.limit,
         filter: output::parse_filters(&args.filters)?,
+        score_threshold: args.min_score,
+        ef_search: args.ef_search,
         exact: args.exact,
+        max_per_document: args.max_per_document,
         unit: unit(args.unit).into(),
-        include_highlights: args.unit == Unit::Passage,
+        include_highlights: args.unit != Unit::Sentence,
         ..Default::default()
     };
     let response = client.search().search(request).await?.into_inner();
     if json {
         output::print_json(&response.hits.iter().map(hit_json).collect::<Value>())?;
     } else {
-        print_hits(&response.hits);
+        print_hits(&response.hits, args.full)?;
+    }
+    if response.damaged_hits > 0 {
+        output::note(format!(
+            "left out {} hits whose records are damaged; the server's log names them",
+            response.damaged_hits
+        ));
     }
     Ok(if response.hits.is_empty() { EXIT_FAILED } else { EXIT_OK })
 }
 
-fn unit(unit: Unit) -> SearchUnit {
+/// The unit of the API.
+pub fn unit(unit: Unit) -> SearchUnit {
     match unit {
         Unit::Passage => SearchUnit::Passage,
         Unit::Sentence => SearchUnit::Sentence,
@@ -53,61 +68,61 @@ fn hit_json(hit: &SearchHit) -> Value {
             |h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}),
         )
         .collect();
-    json!({"score": hit.score, "passage": hit.passage.as_ref().map(passage_json),
+    json!({"score": hit.score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
         "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
 }
 
-fn print_hits(hits: &[SearchHit]) {
+fn print_hits(hits: &[SearchHit], full: bool) -> Result<()> {
     if hits.is_empty() {
-        println!("nothing found");
-        return;
+        return line("nothing found");
     }
-    let bold = std::io::stdout().is_terminal();
+    let layout = Layout {
+        width: output::width() - INDENT,
+        lines: if full { 0 } else { SNIPPET_LINES },
+        bold: console::colors_enabled(),
+    };
     for (rank, hit) in hits.iter().enumerate() {
-        let passage = hit.passage.clone().unwrap_or_default();
-        let mut line = format!("{:>3}. {:.4}  {}", rank + 1, hit.score, passage.document_id);
-        if !passage.headings.is_empty() {
-            line.push_str(&format!("  {}", passage.headings.join(" > ")));
+        if rank > 0 {
+            line("")?;
         }
-        if let Some(page) = passage.page_number {
-            line.push_str(&format!("  page {page}"));
-        }
-        if let Some(span) = &passage.span {
-            line.push_str(&format!("  bytes {}", span_text(span)));
-        }
-        println!("{line}");
-        let best = hit.highlights.first().and_then(|h| h.span);
-        let text = if bold { emphasise(&passage.text, best.as_ref()) } else { passage.text.clone() };
-        for row in text.lines().filter(|row| !row.trim().is_empty()) {
-            println!("     {row}");
-        }
-        if let Some(sentence) =
-            best.and_then(|s| passage.text.get(s.start as usize..s.end as usize)).filter(|_| !bold)
-        {
-            println!("     => {}", sentence.split_whitespace().collect::<Vec<_>>().join(" "));
-        }
-        println!();
+        print_hit(rank + 1, hit, layout)?;
     }
+    Ok(())
 }
 
-/// Sets the span in bold with terminal codes; a span outside the text changes nothing.
-fn emphasise(text: &str, span: Option<&ByteSpan>) -> String {
-    let Some(span) = span else { return text.to_owned() };
-    let (start, end) = (span.start as usize, span.end as usize);
-    match (text.get(..start), text.get(start..end), text.get(end..)) {
-        (Some(before), Some(inside), Some(after)) => format!("{before}\x1b[1m{inside}\x1b[0m{after}"),
-        _ => text.to_owned(),
+fn print_hit(rank: usize, hit: &SearchHit, layout: Layout) -> Result<()> {
+    let passage = hit.passage.clone().unwrap_or_default();
+    let mut place = Vec::new();
+    if let Some(page) = passage.page_number {
+        place.push(format!("page {page}"));
     }
+    if let Some(span) = &passage.span {
+        place.push(format!("bytes {}", span_text(span)));
+    }
+    line(format!(
+        "{rank:>3}. {}  {}  {}",
+        bold(format!("{:.4}", hit.score)),
+        bold(&passage.document_id),
+        dim(place.join(", "))
+    ))?;
+    let place = heading_line(hit, &passage);
+    if !place.is_empty() {
+        line(format!("{:INDENT$}{}", "", dim(output::shorten(&place, layout.width))))?;
+    }
+    let best = hit.highlights.first().and_then(|h| h.span).map(|s| s.start as usize..s.end as usize);
+    for row in snippet(&passage.text, best, layout) {
+        line(format!("{:INDENT$}{row}", ""))?;
+    }
+    Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn emphasis_keeps_text() {
-        let span = ByteSpan { start: 2, end: 4 };
-        assert_eq!(emphasise("abcdef", Some(&span)), "ab\x1b[1mcd\x1b[0mef");
-        assert_eq!(emphasise("é", Some(&ByteSpan { start: 1, end: 2 })), "é");
+/// The title and the heading path, without saying one thing twice.
+fn heading_line(hit: &SearchHit, passage: &Passage) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in std::iter::once(hit.title.as_str()).chain(passage.headings.iter().map(String::as_str)) {
+        if !part.trim().is_empty() && parts.last() != Some(&part) {
+            parts.push(part);
+        }
     }
+    parts.join(" > ")
 }

@@ -10,7 +10,8 @@ use crate::proto::{ByteSpan, Token, TokenizeRequest};
 
 /// Prints the tokens of each text.
 pub async fn run(client: &Client, json: bool, args: TokenizeArgs) -> Result<i32> {
-    let request = TokenizeRequest { model: args.model, inputs: args.texts.clone(), add_special_tokens: None };
+    let texts = output::texts_or_stdin(args.texts)?;
+    let request = TokenizeRequest { model: args.model, inputs: texts.clone(), add_special_tokens: None };
     let response = client.embedding().tokenize(request).await?.into_inner();
     if json {
         let results: Vec<Value> = response
@@ -21,10 +22,13 @@ pub async fn run(client: &Client, json: bool, args: TokenizeArgs) -> Result<i32>
         output::print_json(&Value::from(results))?;
         return Ok(EXIT_OK);
     }
-    for (text, list) in args.texts.iter().zip(&response.results) {
-        println!("{text}");
+    for (index, (text, list)) in texts.iter().zip(&response.results).enumerate() {
+        if index > 0 {
+            output::line("")?;
+        }
+        output::line(output::bold(format!("{text}  ({} tokens)", list.tokens.len())))?;
         let rows = list.tokens.iter().map(token_row).collect();
-        output::print_table(["id", "token", "bytes", "word"], rows);
+        output::print_table(["token", "id", "word", "bytes"], rows)?;
     }
     Ok(EXIT_OK)
 }
@@ -37,7 +41,7 @@ fn token_json(token: &Token) -> Value {
 fn token_row(token: &Token) -> [String; 4] {
     let span = token.span.as_ref().map(span_text).unwrap_or_default();
     let word = token.word_index.map(|w| w.to_string()).unwrap_or_default();
-    [token.id.to_string(), token.text.clone(), span, word]
+    [token.text.clone(), token.id.to_string(), word, span]
 }
 
 /// A span as `start..end`.

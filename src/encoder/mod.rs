@@ -15,19 +15,20 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
+pub use load::check_model;
 pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
-    PassageVectors,
+    PassageVectors, Representation,
 };
 pub use registry::Encoders;
 pub use tokens::Token;
 
-pub use crate::model::{Device, Pooling, Precision};
+pub use crate::model::{CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::Span;
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::ModelDir;
-use plan::{Plan, Sequence, finish, scale_to_unit};
+use crate::model::{ModelDir, StaticTable};
+use plan::{Plan, Sequence, finish, reduce_static, scale_to_unit};
 use queue::{Class, Done, Queue, Unit};
 use tokens::TextTokenizer;
 
@@ -39,6 +40,8 @@ pub struct Encoder {
     info: EncoderInfo,
     model: ModelDir,
     tokenizer: TextTokenizer,
+    /// Input embeddings, if the model has them in plain sight.
+    table: Option<StaticTable>,
     queue: Arc<Queue>,
     /// Room for passages in the queue: they wait outside, so that interactive work always finds some.
     bulk: Semaphore,
@@ -91,7 +94,10 @@ impl Encoder {
             .await?;
         let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
         let class = if tokens > self.queue.max_batch_tokens() { Class::Bulk } else { Class::Interactive };
-        let (partials, queue, inference) = self.run(class, &plans).await?;
+        let (partials, queue, inference) = match options.representation {
+            Representation::Contextual => self.run(class, &plans).await?,
+            Representation::Static => (self.look_up(&plans)?, Duration::ZERO, Duration::ZERO),
+        };
         let mut results = Vec::with_capacity(plans.len());
         for (plan, parts) in plans.into_iter().zip(partials) {
             let vectors = finish(&plan, &parts, self.info.dimensions as usize);
@@ -151,6 +157,32 @@ impl Encoder {
         tokio::task::spawn_blocking(work)
             .await
             .map_err(|e| Error::internal("TOKENIZER_FAILED", "the tokenizer failed").with_source(e))?
+    }
+
+    /// Name of the prompt for the query of a search, for [`EmbedOptions::prompt_name`].
+    pub fn query_prompt(&self) -> Option<String> {
+        self.model.query_prompt().map(str::to_owned)
+    }
+
+    /// The prompt that goes before passages, and before texts that are compared with them; unset means the model's
+    /// default prompt.
+    pub fn passage_prompt(&self) -> Option<String> {
+        self.model.passage_prompt().map(str::to_owned)
+    }
+
+    /// The parts of plans from the input embeddings.
+    fn look_up(&self, plans: &[Plan]) -> Result<Vec<Vec<Vec<Vec<f32>>>>> {
+        let table = self.table.as_ref().ok_or_else(|| {
+            Error::precondition(
+                "UNSUPPORTED_REPRESENTATION",
+                format!(
+                    "representation: expected contextual for {}, whose graph has no table of input embeddings in \
+                     plain sight, got static",
+                    self.info.id
+                ),
+            )
+        })?;
+        plans.iter().map(|plan| reduce_static(plan, table)).collect()
     }
 
     /// Queues every sequence of the plans, equal ones once, and waits for all; the longest wait and run are

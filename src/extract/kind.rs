@@ -1,6 +1,7 @@
 use std::path::Path;
 
-pub(super) const PLAIN: &str = "text/plain";
+/// Media type of plain text.
+pub const PLAIN: &str = "text/plain";
 pub(super) const MARKDOWN: &str = "text/markdown";
 pub(super) const HTML: &str = "text/html";
 pub(super) const PDF: &str = "application/pdf";
@@ -8,7 +9,7 @@ pub(super) const DOCX: &str = "application/vnd.openxmlformats-officedocument.wor
 pub(super) const SUPPORTED: [&str; 5] = [PLAIN, MARKDOWN, HTML, PDF, DOCX];
 
 /// A media type without its parameters, in lower case.
-pub(super) fn essence(media_type: &str) -> String {
+pub fn essence(media_type: &str) -> String {
     media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 

@@ -6,23 +6,26 @@ mod docx;
 mod html;
 mod kind;
 mod markdown;
+mod pages;
 mod pdf;
+mod plain;
 mod worker;
 
-pub use kind::media_type_of;
-pub use worker::{Extractor, MEMORY_VARIABLE, worker_main};
+pub use kind::{PLAIN, essence, media_type_of};
+pub use worker::{Extractor, MAX_TEXT_BYTES, MEMORY_VARIABLE, worker_main};
 
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
 use builder::Builder;
-use kind::{DOCX, HTML, MARKDOWN, PDF, PLAIN, SUPPORTED};
+use kind::{DOCX, HTML, MARKDOWN, PDF, SUPPORTED};
+pub use plain::read as plain_text;
 
 /// Extracts the text of a file in this process.
 ///
 /// Parsers of untrusted binary formats may use much time and memory; see [`Extractor`].
 pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
     match kind::essence(media_type).as_str() {
-        PLAIN => plain(&decode::decode(bytes)?),
+        PLAIN => plain::read(decode::decode(bytes)?.replace("\r\n", "\n")),
         MARKDOWN => markdown::extract(&decode::decode(bytes)?),
         HTML => html::extract(&decode::decode(bytes)?),
         PDF => pdf::extract(bytes),
@@ -36,12 +39,6 @@ pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
             ),
         )),
     }
-}
-
-fn plain(text: &str) -> Result<Extracted> {
-    let mut builder = Builder::default();
-    builder.block(&text.replace("\r\n", "\n"));
-    builder.finish(None)
 }
 
 fn broken(message: impl Into<String>) -> Error {

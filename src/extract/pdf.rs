@@ -2,7 +2,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use pdf_extract::{Document, PlainTextOutput, output_doc_page};
 
-use super::{Builder, broken};
+use super::{Builder, broken, pages};
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
 
@@ -18,19 +18,17 @@ fn read(bytes: &[u8]) -> Result<Extracted> {
     if document.is_encrypted() && document.decrypt("").is_err() {
         return Err(Error::invalid("ENCRYPTED_DOCUMENT", "expected a PDF that opens without a password"));
     }
-    let mut builder = Builder::default();
-    let pages = document.get_pages();
-    let mut readable = 0;
-    for number in pages.keys() {
-        let Some(text) = page_text(&document, *number) else {
-            continue;
-        };
-        readable += 1;
-        builder.page(*number);
-        builder.block(&text.replace('\0', ""));
+    let numbers: Vec<u32> = document.get_pages().into_keys().collect();
+    let mut pages: Vec<(u32, String)> =
+        numbers.iter().filter_map(|n| Some((*n, page_text(&document, *n)?.replace('\0', "")))).collect();
+    if pages.is_empty() {
+        return Err(broken(format!("none of the PDF's {} pages can be read", numbers.len())));
     }
-    if readable == 0 {
-        return Err(broken(format!("none of the PDF's {} pages can be read", pages.len())));
+    pages::clean(&mut pages);
+    let mut builder = Builder::default();
+    for (number, text) in pages {
+        builder.page(number);
+        builder.block(&text);
     }
     builder.finish(None)
 }

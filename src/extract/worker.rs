@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rlimit::Resource;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
@@ -14,11 +14,21 @@ use super::kind::{MARKDOWN, PLAIN, essence};
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
 
-/// Environment variable that tells a worker how many bytes of address space it may use.
+/// Environment variable that tells a worker how many bytes of address space it may use. It is the only one
+/// that a worker gets.
 pub const MEMORY_VARIABLE: &str = "TROVE_EXTRACT_MEMORY_BYTES";
+
+/// Most bytes of a document's text: a shelf of books.
+pub const MAX_TEXT_BYTES: usize = 64 << 20;
 
 /// Most seconds of processor time of a worker, in case its parent is not there to end it.
 const MAX_CPU_SECONDS: u64 = 600;
+/// Most files that a worker may have open; it opens none but those that the program's start needs.
+const MAX_OPEN_FILES: u64 = 16;
+/// Most bytes of Markdown that is parsed without a worker.
+const MAX_OWN_MARKDOWN: usize = 1 << 20;
+/// Room in an answer for sections and for what JSON escapes, beside the text.
+const ANSWER_SLACK: usize = 4;
 
 /// Reasons that a worker may answer with.
 const REASONS: [&str; 6] = [
@@ -44,6 +54,7 @@ pub struct Extractor {
     worker: PathBuf,
     timeout: Duration,
     memory_bytes: u64,
+    max_text_bytes: usize,
     slots: Arc<Semaphore>,
 }
 
@@ -51,17 +62,37 @@ impl Extractor {
     /// Makes an extractor that runs `worker extract-worker MEDIA_TYPE`, at most `slots` at a time.
     pub fn new(worker: PathBuf, timeout: Duration, memory_bytes: u64, slots: usize) -> Self {
         let slots = Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { worker, timeout, memory_bytes, slots }
+        Self { worker, timeout, memory_bytes, max_text_bytes: MAX_TEXT_BYTES, slots }
+    }
+
+    /// Refuses documents of more text than this; the default is [`MAX_TEXT_BYTES`].
+    #[must_use]
+    pub fn with_max_text_bytes(mut self, max_text_bytes: usize) -> Self {
+        self.max_text_bytes = max_text_bytes;
+        self
     }
 
     /// Extracts the text of a file. Dropping the future ends the child.
+    ///
+    /// # Errors
+    /// What is wrong with the file; `EXTRACTION_TIMEOUT` and `EXTRACTION_CRASHED` where it took too much time
+    /// or memory; `DOCUMENT_TOO_LARGE` where there is too much text.
     pub async fn extract(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
+        let extracted = self.extract_any(bytes, media_type).await?;
+        match extracted.text.len() {
+            length if length > self.max_text_bytes => Err(too_large(self.max_text_bytes, length)),
+            _ => Ok(extracted),
+        }
+    }
+
+    async fn extract_any(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
         let _slot =
             self.slots.acquire().await.map_err(|e| {
                 Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
             })?;
         let media_type = essence(media_type);
-        if media_type == PLAIN || media_type == MARKDOWN {
+        // Small Markdown is parsed here, in linear time and at most 200 times its size in memory.
+        if media_type == PLAIN || (media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN) {
             let task = tokio::task::spawn_blocking(move || super::extract(&bytes, &media_type));
             return task.await.unwrap_or_else(|e| Err(crashed("the extraction panicked").with_source(e)));
         }
@@ -77,6 +108,7 @@ impl Extractor {
     async fn run(&self, bytes: &[u8], media_type: &str) -> Result<Extracted> {
         let mut child = Command::new(&self.worker)
             .args(["extract-worker", media_type])
+            .env_clear()
             .env(MEMORY_VARIABLE, self.memory_bytes.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -93,14 +125,36 @@ impl Extractor {
                 let _ = stdin.write_all(bytes).await;
             }
         };
+        let most = self.max_text_bytes.saturating_mul(ANSWER_SLACK).saturating_add(1 << 20);
+        let stdout = child.stdout.take();
+        let read = async move {
+            let mut output = Vec::new();
+            if let Some(stdout) = stdout {
+                stdout.take(most as u64 + 1).read_to_end(&mut output).await?;
+            }
+            std::io::Result::Ok(output)
+        };
         // Both at once, or a full pipe on either side would stop both processes.
-        let ((), output) = tokio::join!(write, child.wait_with_output());
-        let output = output.map_err(|e| crashed("the extraction worker cannot be read").with_source(e))?;
-        if !output.status.success() {
-            return Err(crashed(format!("the extraction worker ended with {}", output.status)));
+        let ((), output) = tokio::join!(write, read);
+        let unreadable = |e| crashed("the extraction worker cannot be read").with_source(e);
+        let output = output.map_err(unreadable)?;
+        if output.len() > most {
+            // Dropping the child ends it.
+            return Err(too_large(self.max_text_bytes, output.len()));
         }
-        answer(&output.stdout)
+        let status = child.wait().await.map_err(unreadable)?;
+        if !status.success() {
+            return Err(crashed(format!("the extraction worker ended with {status}")));
+        }
+        answer(&output)
     }
+}
+
+fn too_large(most: usize, got: usize) -> Error {
+    Error::invalid(
+        "DOCUMENT_TOO_LARGE",
+        format!("expected a document of at most {most} bytes of text, got {got} or more"),
+    )
 }
 
 fn crashed(message: impl Into<String>) -> Error {
@@ -123,6 +177,7 @@ fn answer(stdout: &[u8]) -> Result<Extracted> {
 /// The main function of a worker: reads a file from standard input and writes the answer to
 /// standard output. Gives the exit code.
 pub fn worker_main(media_type: &str, memory_bytes: u64) -> i32 {
+    close_inherited();
     if let Err(e) = limit(memory_bytes) {
         eprintln!("cannot limit the worker: {e}");
         return 3;
@@ -154,10 +209,23 @@ fn write_answer(answer: &Answer) -> std::io::Result<()> {
     stdout.flush()
 }
 
+/// Closes every file that the parent left open by mistake, but for the standard streams.
+fn close_inherited() {
+    // SAFETY: the worker has opened no file yet and has one thread, so nobody owns a descriptor above 2.
+    // Where the kernel is too old for the call nothing happens, which is as safe.
+    unsafe {
+        libc::close_range(3, libc::c_uint::MAX, 0);
+    }
+}
+
 fn limit(memory_bytes: u64) -> std::io::Result<()> {
-    for (resource, wanted) in
-        [(Resource::AS, memory_bytes), (Resource::CPU, MAX_CPU_SECONDS), (Resource::CORE, 0)]
-    {
+    for (resource, wanted) in [
+        (Resource::AS, memory_bytes),
+        (Resource::CPU, MAX_CPU_SECONDS),
+        (Resource::CORE, 0),
+        (Resource::FSIZE, 0),
+        (Resource::NOFILE, MAX_OPEN_FILES),
+    ] {
         // A limit that is stricter already stays, since only root may raise it.
         let (_, hard) = resource.get()?;
         let value = wanted.min(hard);
@@ -172,23 +240,58 @@ mod tests {
     use crate::extract::kind::PDF;
 
     async fn with_worker(script: &str, bytes: Vec<u8>) -> Result<Extracted> {
+        with_worker_and_limit(script, bytes, MAX_TEXT_BYTES).await
+    }
+
+    async fn with_worker_and_limit(script: &str, bytes: Vec<u8>, most: usize) -> Result<Extracted> {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("worker");
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Extractor::new(path, Duration::from_secs(3), 1 << 30, 1).extract(bytes, PDF).await
+        let extractor = Extractor::new(path, Duration::from_secs(3), 1 << 30, 1).with_max_text_bytes(most);
+        extractor.extract(bytes, PDF).await
     }
 
     #[tokio::test]
     async fn answers_of_workers() {
-        let ok = r#"cat > /dev/null; echo noise; echo '{"ok":{"title":null,"text":"x","sections":[]}}'"#;
+        let ok = r#"/bin/cat > /dev/null; echo noise; echo '{"ok":{"title":null,"text":"x","sections":[]}}'"#;
         assert_eq!(with_worker(ok, vec![0; 1 << 20]).await.unwrap().text, "x");
         let error = r#"echo '{"error":{"reason":"ENCRYPTED_DOCUMENT","message":"m"}}'"#;
         assert_eq!(with_worker(error, vec![0; 1 << 20]).await.unwrap_err().reason, "ENCRYPTED_DOCUMENT");
         assert_eq!(with_worker("kill -9 $$", vec![]).await.unwrap_err().reason, "EXTRACTION_CRASHED");
         assert_eq!(with_worker("echo x", vec![]).await.unwrap_err().reason, "EXTRACTION_CRASHED");
-        assert_eq!(with_worker("exec sleep 60", vec![]).await.unwrap_err().reason, "EXTRACTION_TIMEOUT");
+        assert_eq!(with_worker("exec /bin/sleep 60", vec![]).await.unwrap_err().reason, "EXTRACTION_TIMEOUT");
+    }
+
+    #[tokio::test]
+    async fn workers_get_no_environment() {
+        let show = r#"echo "{\"ok\":{\"title\":null,\"text\":\"$(/usr/bin/env | /usr/bin/tr '\n' ' ')\",\"sections\":[]}}""#;
+        let variables = with_worker(show, vec![]).await.unwrap().text;
+        // A shell sets some of its own.
+        let own = ["PWD=", "SHLVL=", "_=", "OLDPWD=", MEMORY_VARIABLE];
+        assert!(
+            variables.split_whitespace().all(|v| own.iter().any(|own| v.starts_with(own))),
+            "{variables}"
+        );
+        assert!(variables.contains(MEMORY_VARIABLE));
+    }
+
+    #[tokio::test]
+    async fn too_much_text_is_refused() {
+        let much = r#"/usr/bin/head -c 9000000 /dev/zero"#;
+        let extractor = |most| {
+            Extractor::new("/nonexistent".into(), Duration::from_secs(1), 1 << 30, 1)
+                .with_max_text_bytes(most)
+        };
+        let text = b"some text".to_vec();
+        assert_eq!(
+            extractor(8).extract(text.clone(), "text/plain").await.unwrap_err().reason,
+            "DOCUMENT_TOO_LARGE"
+        );
+        assert_eq!(extractor(9).extract(text, "text/plain").await.unwrap().text, "some text");
+        let error = with_worker_and_limit(much, vec![], 1 << 20).await.unwrap_err();
+        assert_eq!(error.reason, "DOCUMENT_TOO_LARGE");
     }
 
     #[tokio::test]

@@ -2,9 +2,8 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Reply, convert};
+use super::{Reply, blocking, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
-use crate::domain::CollectionName;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::store::CollectionRecord;
@@ -45,7 +44,8 @@ impl Collections {
 }
 
 fn required(collection: Option<proto::Collection>) -> Result<proto::Collection> {
-    collection.ok_or_else(|| Error::invalid("EMPTY_REQUEST", "collection: expected a collection, got none"))
+    let missing = || Error::invalid_field("collection", "EMPTY_REQUEST", "expected a collection, got none");
+    collection.ok_or_else(missing)
 }
 
 fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
@@ -59,8 +59,8 @@ fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionU
                 update.chunking = Some((chunking.max_tokens, chunking.overlap_tokens));
             }
             _ => {
-                let expected = "update_mask: expected description, hnsw.ef_search or chunking";
-                return Err(Error::invalid("BAD_UPDATE_MASK", format!("{expected}, got {path:?}")));
+                let message = format!("expected description, hnsw.ef_search or chunking, got {path:?}");
+                return Err(Error::invalid_field("update_mask", "BAD_UPDATE_MASK", message));
             }
         }
     }
@@ -76,7 +76,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         let message = required(request.into_inner().collection)?;
         let chunking = message.chunking.unwrap_or_default();
         let new = NewCollection {
-            name: CollectionName::new(message.name)?,
+            name: collection_name("collection.name", message.name)?,
             description: message.description,
             model: message.model,
             max_tokens: chunking.max_tokens,
@@ -84,7 +84,9 @@ impl proto::collection_service_server::CollectionService for Collections {
             ef_search: message.hnsw.map_or(0, |h| h.ef_search),
             index_sentences: message.index_sentences,
         };
-        let collection = Some(self.out(&self.catalog.create(new)?)?);
+        let catalog = self.catalog.clone();
+        let record = blocking(move || catalog.create(new)).await?;
+        let collection = Some(self.out(&record)?);
         Ok(Response::new(proto::CreateCollectionResponse { collection }))
     }
 
@@ -92,7 +94,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::GetCollectionRequest>,
     ) -> Reply<proto::GetCollectionResponse> {
-        let record = self.catalog.collection(&CollectionName::new(request.into_inner().name)?)?;
+        let record = self.catalog.collection(&collection_name("name", request.into_inner().name)?)?;
         Ok(Response::new(proto::GetCollectionResponse { collection: Some(self.out(&record)?) }))
     }
 
@@ -120,9 +122,10 @@ impl proto::collection_service_server::CollectionService for Collections {
     ) -> Reply<proto::UpdateCollectionResponse> {
         let request = request.into_inner();
         let message = required(request.collection)?;
-        let name = CollectionName::new(message.name.clone())?;
+        let name = collection_name("collection.name", message.name.clone())?;
         let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
-        let record = self.catalog.update(&name, &message.etag, update)?;
+        let catalog = self.catalog.clone();
+        let record = blocking(move || catalog.update(&name, &message.etag, update)).await?;
         Ok(Response::new(proto::UpdateCollectionResponse { collection: Some(self.out(&record)?) }))
     }
 
@@ -131,11 +134,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Reply<proto::DeleteCollectionResponse> {
         let request = request.into_inner();
-        let name = CollectionName::new(request.name)?;
+        let name = collection_name("name", request.name)?;
         let catalog = self.catalog.clone();
-        tokio::task::spawn_blocking(move || catalog.delete(&name, &request.etag, request.force))
-            .await
-            .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))??;
+        blocking(move || catalog.delete(&name, &request.etag, request.force)).await?;
         Ok(Response::new(proto::DeleteCollectionResponse {}))
     }
 
@@ -143,11 +144,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CompactCollectionRequest>,
     ) -> Reply<proto::CompactCollectionResponse> {
-        let name = CollectionName::new(request.into_inner().name)?;
+        let name = collection_name("name", request.into_inner().name)?;
         let catalog = self.catalog.clone();
-        let dropped = tokio::task::spawn_blocking(move || catalog.compact(&name))
-            .await
-            .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))??;
+        let dropped = blocking(move || catalog.compact(&name)).await?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))
     }
 }

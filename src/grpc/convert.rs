@@ -8,10 +8,23 @@ use crate::proto;
 
 /// Filters nested deeper than this are refused.
 const MAX_FILTER_DEPTH: usize = 16;
+/// Filters of more nodes and listed values than this are refused.
+const MAX_FILTER_SIZE: usize = 65_536;
 
 /// A span as a message.
 pub fn span(span: Span) -> proto::ByteSpan {
     proto::ByteSpan { start: span.start, end: span.end }
+}
+
+/// How a model pools, as a message.
+pub fn pooling(pooling: crate::encoder::Pooling) -> proto::Pooling {
+    use crate::encoder::Pooling;
+    match pooling {
+        Pooling::Mean => proto::Pooling::Mean,
+        Pooling::Cls => proto::Pooling::Cls,
+        Pooling::Max => proto::Pooling::Max,
+        Pooling::Last => proto::Pooling::LastToken,
+    }
 }
 
 /// Nanoseconds since the epoch as a message.
@@ -22,7 +35,11 @@ pub fn timestamp(nanos: i64) -> Timestamp {
 
 /// Metadata of a message.
 pub fn metadata_in(map: std::collections::HashMap<String, proto::MetadataValue>) -> Result<Metadata> {
-    map.into_iter().map(|(key, value)| Ok((key, value_in(value)?))).collect()
+    let entry = |(key, value)| match value_in(value) {
+        Ok(value) => Ok((key, value)),
+        Err(error) => Err(error.within(&format!("metadata[{key:?}]"))),
+    };
+    map.into_iter().map(entry).collect()
 }
 
 /// Metadata as a message.
@@ -37,7 +54,7 @@ fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
         Some(Kind::StringValue(s)) => MetadataValue::String(s),
         Some(Kind::IntValue(i)) => MetadataValue::Int(i),
         Some(Kind::DoubleValue(d)) if d.is_nan() => {
-            return Err(Error::invalid("NOT_FINITE", "metadata: expected a number, got NaN"));
+            return Err(Error::invalid_field("double_value", "NOT_FINITE", "expected a number, got NaN"));
         }
         Some(Kind::DoubleValue(d)) => MetadataValue::Double(d),
         Some(Kind::BoolValue(b)) => MetadataValue::Bool(b),
@@ -65,47 +82,79 @@ fn value_out(value: &MetadataValue) -> proto::MetadataValue {
 /// A filter of a message; `None` where it has no node.
 pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
     match filter {
-        Some(proto::Filter { node: Some(node) }) => node_in(node, 0).map(Some),
+        Some(proto::Filter { node: Some(node) }) => {
+            let mut reader = FilterReader { size: 0 };
+            reader.node(node, 0).map(Some).map_err(|error| error.within("filter"))
+        }
         _ => Ok(None),
     }
 }
 
-fn node_in(node: proto::filter::Node, depth: usize) -> Result<Filter> {
-    use proto::filter::Node;
-    if depth > MAX_FILTER_DEPTH {
-        return Err(Error::invalid(
-            "FILTER_TOO_DEEP",
-            format!("filter: expected at most {MAX_FILTER_DEPTH} levels, got more"),
-        ));
-    }
-    let child = |filter: proto::Filter| match filter.node {
-        Some(node) => node_in(node, depth + 1),
-        None => Ok(Filter::All(Vec::new())),
-    };
-    Ok(match node {
-        Node::All(list) => Filter::All(list.filters.into_iter().map(child).collect::<Result<_>>()?),
-        Node::Any(list) => Filter::Any(list.filters.into_iter().map(child).collect::<Result<_>>()?),
-        Node::Not(filter) => Filter::Not(Box::new(child(*filter)?)),
-        Node::Field(condition) => Filter::Field(condition.key, test_in(condition.test)?),
-        Node::DocumentIds(list) => Filter::DocumentIds(list.values),
-    })
+struct FilterReader {
+    /// Nodes and listed values so far.
+    size: usize,
 }
 
-fn test_in(test: Option<proto::field_condition::Test>) -> Result<Test> {
-    use proto::field_condition::Test as Message;
-    Ok(match test {
-        None => {
-            return Err(Error::invalid(
-                "FILTER_WITHOUT_TEST",
-                "filter: expected a test of the key, got none",
-            ));
+impl FilterReader {
+    fn node(&mut self, node: proto::filter::Node, depth: usize) -> Result<Filter> {
+        use proto::filter::Node;
+        if depth > MAX_FILTER_DEPTH {
+            let message = format!("expected a filter of at most {MAX_FILTER_DEPTH} levels, got more");
+            return Err(Error::invalid("FILTER_TOO_DEEP", message));
         }
-        Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
-        Some(Message::In(list)) => Test::In(list.values),
-        Some(Message::Range(r)) => Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt }),
-        Some(Message::Exists(wanted)) => Test::Exists(wanted),
-        Some(Message::Prefix(prefix)) => Test::Prefix(prefix),
-    })
+        self.count(1)?;
+        Ok(match node {
+            Node::All(list) => Filter::All(self.children(list, depth)?),
+            Node::Any(list) => Filter::Any(self.children(list, depth)?),
+            Node::Not(filter) => Filter::Not(Box::new(self.child(*filter, depth)?)),
+            Node::Field(condition) => Filter::Field(condition.key, self.test(condition.test)?),
+            Node::DocumentIds(list) => {
+                self.count(list.values.len())?;
+                Filter::DocumentIds(list.values)
+            }
+        })
+    }
+
+    fn children(&mut self, list: proto::FilterList, depth: usize) -> Result<Vec<Filter>> {
+        list.filters.into_iter().map(|filter| self.child(filter, depth)).collect()
+    }
+
+    fn child(&mut self, filter: proto::Filter, depth: usize) -> Result<Filter> {
+        match filter.node {
+            Some(node) => self.node(node, depth + 1),
+            None => Ok(Filter::All(Vec::new())),
+        }
+    }
+
+    fn test(&mut self, test: Option<proto::field_condition::Test>) -> Result<Test> {
+        use proto::field_condition::Test as Message;
+        Ok(match test {
+            None => {
+                let message = "expected a test of the key, got none";
+                return Err(Error::invalid_field("field.test", "FILTER_WITHOUT_TEST", message));
+            }
+            Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
+            Some(Message::In(list)) => {
+                self.count(list.values.len())?;
+                Test::In(list.values)
+            }
+            Some(Message::Range(r)) => {
+                Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
+            }
+            Some(Message::Exists(wanted)) => Test::Exists(wanted),
+            Some(Message::Prefix(prefix)) => Test::Prefix(prefix),
+        })
+    }
+
+    fn count(&mut self, more: usize) -> Result<()> {
+        self.size = self.size.saturating_add(more);
+        if self.size > MAX_FILTER_SIZE {
+            let message =
+                format!("expected a filter of at most {MAX_FILTER_SIZE} nodes and values, got more");
+            return Err(Error::invalid("FILTER_TOO_LARGE", message));
+        }
+        Ok(())
+    }
 }
 
 /// Items of a page: zero means 50, more than 1000 is cut to 1000.
@@ -113,7 +162,10 @@ pub fn page_size(size: i32) -> Result<usize> {
     match size {
         0 => Ok(50),
         1.. => Ok(size.min(1000) as usize),
-        _ => Err(Error::invalid("BAD_PAGE_SIZE", format!("page_size: expected zero or more, got {size}"))),
+        _ => {
+            let message = format!("expected zero or more, got {size}");
+            Err(Error::invalid_field("page_size", "BAD_PAGE_SIZE", message))
+        }
     }
 }
 
@@ -129,7 +181,10 @@ pub fn page_token_in(token: &str) -> Result<Option<String>> {
     }
     match token.strip_prefix("after:") {
         Some(last) => Ok(Some(last.to_owned())),
-        None => Err(Error::invalid("BAD_PAGE_TOKEN", "page_token: expected the token of the page before")),
+        None => {
+            let message = "expected the token of the page before";
+            Err(Error::invalid_field("page_token", "BAD_PAGE_TOKEN", message))
+        }
     }
 }
 
@@ -145,6 +200,21 @@ mod tests {
         }
         assert_eq!(filter_in(Some(filter)).unwrap_err().reason, "FILTER_TOO_DEEP");
         assert_eq!(filter_in(None).unwrap(), None);
+    }
+
+    #[test]
+    fn large_filters_are_refused() {
+        let values = vec![String::new(); MAX_FILTER_SIZE];
+        let ids =
+            proto::Filter { node: Some(proto::filter::Node::DocumentIds(proto::StringList { values })) };
+        assert_eq!(filter_in(Some(ids)).unwrap_err().reason, "FILTER_TOO_LARGE");
+        let field = proto::FieldCondition { key: "k".to_owned(), test: None };
+        let filter = proto::Filter { node: Some(proto::filter::Node::Field(field)) };
+        let error = filter_in(Some(filter)).unwrap_err();
+        assert_eq!(
+            (error.reason, error.field.as_deref()),
+            ("FILTER_WITHOUT_TEST", Some("filter.field.test"))
+        );
     }
 
     #[test]

@@ -5,18 +5,21 @@ use futures::StreamExt;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Reply, code, convert};
+use super::ingest::Room;
+use super::{Reply, Stop, blocking, check_batch, code, collection_name, convert, explain};
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter};
 use crate::error::{Error, Result};
-use crate::ingest::{Content, Ingest, Input, Outcome};
+use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
 use crate::search::unknown_document;
 use crate::store::DocumentRecord;
 
-/// Documents of one call that are worked on at once: enough passages, where documents are short, for full batches of
-/// like length while others wait for the disk.
-const IN_FLIGHT: usize = 256;
+/// Documents of one call or stream that are worked on at once: enough passages, where documents are short, for full
+/// batches of like length while others wait for the disk.
+pub(super) const IN_FLIGHT: usize = 256;
+/// Text from which on a page of whole documents is full.
+const PAGE_TEXT_BYTES: usize = 4 << 20;
 
 /// DocumentService.
 #[derive(Clone)]
@@ -27,23 +30,33 @@ pub struct Documents {
     pub catalog: Arc<Catalog>,
     /// Most documents of one call.
     pub max_batch_size: usize,
+    /// Most bytes of one file.
+    pub max_document_bytes: usize,
+    /// Memory for the documents of all streams.
+    pub room: Room,
+    /// Ends the streams when the server stops.
+    pub stop: Stop,
 }
 
 impl Documents {
-    async fn put(
+    /// Puts a document in; documents of one id in the order of the calls, however the futures are polled.
+    pub(super) fn put(
         &self,
         collection: &CollectionName,
         index: u64,
         document: proto::Document,
-        validate_only: bool,
-    ) -> (proto::DocumentResult, u32) {
+        options: UpsertOptions,
+    ) -> impl Future<Output = (proto::DocumentResult, u32)> + Send + use<> {
         let id = document.id.clone();
-        let outcome = match input_in(document) {
-            Ok(input) => self.ingest.upsert(collection, input, validate_only).await,
-            Err(error) => Err(error),
-        };
-        let tokens = outcome.as_ref().map_or(0, |o| o.tokens);
-        (result_out(index, id, outcome), tokens)
+        let upsert = input_in(document).map(|input| self.ingest.upsert(collection, input, options));
+        async move {
+            let outcome = match upsert {
+                Ok(upsert) => upsert.await,
+                Err(error) => Err(error),
+            };
+            let tokens = outcome.as_ref().map_or(0, |o| o.tokens);
+            (result_out(index, id, outcome), tokens)
+        }
     }
 }
 
@@ -55,15 +68,20 @@ fn input_in(document: proto::Document) -> Result<Input> {
             let media_type =
                 crate::extract::media_type_of(std::path::Path::new(&document.source_uri), &bytes)
                     .ok_or_else(|| {
-                        Error::invalid(
-                            "UNSUPPORTED_FORMAT",
-                            "mime_type: expected a format, got none that is known",
-                        )
+                        let message = "expected a format, got none that is known";
+                        Error::invalid_field("mime_type", "UNSUPPORTED_FORMAT", message)
                     })?;
             Content::Data { bytes, media_type: media_type.to_owned() }
         }
         Some(Message::Data(bytes)) => Content::Data { bytes, media_type: document.mime_type },
-        None => return Err(Error::invalid("EMPTY_DOCUMENT", "content: expected text or data, got none")),
+        Some(Message::DataSize(_)) => {
+            let message = "expected text or data: a file in pieces goes through IngestDocuments";
+            return Err(Error::invalid_field("content", "DATA_WITHOUT_STREAM", message));
+        }
+        None => {
+            let message = "expected text or data, got none";
+            return Err(Error::invalid_field("content", "EMPTY_DOCUMENT", message));
+        }
     };
     Ok(Input {
         id: document.id,
@@ -74,14 +92,17 @@ fn input_in(document: proto::Document) -> Result<Input> {
     })
 }
 
-fn result_out(index: u64, document_id: String, outcome: Result<Outcome>) -> proto::DocumentResult {
+pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcome>) -> proto::DocumentResult {
     use proto::DocumentStatus;
     match outcome {
         Ok(outcome) => proto::DocumentResult {
             index,
             document_id: outcome.document_id,
-            status: if outcome.unchanged { DocumentStatus::Unchanged } else { DocumentStatus::Indexed }
-                as i32,
+            status: match outcome.action {
+                Action::Indexed => DocumentStatus::Indexed,
+                Action::Unchanged => DocumentStatus::Unchanged,
+                Action::Updated => DocumentStatus::Updated,
+            } as i32,
             passage_count: outcome.passage_count,
             ..Default::default()
         },
@@ -107,6 +128,7 @@ fn document_out(record: &DocumentRecord) -> proto::Document {
         content_hash: blake3::Hash::from_bytes(record.content_hash).to_hex().to_string(),
         create_time: Some(convert::timestamp(record.create_time_ns)),
         update_time: Some(convert::timestamp(record.update_time_ns)),
+        extraction_version: record.processing.version,
         ..Default::default()
     }
 }
@@ -128,16 +150,21 @@ fn full(catalog: &Catalog, cid: u32, record: &DocumentRecord) -> Result<proto::D
     Ok(document)
 }
 
-fn view_in(view: i32) -> Result<proto::DocumentView> {
-    proto::DocumentView::try_from(view).map_err(|_| {
-        Error::invalid("UNKNOWN_ENUM_VALUE", format!("view: expected a known value, got {view}"))
-    })
+/// How many of the documents fit into one page with their texts; at least one does.
+fn fitting(records: &[DocumentRecord]) -> usize {
+    let mut bytes = 0;
+    let fits = |record: &&DocumentRecord| {
+        let is_first = bytes == 0;
+        bytes += record.text_bytes as usize;
+        is_first || bytes <= PAGE_TEXT_BYTES
+    };
+    records.iter().take_while(fits).count()
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))?
+fn view_in(view: i32) -> Result<proto::DocumentView> {
+    proto::DocumentView::try_from(view).map_err(|_| {
+        Error::invalid_field("view", "UNKNOWN_ENUM_VALUE", format!("expected a known value, got {view}"))
+    })
 }
 
 #[tonic::async_trait]
@@ -147,17 +174,12 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::UpsertDocumentsRequest>,
     ) -> Reply<proto::UpsertDocumentsResponse> {
         let request = request.into_inner();
-        let collection = CollectionName::new(request.collection)?;
+        let collection = collection_name("collection", request.collection)?;
         self.catalog.collection(&collection)?;
-        if request.documents.is_empty() || request.documents.len() > self.max_batch_size {
-            let (most, got) = (self.max_batch_size, request.documents.len());
-            let message = format!("documents: expected 1 to {most}, got {got}");
-            return Err(Error::invalid("BATCH_TOO_LARGE", message).into());
-        }
-        let puts = request.documents.into_iter().enumerate().map(|(index, document)| {
-            let collection = &collection;
-            async move { self.put(collection, index as u64, document, request.validate_only).await }
-        });
+        check_batch("documents", request.documents.len(), self.max_batch_size)?;
+        let options = UpsertOptions { validate_only: request.validate_only, force: request.force };
+        let put = |(index, document)| self.put(&collection, index, document, options);
+        let puts: Vec<_> = (0u64..).zip(request.documents).map(put).collect();
         let done: Vec<_> = futures::stream::iter(puts).buffered(IN_FLIGHT).collect().await;
         let tokens = done.iter().map(|(_, tokens)| tokens).sum();
         let results = done.into_iter().map(|(result, _)| result).collect();
@@ -175,31 +197,15 @@ impl proto::document_service_server::DocumentService for Documents {
     ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
         let mut messages = request.into_inner();
-        let start = messages.message().await?.and_then(|m| m.part);
+        let start = messages.message().await.map_err(explain)?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
-            return Err(
-                Error::invalid("NO_START", "expected start as the first message of the stream").into()
-            );
+            let message = "expected start as the first message of the stream";
+            return Err(Error::invalid_field("part", "NO_START", message).into());
         };
-        let collection = CollectionName::new(start.collection)?;
+        let collection = collection_name("start.collection", start.collection)?;
         self.catalog.collection(&collection)?;
-        let service = self.clone();
-        let results = messages
-            .enumerate()
-            .map(move |(index, message)| {
-                let (service, collection) = (service.clone(), collection.clone());
-                async move {
-                    let Some(Part::Document(document)) = message?.part else {
-                        let message = "expected a document after the start of the stream";
-                        return Err(Status::from(Error::invalid("NO_DOCUMENT", message)));
-                    };
-                    let (result, _) = service.put(&collection, index as u64, document, false).await;
-                    let event = proto::ingest_documents_response::Event::Result(result);
-                    Ok(proto::IngestDocumentsResponse { event: Some(event) })
-                }
-            })
-            .buffer_unordered(IN_FLIGHT);
-        Ok(Response::new(Box::pin(results)))
+        let options = UpsertOptions { validate_only: false, force: start.force };
+        Ok(Response::new(Box::pin(super::ingest::serve(self.clone(), collection, options, messages))))
     }
 
     async fn get_document(
@@ -207,7 +213,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::GetDocumentRequest>,
     ) -> Reply<proto::GetDocumentResponse> {
         let request = request.into_inner();
-        let record = self.catalog.collection(&CollectionName::new(request.collection)?)?;
+        let record = self.catalog.collection(&collection_name("collection", request.collection)?)?;
         let view = view_in(request.view)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
@@ -226,14 +232,20 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::ListDocumentsRequest>,
     ) -> Reply<proto::ListDocumentsResponse> {
         let request = request.into_inner();
-        let record = self.catalog.collection(&CollectionName::new(request.collection)?)?;
+        let record = self.catalog.collection(&collection_name("collection", request.collection)?)?;
         let size = convert::page_size(request.page_size)?;
         let filter = convert::filter_in(request.filter)?;
         let view = view_in(request.view)?;
         let after = convert::page_token_in(&request.page_token)?;
         let catalog = self.catalog.clone();
         let page = blocking(move || {
-            let (records, more) = catalog.page(record.cid, after.as_deref(), size, filter.as_ref())?;
+            let (mut records, mut more) =
+                catalog.page(record.cid, after.as_deref(), size, filter.as_ref())?;
+            if view == proto::DocumentView::Full {
+                let fitting = fitting(&records);
+                more |= fitting < records.len();
+                records.truncate(fitting);
+            }
             let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.id));
             let documents = records.iter().map(|document| match view {
                 proto::DocumentView::Full => full(&catalog, record.cid, document),
@@ -250,9 +262,10 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::DeleteDocumentsRequest>,
     ) -> Reply<proto::DeleteDocumentsResponse> {
         let request = request.into_inner();
-        let record = self.catalog.collection(&CollectionName::new(request.collection)?)?;
+        let record = self.catalog.collection(&collection_name("collection", request.collection)?)?;
         let Some(filter) = convert::filter_in(request.filter)? else {
-            return Err(Error::invalid("EMPTY_FILTER", "filter: expected a filter, got an empty one").into());
+            let message = "expected a filter, got an empty one";
+            return Err(Error::invalid_field("filter", "EMPTY_FILTER", message).into());
         };
         let catalog = self.catalog.clone();
         let ids = blocking(move || match filter {

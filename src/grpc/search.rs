@@ -1,58 +1,79 @@
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt};
 use tonic::{Request, Response};
 
 use super::{Reply, convert};
-use crate::domain::{CollectionName, Level};
+use crate::domain::Level;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::search::{self, DEFAULT_LIMIT, Hit, Options, Query};
 
-/// Most searches of one batch.
-const MAX_BATCH: usize = 256;
+/// Most candidates that a call may ask for.
+const MAX_EF_SEARCH: usize = 10_000;
+
+/// Searches of one batch that run at once.
+const IN_FLIGHT: usize = 16;
 
 /// SearchService.
 pub struct Search {
     /// Runs the searches.
     pub search: Arc<search::Search>,
+    /// Most searches of one batch.
+    pub max_batch_size: usize,
 }
 
 impl Search {
     async fn one(&self, request: proto::SearchRequest) -> Result<proto::SearchResponse> {
-        let collection = CollectionName::new(request.collection)?;
+        let collection = super::collection_name("collection", request.collection.clone())?;
+        let options = options_in(&request)?;
         let query = query_in(request.query)?;
-        let options = Options {
-            unit: unit_in(request.unit)?,
-            limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
-            filter: convert::filter_in(request.filter)?,
-            score_threshold: request.score_threshold,
-            ef_search: request.ef_search.map(|ef| ef as usize),
-            exact: request.exact,
-            max_per_document: request.max_per_document as usize,
-            include_vectors: request.include_vectors,
-            include_highlights: request.include_highlights,
-        };
-        if options.score_threshold.is_some_and(f32::is_nan) {
-            return Err(Error::invalid("NOT_FINITE", "score_threshold: expected a number, got NaN"));
-        }
-        if options.ef_search.is_some_and(|ef| ef == 0 || ef > 10_000) {
-            return Err(Error::invalid("BAD_EF_SEARCH", "ef_search: expected 1 to 10000"));
-        }
-        let hits = self.search.search(&collection, query, &options).await?;
-        Ok(proto::SearchResponse { hits: hits.into_iter().map(hit_out).collect(), usage: None })
+        let found = self.search.search(&collection, query, &options).await?;
+        Ok(proto::SearchResponse {
+            hits: found.hits.into_iter().map(hit_out).collect(),
+            usage: None,
+            damaged_hits: found.damaged as u32,
+        })
     }
 }
 
-fn query_in(query: Option<proto::SearchQuery>) -> Result<Query> {
+/// How to search, without what to look for.
+pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
+    let options = Options {
+        unit: unit_in(request.unit)?,
+        limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
+        filter: convert::filter_in(request.filter.clone())?,
+        score_threshold: request.score_threshold,
+        ef_search: request.ef_search.map(|ef| ef as usize),
+        exact: request.exact,
+        max_per_document: request.max_per_document as usize,
+        include_vectors: request.include_vectors,
+        include_highlights: request.include_highlights,
+    };
+    if options.score_threshold.is_some_and(f32::is_nan) {
+        let message = "expected a number, got NaN";
+        return Err(Error::invalid_field("score_threshold", "NOT_FINITE", message));
+    }
+    if let Some(ef) = options.ef_search.filter(|ef| !(1..=MAX_EF_SEARCH).contains(ef)) {
+        let message = format!("expected 1 to {MAX_EF_SEARCH}, got {ef}");
+        return Err(Error::invalid_field("ef_search", "BAD_EF_SEARCH", message));
+    }
+    Ok(options)
+}
+
+pub(super) fn query_in(query: Option<proto::SearchQuery>) -> Result<Query> {
     use proto::search_query::Query as Message;
     match query.and_then(|q| q.query) {
         Some(Message::Text(text)) if text.trim().is_empty() => {
-            Err(Error::invalid("EMPTY_INPUT", "query.text: expected a text, got an empty one"))
+            Err(Error::invalid_field("query.text", "EMPTY_INPUT", "expected a text, got an empty one"))
         }
         Some(Message::Text(text)) => Ok(Query::Text(text)),
         Some(Message::Vector(vector)) => Ok(Query::Vector(vector.values)),
         Some(Message::DocumentId(id)) => Ok(Query::Document(id)),
-        None => Err(Error::invalid("EMPTY_QUERY", "query: expected a text, vector or document id, got none")),
+        None => {
+            let message = "expected a text, vector or document id, got none";
+            Err(Error::invalid_field("query", "EMPTY_QUERY", message))
+        }
     }
 }
 
@@ -63,12 +84,13 @@ fn unit_in(unit: i32) -> Result<Level> {
         Ok(SearchUnit::Sentence) => Ok(Level::Sentence),
         Ok(SearchUnit::Document) => Ok(Level::Document),
         Err(_) => {
-            Err(Error::invalid("UNKNOWN_ENUM_VALUE", format!("unit: expected a known value, got {unit}")))
+            let message = format!("expected a known value, got {unit}");
+            Err(Error::invalid_field("unit", "UNKNOWN_ENUM_VALUE", message))
         }
     }
 }
 
-fn hit_out(hit: Hit) -> proto::SearchHit {
+pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
     let highlights = hit.highlights.iter().map(|(span, similarity)| proto::Highlight {
         span: Some(proto::ByteSpan {
             start: span.start.saturating_sub(hit.span.start),
@@ -78,6 +100,8 @@ fn hit_out(hit: Hit) -> proto::SearchHit {
     });
     let highlights = highlights.collect();
     proto::SearchHit {
+        title: hit.document.title,
+        source_uri: hit.document.source_uri,
         metadata: convert::metadata_out(&hit.document.metadata),
         passage: Some(proto::Passage {
             document_id: hit.document.id,
@@ -104,12 +128,12 @@ impl proto::search_service_server::SearchService for Search {
         request: Request<proto::BatchSearchRequest>,
     ) -> Reply<proto::BatchSearchResponse> {
         let requests = request.into_inner().requests;
-        if requests.is_empty() || requests.len() > MAX_BATCH {
-            let message = format!("requests: expected 1 to {MAX_BATCH}, got {}", requests.len());
-            return Err(Error::invalid("BATCH_TOO_LARGE", message).into());
-        }
-        let searches = requests.into_iter().map(|request| self.one(request));
-        let responses = futures::future::try_join_all(searches).await?;
+        super::check_batch("requests", requests.len(), self.max_batch_size)?;
+        let searches = requests.into_iter().enumerate().map(|(index, request)| async move {
+            self.one(request).await.map_err(|error| error.within(&format!("requests[{index}]")))
+        });
+        // In order and a few at a time, so that a large batch leaves room for others.
+        let responses = futures::stream::iter(searches).buffered(IN_FLIGHT).try_collect().await?;
         Ok(Response::new(proto::BatchSearchResponse { responses }))
     }
 
@@ -117,9 +141,10 @@ impl proto::search_service_server::SearchService for Search {
         let request = request.into_inner();
         let collection = match request.collection.as_str() {
             "" => None,
-            name => Some(CollectionName::new(name)?),
+            name => Some(super::collection_name("collection", name.to_owned())?),
         };
-        let (left, right) = (query_in(request.left)?, query_in(request.right)?);
+        let side = |name, query| query_in(query).map_err(|error: Error| error.within(name));
+        let (left, right) = (side("left", request.left)?, side("right", request.right)?);
         let similarity = self.search.compare(collection.as_ref(), &left, &right).await?;
         Ok(Response::new(proto::CompareResponse { similarity }))
     }

@@ -1,5 +1,6 @@
 //! The one place where errors become gRPC statuses.
 
+use tonic::codegen::http;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -7,6 +8,8 @@ use crate::error::{Error, ErrorKind};
 
 /// Domain of the stable reasons in `ErrorInfo`.
 const DOMAIN: &str = "trove.v1";
+/// How tonic begins the text of a message that is over the limit.
+const TOO_LARGE: &str = "Error, decoded message length too large";
 
 /// The canonical code of a kind of error.
 pub fn code(kind: ErrorKind) -> Code {
@@ -30,12 +33,68 @@ impl From<Error> for Status {
         if error.retry_after.is_some() {
             details.set_retry_info(error.retry_after);
         }
-        if error.kind == ErrorKind::InvalidArgument {
-            details.add_bad_request_violation("", error.message.clone());
+        match error.kind {
+            ErrorKind::InvalidArgument => {
+                details.add_bad_request_violation(error.field.unwrap_or_default(), error.message.clone());
+            }
+            ErrorKind::ResourceExhausted => {
+                details.add_quota_failure_violation(error.reason, error.message.clone());
+            }
+            ErrorKind::Internal | ErrorKind::DataLoss => {
+                tracing::error!(reason = error.reason, source = ?error.source, "{}", error.message);
+            }
+            _ => {}
         }
-        if matches!(error.kind, ErrorKind::Internal | ErrorKind::DataLoss) {
-            tracing::error!(reason = error.reason, source = ?error.source, "{}", error.message);
+        if let Some(resource) = error.resource {
+            details.set_resource_info(resource.kind, resource.name, "", error.message.clone());
         }
         Status::with_error_details(code(error.kind), error.message, details)
+    }
+}
+
+/// Gives a stable reason to what the transport refuses before a service sees it.
+pub fn explain(status: Status) -> Status {
+    if status.code() == Code::OutOfRange && status.message().starts_with(TOO_LARGE) {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("MESSAGE_TOO_LARGE", DOMAIN, [] as [(String, String); 0]);
+        details.add_bad_request_violation("", status.message());
+        return Status::with_error_details(Code::OutOfRange, status.message(), details);
+    }
+    status
+}
+
+/// [`explain`] for a response whose status is already in its headers.
+pub fn explain_response<B>(mut response: http::Response<B>) -> http::Response<B> {
+    if let Some(status) = Status::from_header_map(response.headers())
+        && status.code() == Code::OutOfRange
+    {
+        // A status that does not fit into headers stays as it is.
+        let _ = explain(status).add_header(response.headers_mut());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_tell_the_field_and_the_resource() {
+        let status =
+            Status::from(Error::invalid_field("limit", "BAD_LIMIT", "expected 1").within("requests[2]"));
+        let details = status.get_error_details();
+        let violation = &details.bad_request().unwrap().field_violations[0];
+        assert_eq!((violation.field.as_str(), status.message()), ("requests[2].limit", "limit: expected 1"));
+        let status = Status::from(Error::not_found("UNKNOWN_COLLECTION", "no").about("collection", "x"));
+        let resource = status.get_error_details().resource_info().unwrap().clone();
+        assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("collection", "x"));
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_gets_a_reason() {
+        let status = Status::out_of_range(format!("{TOO_LARGE}: found 9 bytes, the limit is: 1 bytes"));
+        let response = explain_response(status.into_http::<tonic::body::Body>());
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.get_error_details().error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
     }
 }

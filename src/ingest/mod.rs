@@ -1,17 +1,26 @@
 //! The way of a document: extract, split, encode, store. The store's commit feeds the index.
 
+mod turns;
+
+use std::future::Future;
 use std::sync::Arc;
+
+use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Span};
 use crate::encoder::{Encoders, PassageInput};
-use crate::error::{Error, Result};
-use crate::extract::Extractor;
-use crate::store::{CollectionRecord, DocumentRecord, NewDocument, NewPassage};
+use crate::error::{Error, ErrorKind, Result};
+use crate::extract::{self, Extractor};
+use crate::store::{
+    CollectionRecord, DocumentRecord, DocumentUpdate, NewDocument, NewPassage, Processing, Store,
+};
 use crate::text::{self, PassageDraft, SplitOptions};
+use turns::{Turn, Turns};
 
-/// Most bytes of one document's text.
-const MAX_TEXT_BYTES: usize = 64 << 20;
+/// Version of extraction and splitting, kept with each document. It rises where one of them would make
+/// other passages of the same file.
+const PROCESSING_VERSION: u32 = 1;
 
 /// A document as it comes in.
 pub struct Input {
@@ -35,9 +44,45 @@ pub enum Content {
     Data {
         /// The file's bytes.
         bytes: Vec<u8>,
-        /// Its media type; empty means that it is told from the bytes.
+        /// Its media type.
         media_type: String,
     },
+}
+
+impl Content {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Text(text) => text.as_bytes(),
+            Content::Data { bytes, .. } => bytes,
+        }
+    }
+
+    fn media_type(&self) -> String {
+        match self {
+            Content::Text(_) => extract::PLAIN.to_owned(),
+            Content::Data { media_type, .. } => extract::essence(media_type),
+        }
+    }
+}
+
+/// How to put a document in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UpsertOptions {
+    /// Check only.
+    pub validate_only: bool,
+    /// Extract and encode again even what is unchanged.
+    pub force: bool,
+}
+
+/// What was done with a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It was encoded and stored, or would be.
+    Indexed,
+    /// It was stored just so already.
+    Unchanged,
+    /// Its content was stored already; its title, source or metadata were not.
+    Updated,
 }
 
 /// What became of a document.
@@ -47,10 +92,21 @@ pub struct Outcome {
     pub document_id: String,
     /// Passages it has.
     pub passage_count: u32,
-    /// Whether it was stored already, just so.
-    pub unchanged: bool,
+    /// What was done.
+    pub action: Action,
     /// Tokens that were encoded for it.
     pub tokens: u32,
+}
+
+/// Limits of an ingest.
+#[derive(Debug, Clone, Copy)]
+pub struct IngestLimits {
+    /// Most bytes of a file.
+    pub max_document_bytes: usize,
+    /// Most bytes of a document's text.
+    pub max_text_bytes: usize,
+    /// Passages that may wait for the encoder at once; further documents wait before they are encoded.
+    pub max_passages: usize,
 }
 
 /// Puts documents into collections. Idempotent: what is stored already is not encoded again.
@@ -58,45 +114,86 @@ pub struct Ingest {
     catalog: Arc<Catalog>,
     encoders: Encoders,
     extractor: Extractor,
+    limits: IngestLimits,
+    passages: Semaphore,
+    turns: Turns,
 }
 
 impl Ingest {
     /// An ingest over its parts.
-    pub fn new(catalog: Arc<Catalog>, encoders: Encoders, extractor: Extractor) -> Self {
-        Self { catalog, encoders, extractor }
+    pub fn new(
+        catalog: Arc<Catalog>,
+        encoders: Encoders,
+        extractor: Extractor,
+        limits: IngestLimits,
+    ) -> Self {
+        let passages = Semaphore::new(limits.max_passages.clamp(1, Semaphore::MAX_PERMITS));
+        Self { catalog, encoders, extractor, limits, passages, turns: Turns::default() }
     }
 
-    /// Adds or replaces a document; when it returns, the document is durable and searchable.
+    /// Adds or replaces a document; when the future ends, the document is durable and searchable.
+    ///
+    /// Writes of one document are done in the order of the calls of this function, however their futures
+    /// are polled.
     ///
     /// # Errors
     /// Bad input with its reason; the stored version of the document, if there is one, stays.
-    pub async fn upsert(
-        &self,
+    pub fn upsert(
+        self: &Arc<Self>,
         collection: &CollectionName,
         input: Input,
-        validate_only: bool,
-    ) -> Result<Outcome> {
+        options: UpsertOptions,
+    ) -> impl Future<Output = Result<Outcome>> + Send + use<> {
+        let arrival = self.arrive(collection, &input);
+        let ingest = self.clone();
+        async move {
+            let mut arrival = arrival?;
+            arrival.turn.wait().await;
+            ingest.put(arrival, input, options).await
+        }
+    }
+
+    /// Checks what can be checked at once and takes the document's turn.
+    fn arrive(&self, collection: &CollectionName, input: &Input) -> Result<Arrival> {
         let record = self.catalog.collection(collection)?;
-        let hash = content_hash(&input.content);
+        let (most, got) = (self.limits.max_document_bytes, input.content.bytes().len());
+        if got > most {
+            let message = format!("expected a document of at most {most} bytes, got {got}");
+            return Err(Error::invalid("DOCUMENT_TOO_LARGE", message));
+        }
+        let hash = blake3::hash(input.content.bytes());
         let id = if input.id.is_empty() { hash.to_hex().to_string() } else { input.id.clone() };
         let id = DocumentId::new(id)?;
-        let stored = self.catalog.store().document(record.cid, id.as_str())?;
-        if let Some(stored) = stored.filter(|stored| same(stored, &hash, &input)) {
-            return Ok(Outcome {
-                document_id: stored.id,
-                passage_count: stored.passage_count,
-                unchanged: true,
-                tokens: 0,
-            });
+        let turn = self.turns.take(record.cid, id.as_str());
+        Ok(Arrival { record, hash: *hash.as_bytes(), id, turn })
+    }
+
+    async fn put(&self, arrival: Arrival, input: Input, options: UpsertOptions) -> Result<Outcome> {
+        let Arrival { record, hash, id, turn: _turn } = arrival;
+        let media_type = input.content.media_type();
+        let processing = Processing {
+            version: PROCESSING_VERSION,
+            max_tokens: record.max_tokens,
+            overlap_tokens: record.overlap_tokens,
+        };
+        if !options.force
+            && let Some(stored) = readable(self.catalog.store(), record.cid, id.as_str())?
+            && stored.content_hash == hash
+            && extract::essence(&stored.media_type) == media_type
+            && made_alike(stored.processing, processing)
+            && let Some(outcome) = self.describe(&record, stored, &input, options).await?
+        {
+            return Ok(outcome);
         }
-        let (extracted, media_type) = self.extract(input.content).await?;
-        let title = if input.title.is_empty() { extracted.title.unwrap_or_default() } else { input.title };
+        let extracted = self.extract(input.content).await?;
+        let file_title = extracted.title.unwrap_or_default();
+        let title = if input.title.is_empty() { file_title.clone() } else { input.title };
         let (drafts, text) = self.split(&record, extracted.text, extracted.sections).await?;
-        if validate_only {
+        if options.validate_only {
             return Ok(Outcome {
                 document_id: id.as_str().to_owned(),
                 passage_count: drafts.len() as u32,
-                unchanged: false,
+                action: Action::Indexed,
                 tokens: 0,
             });
         }
@@ -106,38 +203,78 @@ impl Ingest {
             title,
             source_uri: input.source_uri,
             media_type,
-            content_hash: *hash.as_bytes(),
+            content_hash: hash,
             metadata: input.metadata,
             text,
             passages,
             document_vector,
             token_count: u64::from(tokens),
+            file_title,
+            processing,
         };
         let stored = self.catalog.store().upsert(record.cid, document).await?;
-        Ok(Outcome { document_id: stored.id, passage_count: stored.passage_count, unchanged: false, tokens })
+        Ok(Outcome {
+            document_id: stored.id,
+            passage_count: stored.passage_count,
+            action: Action::Indexed,
+            tokens,
+        })
     }
 
-    async fn extract(&self, content: Content) -> Result<(Extracted, String)> {
-        let (extracted, media_type) = match content {
-            Content::Text(text) => {
-                let sections =
-                    vec![Section { span: Span::new(0, text.len() as u32), headings: vec![], page: None }];
-                (Extracted { title: None, text, sections }, "text/plain".to_owned())
-            }
-            Content::Data { bytes, media_type } => {
-                (self.extractor.extract(bytes, &media_type).await?, media_type)
-            }
+    /// Brings what describes a stored document up to date; its content is right already. `None` where the
+    /// document went away meanwhile.
+    async fn describe(
+        &self,
+        record: &CollectionRecord,
+        stored: DocumentRecord,
+        input: &Input,
+        options: UpsertOptions,
+    ) -> Result<Option<Outcome>> {
+        let title = match input.title.as_str() {
+            "" => stored.file_title.as_ref().unwrap_or(&stored.title),
+            title => title,
         };
-        if extracted.text.len() > MAX_TEXT_BYTES {
-            return Err(Error::invalid(
-                "DOCUMENT_TOO_LARGE",
-                format!("expected at most {MAX_TEXT_BYTES} bytes of text, got {}", extracted.text.len()),
-            ));
+        let is_same = stored.title == title
+            && stored.source_uri == input.source_uri
+            && stored.metadata == input.metadata;
+        if !is_same && !options.validate_only {
+            let update = DocumentUpdate {
+                id: stored.id.clone(),
+                doc_no: stored.doc_no,
+                title: title.to_owned(),
+                source_uri: input.source_uri.clone(),
+                metadata: input.metadata.clone(),
+            };
+            if self.catalog.store().update_document(record.cid, update).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Outcome {
+            document_id: stored.id,
+            passage_count: stored.passage_count,
+            action: if is_same { Action::Unchanged } else { Action::Updated },
+            tokens: 0,
+        }))
+    }
+
+    async fn extract(&self, content: Content) -> Result<Extracted> {
+        let extracted = match content {
+            Content::Text(text) => {
+                tokio::task::spawn_blocking(|| extract::plain_text(text)).await.map_err(|e| {
+                    Error::internal("EXTRACTION_CRASHED", "the extraction panicked").with_source(e)
+                })??
+            }
+            Content::Data { bytes, media_type } => self.extractor.extract(bytes, &media_type).await?,
+        };
+        let (most, got) = (self.limits.max_text_bytes, extracted.text.len());
+        if got > most {
+            let message = format!("expected a document of at most {most} bytes of text, got {got}");
+            return Err(Error::invalid("DOCUMENT_TOO_LARGE", message));
         }
         if extracted.text.trim().is_empty() {
             return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with text, got none"));
         }
-        Ok((extracted, media_type))
+        Ok(extracted)
     }
 
     /// Splits on a blocking thread: long documents take a while to tokenize.
@@ -171,6 +308,13 @@ impl Ingest {
         drafts: Vec<PassageDraft>,
     ) -> Result<(Vec<NewPassage>, Vec<f32>, u32)> {
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
+        let count = drafts.len().min(self.limits.max_passages.max(1));
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let _room = self
+            .passages
+            .acquire_many(count)
+            .await
+            .map_err(|e| Error::internal("ENCODE_FAILED", "the ingest is closed").with_source(e))?;
         let inputs = drafts.iter().map(|draft| passage_input(text, draft)).collect::<Result<Vec<_>>>()?;
         let vectors = encoder.encode_passages(inputs).await?;
         let mut sum = vec![0.0; encoder.info().dimensions as usize];
@@ -196,19 +340,26 @@ impl Ingest {
     }
 }
 
-fn content_hash(content: &Content) -> blake3::Hash {
-    match content {
-        Content::Text(text) => blake3::hash(text.as_bytes()),
-        Content::Data { bytes, .. } => blake3::hash(bytes),
+/// A document that has its place in line.
+struct Arrival {
+    record: CollectionRecord,
+    hash: [u8; 32],
+    id: DocumentId,
+    turn: Turn,
+}
+
+/// The stored document, unless its record is damaged: then it is written anew.
+fn readable(store: &Store, cid: u32, id: &str) -> Result<Option<DocumentRecord>> {
+    match store.document(cid, id) {
+        Err(error) if error.kind == ErrorKind::DataLoss => Ok(None),
+        other => other,
     }
 }
 
-/// Whether the stored document is what the input would make.
-fn same(stored: &DocumentRecord, hash: &blake3::Hash, input: &Input) -> bool {
-    stored.content_hash == *hash.as_bytes()
-        && stored.source_uri == input.source_uri
-        && stored.metadata == input.metadata
-        && (input.title.is_empty() || stored.title == input.title)
+/// Whether passages were made with the settings of now. What an older program made stays until asked for.
+fn made_alike(stored: Processing, now: Processing) -> bool {
+    stored.max_tokens == 0
+        || (stored.max_tokens == now.max_tokens && stored.overlap_tokens == now.overlap_tokens)
 }
 
 fn passage_input(text: &str, draft: &PassageDraft) -> Result<PassageInput> {

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::{EmbedOptions, Encoders, Overflow};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::{CollectionRecord, DocumentRecord, PassageRecord};
 
 /// Most hits of one search.
 pub const MAX_LIMIT: usize = 1000;
 /// Hits where the caller names no limit.
 pub const DEFAULT_LIMIT: usize = 10;
+/// Most bytes of a query text.
+const MAX_QUERY_BYTES: usize = 256 << 10;
 /// Sentences marked in a hit.
 const HIGHLIGHTS: usize = 2;
 /// Candidates scored exactly beyond the limit: the index holds 8-bit codes.
@@ -75,6 +77,15 @@ pub struct Hit {
     pub highlights: Vec<(Span, f32)>,
 }
 
+/// What a search found.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Hits, best first.
+    pub hits: Vec<Hit>,
+    /// How many more there would be, had their records not been damaged.
+    pub damaged: usize,
+}
+
 /// Finds passages, sentences and documents.
 pub struct Search {
     catalog: Arc<Catalog>,
@@ -94,21 +105,19 @@ impl Search {
         Self { catalog, encoders }
     }
 
-    /// The hits of a query, best first.
+    /// The hits of a query. A hit with a damaged record is left out, logged and counted.
     ///
     /// # Errors
-    /// Bad input with its reason; `DATA_LOSS` where a record is damaged.
+    /// Bad input with its reason; `DATA_LOSS` where the filter needs a record that is damaged.
     pub async fn search(
         &self,
         collection: &CollectionName,
         query: Query,
         options: &Options,
-    ) -> Result<Vec<Hit>> {
+    ) -> Result<Found> {
         if options.limit == 0 || options.limit > MAX_LIMIT {
-            return Err(Error::invalid(
-                "BAD_LIMIT",
-                format!("limit: expected 1 to {MAX_LIMIT}, got {}", options.limit),
-            ));
+            let message = format!("expected 1 to {MAX_LIMIT}, got {}", options.limit);
+            return Err(Error::invalid_field("limit", "BAD_LIMIT", message));
         }
         let record = self.catalog.collection(collection)?;
         let vector = self.query_vector(&record, &query).await?;
@@ -151,10 +160,9 @@ impl Search {
     async fn query_vector(&self, record: &CollectionRecord, query: &Query) -> Result<Vec<f32>> {
         let vector = self.vector_of(Some(record), query).await?;
         if vector.len() != record.dimensions as usize {
-            return Err(Error::invalid(
-                "DIMENSION_MISMATCH",
-                format!("expected a vector of {} components, got {}", record.dimensions, vector.len()),
-            ));
+            let message =
+                format!("expected a vector of {} components, got {}", record.dimensions, vector.len());
+            return Err(Error::invalid_field("query.vector", "DIMENSION_MISMATCH", message));
         }
         unit(vector)
     }
@@ -162,12 +170,18 @@ impl Search {
     async fn vector_of(&self, record: Option<&CollectionRecord>, query: &Query) -> Result<Vec<f32>> {
         match query {
             Query::Vector(vector) => Ok(vector.clone()),
+            Query::Text(text) if text.len() > MAX_QUERY_BYTES => {
+                let message = format!("expected at most {MAX_QUERY_BYTES} bytes, got {}", text.len());
+                Err(Error::invalid_field("query.text", "INPUT_TOO_LONG", message))
+            }
             Query::Text(text) => {
                 let encoder = match record {
                     Some(record) => self.encoders.bound(&record.model_id, &record.model_revision)?,
                     None => self.encoders.get("")?,
                 };
-                let options = EmbedOptions { overflow: Overflow::Window, ..EmbedOptions::document() };
+                let prompt_name = encoder.query_prompt();
+                let options =
+                    EmbedOptions { overflow: Overflow::Window, prompt_name, ..EmbedOptions::document() };
                 let output = encoder.embed(vec![text.clone()], &options).await?;
                 let first = output.results.into_iter().next().and_then(|r| r.embeddings.into_iter().next());
                 first
@@ -176,9 +190,10 @@ impl Search {
             }
             Query::Document(id) => {
                 let record = record.ok_or_else(|| {
-                    Error::invalid(
+                    Error::invalid_field(
+                        "collection",
                         "COLLECTION_REQUIRED",
-                        "collection: expected a name for a stored document, got none",
+                        "expected a name for a stored document, got none",
                     )
                 })?;
                 let store = self.catalog.store();
@@ -193,19 +208,18 @@ impl Search {
 
 /// The error for a document that is not there.
 pub fn unknown_document(id: &str) -> Error {
-    Error::not_found("UNKNOWN_DOCUMENT", format!("no document has the id {id:?}"))
+    Error::not_found("UNKNOWN_DOCUMENT", format!("no document has the id {id:?}")).about("document", id)
 }
 
 fn unit(mut vector: Vec<f32>) -> Result<Vec<f32>> {
     if let Some(position) = vector.iter().position(|x| !x.is_finite()) {
-        return Err(Error::invalid(
-            "NOT_FINITE",
-            format!("expected finite components, got {} at position {position}", vector[position]),
-        ));
+        let message = format!("expected finite components, got {} at position {position}", vector[position]);
+        return Err(Error::invalid_field("query.vector", "NOT_FINITE", message));
     }
     let greatest = vector.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     if greatest == 0.0 {
-        return Err(Error::invalid("ZERO_VECTOR", "expected a vector with a direction, got all zeros"));
+        let message = "expected a vector with a direction, got all zeros";
+        return Err(Error::invalid_field("query.vector", "ZERO_VECTOR", message));
     }
     // Scaling first keeps very large and very small components from overflowing the norm.
     vector.iter_mut().for_each(|x| *x /= greatest);
@@ -228,7 +242,7 @@ fn retrieve(
     query: &[f32],
     excluded: Option<u32>,
     options: &Options,
-) -> Result<Vec<Hit>> {
+) -> Result<Found> {
     let indexes = catalog.indexes(record)?;
     let mut allowed = options.filter.as_ref().map(|f| catalog.matching(record.cid, f)).transpose()?;
     let index = indexes.of(options.unit);
@@ -256,32 +270,43 @@ fn retrieve(
         };
         let exhausted = found.len() < wanted;
         let mut scored = Vec::with_capacity(found.len());
+        let mut damaged = 0;
         for candidate in found.into_iter().filter(|c| Some(c.doc_no) != excluded) {
+            let vector = catalog.store().vector(record.cid, options.unit, candidate.point);
             // A point that was removed since the index was read has no vector any more.
-            let Some(vector) = catalog.store().vector(record.cid, options.unit, candidate.point)? else {
-                continue;
-            };
+            let Some(vector) = unless_damaged(vector, &mut damaged)? else { continue };
             let score = dot(query, &vector);
             scored.push(Scored { point: candidate.point, doc_no: candidate.doc_no, score, vector });
         }
         scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.point.cmp(&b.point)));
         scored.retain(|s| options.score_threshold.is_none_or(|least| s.score >= least));
         let kept = limit_per_document(scored, options.max_per_document);
-        if kept.len() >= options.limit || exhausted || wanted >= 64 * MAX_LIMIT {
-            return kept
-                .into_iter()
-                .take(options.limit)
-                .filter_map(|s| hit(catalog, record, query, s, options).transpose())
-                .collect();
-        }
-        if options.score_threshold.is_some() && options.max_per_document == 0 {
-            // The rest scores lower still.
-            return kept
-                .into_iter()
-                .filter_map(|s| hit(catalog, record, query, s, options).transpose())
-                .collect();
+        // Below a score threshold the rest scores lower still.
+        let complete = options.score_threshold.is_some() && options.max_per_document == 0;
+        if kept.len() >= options.limit || exhausted || complete || wanted >= 64 * MAX_LIMIT {
+            let mut hits = Vec::with_capacity(options.limit.min(kept.len()));
+            for scored in kept {
+                if hits.len() == options.limit {
+                    break;
+                }
+                hits.extend(unless_damaged(hit(catalog, record, query, scored, options), &mut damaged)?);
+            }
+            return Ok(Found { hits, damaged });
         }
         wanted *= 4;
+    }
+}
+
+/// What was read, or nothing where it is damaged, which is logged and counted: one damaged record must not
+/// hide all the others, nor be hidden itself.
+fn unless_damaged<T>(read: Result<Option<T>>, damaged: &mut usize) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind == ErrorKind::DataLoss => {
+            tracing::error!(%error, "a hit is left out");
+            *damaged += 1;
+            Ok(None)
+        }
+        other => other,
     }
 }
 
@@ -325,11 +350,11 @@ fn hit(
         }
         Level::Passage | Level::Document => passage.span,
     };
+    let text = store.text(record.cid, document.doc_no, span)?;
     let highlights = match options.include_highlights && options.unit != Level::Sentence {
-        true => highlights(catalog, record.cid, query, point, &passage)?,
+        true => highlights(catalog, record.cid, query, point, &passage, &text)?,
         false => Vec::new(),
     };
-    let text = store.text(record.cid, document.doc_no, span)?;
     Ok(Some(Hit {
         text,
         document,
@@ -349,9 +374,13 @@ fn highlights(
     query: &[f32],
     point: u64,
     passage: &PassageRecord,
+    text: &str,
 ) -> Result<Vec<(Span, f32)>> {
     let mut best = Vec::with_capacity(passage.sentences.len());
     for (position, span) in passage.sentences.iter().enumerate().take(256) {
+        if !has_letters(text, passage.span, *span) {
+            continue;
+        }
         if let Some(vector) = catalog.store().vector(cid, Level::Sentence, point << 8 | position as u64)? {
             best.push((*span, dot(query, &vector)));
         }
@@ -359,6 +388,13 @@ fn highlights(
     best.sort_by(|a, b| b.1.total_cmp(&a.1));
     best.truncate(HIGHLIGHTS);
     Ok(best)
+}
+
+/// Whether a sentence of a passage says something: rows of numbers and dashes do not.
+fn has_letters(text: &str, passage: Span, sentence: Span) -> bool {
+    let start = sentence.start.saturating_sub(passage.start);
+    let within = Span::new(start, start.saturating_add(sentence.len()));
+    within.slice(text).is_some_and(|sentence| sentence.chars().any(char::is_alphabetic))
 }
 
 #[cfg(test)]
@@ -371,6 +407,24 @@ mod tests {
         assert_eq!(unit(vec![1.0, f32::NAN]).unwrap_err().reason, "NOT_FINITE");
         let huge = unit(vec![f32::MAX, f32::MAX]).unwrap();
         assert!((dot(&huge, &huge) - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn highlights_have_letters() {
+        let passage = Span::new(10, 25);
+        assert!(has_letters("Übers. --- 12.", passage, Span::new(10, 17)));
+        assert!(!has_letters("Übers. --- 12.", passage, Span::new(18, 21)));
+        assert!(!has_letters("Übers. --- 12.", passage, Span::new(22, 25)));
+        assert!(!has_letters("short", passage, Span::new(90, 99)));
+    }
+
+    #[test]
+    fn damage_is_counted_and_other_errors_stop() {
+        let mut damaged = 0;
+        assert_eq!(unless_damaged(Ok(Some(1)), &mut damaged).unwrap(), Some(1));
+        assert_eq!(unless_damaged::<()>(Err(Error::data_loss("X", "x")), &mut damaged).unwrap(), None);
+        assert!(unless_damaged::<()>(Err(Error::internal("X", "x")), &mut damaged).is_err());
+        assert_eq!(damaged, 1);
     }
 
     #[test]

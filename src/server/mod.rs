@@ -6,25 +6,55 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::server::NamedService;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
+use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::encoder::{Device, Encoder, EncoderOptions, Encoders, Precision};
+use crate::encoder::{CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision};
 use crate::error::{Error, Result};
-use crate::extract::Extractor;
+use crate::extract::{Extractor, MAX_TEXT_BYTES};
+use crate::generator::{Generator, GeneratorOptions};
 use crate::grpc;
 use crate::index::IndexOptions;
-use crate::ingest::Ingest;
+use crate::ingest::{Ingest, IngestLimits};
 use crate::model::Runtime;
 use crate::proto;
+use crate::proto::admin_service_server::AdminServiceServer;
+use crate::proto::answer_service_server::AnswerServiceServer;
+use crate::proto::collection_service_server::CollectionServiceServer;
+use crate::proto::document_service_server::DocumentServiceServer;
+use crate::proto::embedding_service_server::EmbeddingServiceServer;
+use crate::proto::search_service_server::SearchServiceServer;
 use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
+
+/// Services whose health is told; the empty name stands for the whole server.
+const SERVICES: [&str; 7] = [
+    "",
+    AdminServiceServer::<grpc::Admin>::NAME,
+    AnswerServiceServer::<grpc::Answer>::NAME,
+    CollectionServiceServer::<grpc::Collections>::NAME,
+    DocumentServiceServer::<grpc::Documents>::NAME,
+    EmbeddingServiceServer::<grpc::Embedding>::NAME,
+    SearchServiceServer::<grpc::Search>::NAME,
+];
+/// How often a quiet connection is asked whether its client is still there, and how long that may take.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Passages of all ingests that may wait for the encoder at once: enough to fill its batches well.
+const MAX_PASSAGES: usize = 2048;
 
 /// The parts of a server, loaded and ready.
 pub struct Parts {
     config: Config,
     encoders: Encoders,
+    generators: Generators,
+    prompts: Prompts,
     catalog: Arc<Catalog>,
     extractor: Extractor,
 }
@@ -58,6 +88,8 @@ impl Parts {
             encoders.push(encoder);
         }
         let encoders = Encoders::new(encoders)?;
+        let generators = generators(&config)?;
+        let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
         let catalog = Catalog::open(store, encoders.clone(), IndexOptions::default())?;
         let worker = match &config.extract.worker {
@@ -67,27 +99,26 @@ impl Parts {
             })?,
         };
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
-        let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers);
-        Ok(Self { config, encoders, catalog, extractor })
+        let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
+            .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
+        Ok(Self { config, encoders, generators, prompts, catalog, extractor })
     }
 }
 
 fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     let settings = &config.encoder;
     let bad = |key: &str, value: &str| Error::invalid("BAD_CONFIG", format!("{key}: {value:?} is not known"));
+    let device = Device::parse(&settings.device).ok_or_else(|| bad("encoder.device", &settings.device))?;
+    let precision =
+        Precision::parse(&settings.precision).ok_or_else(|| bad("encoder.precision", &settings.precision))?;
     Ok(EncoderOptions {
-        device: match settings.device.as_str() {
-            "auto" => Device::Auto,
-            "cpu" => Device::Cpu,
-            "openvino" => Device::Openvino,
-            "cuda" => Device::Cuda,
-            other => return Err(bad("encoder.device", other)),
-        },
-        precision: match settings.precision.as_str() {
-            "auto" => Precision::Auto,
-            "fp32" => Precision::Fp32,
-            "bf16" => Precision::Bf16,
-            other => return Err(bad("encoder.precision", other)),
+        device,
+        precision,
+        cuda: CudaOptions {
+            device_id: config.cuda.device_id,
+            memory_limit_bytes: config.cuda.memory_limit_bytes,
+            exact_growth: config.cuda.arena_extend_strategy == "same_as_requested",
+            tf32: config.cuda.tf32,
         },
         sessions: settings.sessions,
         threads: settings.threads,
@@ -96,48 +127,136 @@ fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     })
 }
 
-/// Serves until `shutdown` resolves, then finishes the calls that run.
+/// The generator that is loaded without being named, where it is there.
+const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
+
+/// Loads the generators that the configuration names.
+fn generators(config: &Config) -> Result<Generators> {
+    let settings = &config.generator;
+    let device = Device::parse(&settings.device).ok_or_else(|| {
+        Error::invalid("BAD_CONFIG", format!("generator.device: {:?} is not known", settings.device))
+    })?;
+    let options = GeneratorOptions {
+        device,
+        threads: settings.threads,
+        spinning: settings.spinning,
+        context_tokens: settings.context_tokens,
+        slots: settings.slots,
+        queue_capacity: settings.queue_capacity,
+        prefill_tokens: settings.prefill_tokens,
+    };
+    let mut generators = Vec::new();
+    for name in settings.models.iter().filter(|name| name.as_str() != "none") {
+        let models = config.data_dir.join("models");
+        let path = if name == "auto" { models.join(DEFAULT_GENERATOR) } else { models.join(name) };
+        if name == "auto" && !path.is_dir() {
+            tracing::info!(expected = %path.display(), "no generator: answers are extractive");
+            continue;
+        }
+        let generator = Generator::load(&path, options)?;
+        let info = generator.info();
+        tracing::info!(
+            model = info.id,
+            provider = info.execution_provider,
+            precision = info.precision,
+            context_tokens = info.context_tokens,
+            slots = settings.slots,
+            "generator loaded"
+        );
+        generators.push(generator);
+    }
+    Ok(Generators::new(generators))
+}
+
+fn answer_options(config: &Config) -> AnswerOptions {
+    let settings = &config.answer;
+    AnswerOptions {
+        passages: settings.passages,
+        extractive_passages: settings.extractive_passages,
+        extractive_sentences: settings.extractive_sentences,
+        max_tokens: settings.max_tokens,
+        answerability_threshold: settings.answerability_threshold,
+        support_threshold: settings.support_threshold,
+        prompt: settings.prompt.clone(),
+    }
+}
+
+/// Serves until `shutdown` resolves. Then health turns to NOT_SERVING, streams are told to end, and the calls
+/// that run are finished; what is not done within `limits.shutdown_seconds` is dropped unacknowledged.
 ///
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, catalog, extractor } = parts;
-    let failed = |e: &dyn std::fmt::Display| Error::internal("SERVE_FAILED", format!("serving failed: {e}"));
-    let ingest = Arc::new(Ingest::new(catalog.clone(), encoders.clone(), extractor));
+    let Parts { config, encoders, generators, prompts, catalog, extractor } = parts;
+    let limits = config.limits.clone();
+    let stop = grpc::Stop::new(Duration::from_secs(limits.shutdown_seconds));
+    let ingest_limits = IngestLimits {
+        max_document_bytes: limits.max_document_bytes,
+        max_text_bytes: limits.max_document_bytes.min(MAX_TEXT_BYTES),
+        max_passages: MAX_PASSAGES.min(config.encoder.queue_capacity),
+    };
+    let ingest = Ingest::new(catalog.clone(), encoders.clone(), extractor, ingest_limits);
     let search = Arc::new(Search::new(catalog.clone(), encoders.clone()));
-    let max = config.limits.max_message_bytes;
-    let batch = config.limits.max_batch_size;
+    let max = limits.max_message_bytes;
+    let max_batch_size = limits.max_batch_size;
+    let answer = {
+        let (search, catalog) = (search.clone(), catalog.clone());
+        let (encoders, generators) = (encoders.clone(), generators.clone());
+        let options = answer_options(&config);
+        grpc::Answer {
+            answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
+        }
+    };
     let admin = grpc::Admin {
         encoders: encoders.clone(),
-        limits: config.limits.clone(),
+        generators,
+        limits: limits.clone(),
         schema_version: SCHEMA_VERSION,
     };
-    let embedding = grpc::Embedding { encoders, max_batch_size: batch };
+    let embedding = grpc::Embedding { encoders, max_batch_size };
     let collections = grpc::Collections { catalog: catalog.clone() };
-    let documents = grpc::Documents { ingest, catalog, max_batch_size: batch };
+    let documents = grpc::Documents {
+        ingest: Arc::new(ingest),
+        catalog,
+        max_batch_size,
+        max_document_bytes: limits.max_document_bytes,
+        room: grpc::Room::new(limits.max_document_bytes.saturating_mul(2)),
+        stop: stop.clone(),
+    };
+    let search = grpc::Search { search, max_batch_size };
 
-    use proto::admin_service_server::AdminServiceServer;
-    use proto::collection_service_server::CollectionServiceServer;
-    use proto::document_service_server::DocumentServiceServer;
-    use proto::embedding_service_server::EmbeddingServiceServer;
-    use proto::search_service_server::SearchServiceServer;
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<SearchServiceServer<grpc::Search>>().await;
-    health.set_serving::<DocumentServiceServer<grpc::Documents>>().await;
-    health.set_serving::<EmbeddingServiceServer<grpc::Embedding>>().await;
-    health.set_serving::<CollectionServiceServer<grpc::Collections>>().await;
+    for name in SERVICES {
+        health.set_service_status(name, ServingStatus::Serving).await;
+    }
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|e| failed(&e))?;
-    Server::builder()
-        .concurrency_limit_per_connection(config.limits.max_concurrent_requests)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+    let begin = stop.clone();
+    let stopping = async move {
+        shutdown.await;
+        tracing::info!("stopping: calls that run are finished");
+        for name in SERVICES {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+        begin.begin();
+        tokio::spawn(end_watches(health));
+    };
+    let server = Server::builder()
+        .layer(crate::telemetry::CallsLayer::default())
+        .layer(MapResponseLayer::new(grpc::explain_response))
+        .concurrency_limit_per_connection(limits.max_concurrent_requests)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(AdminServiceServer::new(admin))
-        .add_service(CollectionServiceServer::new(collections))
+        .add_service(
+            AnswerServiceServer::new(answer).max_decoding_message_size(max).max_encoding_message_size(max),
+        )
+        .add_service(CollectionServiceServer::new(collections).max_decoding_message_size(max))
         .add_service(
             DocumentServiceServer::new(documents)
                 .max_decoding_message_size(max)
@@ -149,11 +268,31 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
                 .max_encoding_message_size(max),
         )
         .add_service(
-            SearchServiceServer::new(grpc::Search { search })
-                .max_decoding_message_size(max)
-                .max_encoding_message_size(max),
+            SearchServiceServer::new(search).max_decoding_message_size(max).max_encoding_message_size(max),
         )
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown)
-        .await
-        .map_err(|e| failed(&e))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopping);
+    let too_late = async {
+        stop.begun().await;
+        tokio::time::sleep(stop.grace()).await;
+    };
+    tokio::select! {
+        served = server => served.map_err(|e| failed(&e)),
+        () = too_late => {
+            let seconds = limits.shutdown_seconds;
+            tracing::warn!(seconds, "calls that did not end in time are dropped");
+            Ok(())
+        }
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Error {
+    Error::internal("SERVE_FAILED", format!("serving failed: {error}"))
+}
+
+/// Ends the streams that watch the health of services, or they would keep the server from stopping.
+async fn end_watches(mut health: HealthReporter) {
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for name in SERVICES {
+        health.clear_service_status(name).await;
+    }
 }

@@ -3,9 +3,12 @@
 use half::f16;
 use prost::Message;
 
-use super::records::{DocumentRecord, PassageRecord};
+use super::records::{DocumentRecord, PassageRecord, Processing};
 use crate::domain::{Metadata, MetadataValue, Span};
 use crate::error::{Error, Result};
+
+/// Reason of the error of a record that cannot be read.
+pub const CORRUPT_RECORD: &str = "CORRUPT_RECORD";
 
 /// Appends the checksum.
 pub fn seal(key: &[u8], mut value: Vec<u8>) -> Vec<u8> {
@@ -27,8 +30,8 @@ pub fn unseal<'a>(key: &[u8], sealed: &'a [u8]) -> Result<&'a [u8]> {
 
 /// The error of a record that cannot be read.
 pub fn damaged(key: &[u8], why: &str) -> Error {
-    let kind = key.first().map_or('?', |&b| char::from(b));
-    Error::data_loss("CORRUPT_RECORD", format!("a record of kind '{kind}' in the store is damaged: {why}"))
+    let what = super::keys::describe(key);
+    Error::data_loss(CORRUPT_RECORD, format!("{what} in the store is damaged: {why}"))
 }
 
 fn checksum(key: &[u8], value: &[u8]) -> u32 {
@@ -142,6 +145,14 @@ struct DiskDocument {
     text_bytes: u64,
     #[prost(uint64, tag = "13")]
     token_count: u64,
+    #[prost(string, optional, tag = "14")]
+    file_title: Option<String>,
+    #[prost(uint32, tag = "15")]
+    version: u32,
+    #[prost(uint32, tag = "16")]
+    max_tokens: u32,
+    #[prost(uint32, tag = "17")]
+    overlap_tokens: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -207,6 +218,10 @@ pub fn pack_document(key: &[u8], r: &DocumentRecord) -> Vec<u8> {
         passage_count: r.passage_count,
         text_bytes: r.text_bytes,
         token_count: r.token_count,
+        file_title: r.file_title.clone(),
+        version: r.processing.version,
+        max_tokens: r.processing.max_tokens,
+        overlap_tokens: r.processing.overlap_tokens,
     };
     pack(key, &disk)
 }
@@ -230,6 +245,12 @@ pub fn unpack_document(key: &[u8], sealed: &[u8]) -> Result<DocumentRecord> {
         passage_count: d.passage_count,
         text_bytes: d.text_bytes,
         token_count: d.token_count,
+        file_title: d.file_title,
+        processing: Processing {
+            version: d.version,
+            max_tokens: d.max_tokens,
+            overlap_tokens: d.overlap_tokens,
+        },
     })
 }
 

@@ -12,11 +12,13 @@ impl Store {
     /// Makes a collection; number, times and etag are set here.
     pub fn create_collection(&self, mut record: CollectionRecord) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
+        self.inner.check_room()?;
         let live = self.live();
         let key = keys::collection(&record.name);
         if live.get(&key)?.is_some() {
             let message = format!("there is a collection {:?} already", record.name);
-            return Err(Error::new(ErrorKind::AlreadyExists, "COLLECTION_EXISTS", message));
+            let error = Error::new(ErrorKind::AlreadyExists, "COLLECTION_EXISTS", message);
+            return Err(error.about("collection", record.name));
         }
         let next =
             live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
@@ -44,9 +46,16 @@ impl Store {
         codec::unpack(&key, &value)
     }
 
-    /// All collections by name.
+    /// All collections by name. One whose record is damaged is left out and logged: the others go on.
     pub fn list_collections(&self) -> Result<Vec<CollectionRecord>> {
-        read_all(&self.live())
+        let mut readable = Vec::new();
+        for record in read_all(&self.live())? {
+            match record {
+                Ok(record) => readable.push(record),
+                Err(error) => tracing::error!(%error, "a collection is left out"),
+            }
+        }
+        Ok(readable)
     }
 
     /// Changes a collection's record; name, number, dimensions and creation time stay. With an etag given,
@@ -58,6 +67,7 @@ impl Store {
         change: impl FnOnce(&mut CollectionRecord),
     ) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
+        self.inner.check_little_room()?;
         let old = self.get_collection(name)?;
         check_etag(&old, etag)?;
         let mut new = old.clone();
@@ -79,6 +89,7 @@ impl Store {
     /// program stops before the rest is: that is done at the next open.
     pub fn delete_collection(&self, name: &str, etag: Option<&str>) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
+        self.inner.check_little_room()?;
         let record = self.get_collection(name)?;
         check_etag(&record, etag)?;
         let live = self.live();
@@ -92,9 +103,12 @@ impl Store {
     }
 }
 
-/// Deletes what belongs to collections that are gone.
+/// Deletes what belongs to collections that are gone. While a collection's record is damaged nobody can
+/// tell what is its, so nothing is deleted.
 pub(super) fn purge_orphans(live: &Live) -> Result<()> {
-    let known: BTreeSet<u32> = read_all(live)?.into_iter().map(|record| record.cid).collect();
+    let records: Result<Vec<CollectionRecord>> = read_all(live)?.into_iter().collect();
+    let Ok(records) = records else { return Ok(()) };
+    let known: BTreeSet<u32> = records.into_iter().map(|record| record.cid).collect();
     let mut orphans = BTreeSet::new();
     for kind in keys::OWNED {
         let mut start = vec![kind];
@@ -121,13 +135,10 @@ fn purge(live: &Live, cid: u32) -> Result<()> {
     live.sync()
 }
 
-fn read_all(live: &Live) -> Result<Vec<CollectionRecord>> {
-    live.prefix(&[keys::COLLECTION])
-        .map(|item| {
-            let (key, value) = item?;
-            codec::unpack(&key, &value)
-        })
-        .collect()
+/// Every collection's record, or that it is damaged.
+fn read_all(live: &Live) -> Result<Vec<Result<CollectionRecord>>> {
+    let unpack = |(key, value): (Vec<u8>, Vec<u8>)| codec::unpack(&key, &value);
+    live.prefix(&[keys::COLLECTION]).map(|item| Ok(unpack(item?))).collect()
 }
 
 fn touch(record: &mut CollectionRecord) {

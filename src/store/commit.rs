@@ -4,8 +4,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::codec::{self, Counters};
 use super::live::Live;
-use super::records::{Committed, DocumentRecord, Inserted, NewDocument, PassageRecord, point_ranges};
-use super::{Inner, Store, keys, now_ns, unknown_collection};
+use super::records::{
+    Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, point_ranges,
+};
+use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -19,12 +21,14 @@ const MAX_SENTENCES: usize = 256;
 /// A write that waits.
 pub enum Op {
     Upsert { cid: u32, document: Box<NewDocument>, answer: oneshot::Sender<Result<DocumentRecord>> },
+    Update { cid: u32, update: DocumentUpdate, answer: oneshot::Sender<Result<Option<DocumentRecord>>> },
     Delete { cid: u32, ids: Vec<String>, answer: oneshot::Sender<Result<u64>> },
 }
 
 /// An answer that waits for the fsync.
 enum Answer {
     Upsert(oneshot::Sender<Result<DocumentRecord>>, Result<DocumentRecord>),
+    Update(oneshot::Sender<Result<Option<DocumentRecord>>>, Result<Option<DocumentRecord>>),
     Delete(oneshot::Sender<Result<u64>>, Result<u64>),
 }
 
@@ -33,6 +37,14 @@ impl Store {
     pub async fn upsert(&self, cid: u32, document: NewDocument) -> Result<DocumentRecord> {
         let (answer, receiver) = oneshot::channel();
         self.send(Op::Upsert { cid, document: Box::new(document), answer }).await?;
+        receiver.await.map_err(|_| stopped())?
+    }
+
+    /// Changes what describes a document; its text, passages and vectors stay. `None` where the document
+    /// is gone, damaged, or of another version. Answers when it is on disk.
+    pub async fn update_document(&self, cid: u32, update: DocumentUpdate) -> Result<Option<DocumentRecord>> {
+        let (answer, receiver) = oneshot::channel();
+        self.send(Op::Update { cid, update, answer }).await?;
         receiver.await.map_err(|_| stopped())?
     }
 
@@ -69,14 +81,22 @@ pub(super) fn run(inner: &Inner, mut receiver: mpsc::Receiver<Op>) {
 fn commit(inner: &Inner, ops: Vec<Op>) {
     let writer = inner.writer.lock();
     let live = inner.live.load_full();
+    let (room, little_room) = (inner.check_room(), inner.check_little_room());
+    let room = || room.as_ref().map_err(Error::copy);
     let mut events = Vec::new();
     let answers: Vec<Answer> = ops
         .into_iter()
         .map(|op| match op {
             Op::Upsert { cid, document, answer } => {
-                Answer::Upsert(answer, upsert(&live, cid, *document, &mut events))
+                Answer::Upsert(answer, room().and_then(|()| upsert(&live, cid, *document, &mut events)))
             }
-            Op::Delete { cid, ids, answer } => Answer::Delete(answer, delete(&live, cid, &ids, &mut events)),
+            Op::Update { cid, update, answer } => {
+                Answer::Update(answer, room().and_then(|()| self::update(&live, cid, update, &mut events)))
+            }
+            Op::Delete { cid, ids, answer } => {
+                let room = little_room.as_ref().map_err(Error::copy);
+                Answer::Delete(answer, room.and_then(|()| delete(&live, cid, &ids, &mut events)))
+            }
         })
         .collect();
     let synced = if events.is_empty() { Ok(()) } else { live.sync() };
@@ -85,17 +105,11 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
         events.iter().for_each(|event| listener.committed(event));
     }
     drop(writer);
-    let failure = synced.err().map(|error| {
+    let failure = synced.err();
+    if let Some(error) = &failure {
         tracing::error!(%error, "a commit could not be made durable");
-        (error.kind, error.reason, error.message, error.retry_after)
-    });
-    for answer in answers {
-        answer.send(failure.as_ref().map(|(kind, reason, message, retry_after)| {
-            let mut error = Error::new(*kind, reason, message.clone());
-            error.retry_after = *retry_after;
-            error
-        }));
     }
+    answers.into_iter().for_each(|answer| answer.send(failure.as_ref().map(Error::copy)));
 }
 
 impl Answer {
@@ -103,6 +117,7 @@ impl Answer {
     fn send(self, failure: Option<Error>) {
         match self {
             Answer::Upsert(to, result) => drop(to.send(failure.map_or(result, Err))),
+            Answer::Update(to, result) => drop(to.send(failure.map_or(result, Err))),
             Answer::Delete(to, result) => drop(to.send(failure.map_or(result, Err))),
         }
     }
@@ -114,9 +129,20 @@ fn counters(live: &Live, cid: u32) -> Result<Counters> {
     codec::unpack(&key, &value)
 }
 
+/// What is stored under an id. Of a document whose record is damaged, what can be found, so that it can
+/// be replaced and deleted all the same.
 fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<DocumentRecord>> {
     let key = keys::document(cid, id);
-    live.get(&key)?.map(|value| codec::unpack_document(&key, &value)).transpose()
+    let Some(value) = live.get(&key)? else { return Ok(None) };
+    match codec::unpack_document(&key, &value) {
+        Ok(record) => Ok(Some(record)),
+        Err(error) if error.kind == ErrorKind::DataLoss => {
+            let found = salvage::find(live, cid, id)?;
+            tracing::error!(%error, passages = found.passage_count, "removing what is left of a damaged document");
+            Ok(Some(found))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn upsert(
@@ -143,6 +169,8 @@ fn upsert(
         passage_count: document.passages.len() as u32,
         text_bytes: document.text.len() as u64,
         token_count: document.token_count,
+        file_title: Some(document.file_title.clone()),
+        processing: document.processing,
     };
     counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(|| {
         Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
@@ -158,8 +186,29 @@ fn upsert(
     put_counters(&mut batch, cid, &counters);
     live.apply(batch)?;
     let inserted = Some(Inserted { record: record.clone(), document });
-    events.push(Committed { cid, inserted, removed: old });
+    events.push(Committed { cid, inserted, removed: old, updated: None });
     Ok(record)
+}
+
+fn update(
+    live: &Live,
+    cid: u32,
+    update: DocumentUpdate,
+    events: &mut Vec<Committed>,
+) -> Result<Option<DocumentRecord>> {
+    let key = keys::document(cid, &update.id);
+    let Some(value) = live.get(&key)? else { return Ok(None) };
+    let Ok(mut record) = codec::unpack_document(&key, &value) else { return Ok(None) };
+    if record.doc_no != update.doc_no {
+        return Ok(None);
+    }
+    record.title = update.title;
+    record.source_uri = update.source_uri;
+    record.metadata = update.metadata;
+    record.update_time_ns = now_ns();
+    live.put(&key, codec::pack_document(&key, &record))?;
+    events.push(Committed { cid, inserted: None, removed: None, updated: Some(record.clone()) });
+    Ok(Some(record))
 }
 
 fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
@@ -171,7 +220,7 @@ fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) ->
         remove(&mut batch, cid, &old, &mut counters);
         put_counters(&mut batch, cid, &counters);
         live.apply(batch)?;
-        events.push(Committed { cid, inserted: None, removed: Some(old) });
+        events.push(Committed { cid, inserted: None, removed: Some(old), updated: None });
         deleted += 1;
     }
     Ok(deleted)

@@ -42,16 +42,32 @@ pub fn document(cid: u32, id: &str) -> Vec<u8> {
     join(b'd', &[&cid.to_be_bytes(), id.as_bytes()])
 }
 
+pub fn numbers(cid: u32) -> Vec<u8> {
+    owned(b'n', cid)
+}
+
 pub fn number(cid: u32, doc_no: u32) -> Vec<u8> {
     join(b'n', &[&cid.to_be_bytes(), &doc_no.to_be_bytes()])
+}
+
+pub fn texts(cid: u32, doc_no: u32) -> Vec<u8> {
+    join(b't', &[&cid.to_be_bytes(), &doc_no.to_be_bytes()])
 }
 
 pub fn text(cid: u32, doc_no: u32, chunk: u32) -> Vec<u8> {
     join(b't', &[&cid.to_be_bytes(), &doc_no.to_be_bytes(), &chunk.to_be_bytes()])
 }
 
+pub fn passages(cid: u32) -> Vec<u8> {
+    owned(b'p', cid)
+}
+
 pub fn passage(cid: u32, point: u64) -> Vec<u8> {
     join(b'p', &[&cid.to_be_bytes(), &point.to_be_bytes()])
+}
+
+pub fn vectors(cid: u32, of: Level) -> Vec<u8> {
+    join(b'v', &[&cid.to_be_bytes(), &[level(of)]])
 }
 
 /// Sentence vectors are kept by passage: `point` is then the passage's.
@@ -82,4 +98,23 @@ pub fn manifest(cid: u32, of: Level) -> Vec<u8> {
 /// The number in the last eight bytes of a key.
 pub fn last_u64(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What a key stands for, in words for an error message.
+pub fn describe(key: &[u8]) -> String {
+    let name = |from: usize| String::from_utf8_lossy(key.get(from..).unwrap_or_default()).into_owned();
+    match key.first() {
+        Some(b'S') => "the schema version".to_owned(),
+        Some(b'K') => "the next collection number".to_owned(),
+        Some(&COLLECTION) => format!("the record of collection {:?}", name(1)),
+        Some(b'd') => format!("the record of document {:?}", name(5)),
+        Some(b'k') => "a collection's counters".to_owned(),
+        Some(b'n') => "a document's number".to_owned(),
+        Some(b't') => "a part of a document's text".to_owned(),
+        Some(b'p') => "a passage".to_owned(),
+        Some(b'v') => "a vector".to_owned(),
+        Some(b'x') => "a list of deleted points".to_owned(),
+        Some(b'g' | b'h') => "a part of an index".to_owned(),
+        _ => "an unknown record".to_owned(),
+    }
 }

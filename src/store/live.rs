@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,9 @@ fn is_closing(error: &sled::Error) -> bool {
 pub struct Live {
     db: sled::Db,
     file: File,
+    /// Why a write failed. sled takes no writes after one that failed, and an fsync that failed says
+    /// nothing of the next one's success: so there are none until the database is opened again.
+    failure: OnceLock<String>,
     cleanup: Cleanup,
 }
 
@@ -62,7 +66,7 @@ impl Live {
         };
         let file = File::open(path.join("db")).map_err(from_io)?;
         let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
-        Ok(Self { db, file, cleanup })
+        Ok(Self { db, file, failure: OnceLock::new(), cleanup })
     }
 
     /// Asks for the directory to be deleted when the last reader is gone.
@@ -75,18 +79,39 @@ impl Live {
     }
 
     pub fn put(&self, key: &[u8], value: Vec<u8>) -> Result<()> {
-        self.db.insert(key, value).map_err(from_sled)?;
-        Ok(())
+        self.write(|| self.db.insert(key, value).map(drop).map_err(from_sled))
     }
 
     pub fn apply(&self, batch: sled::Batch) -> Result<()> {
-        self.db.apply_batch(batch).map_err(from_sled)
+        self.write(|| self.db.apply_batch(batch).map_err(from_sled))
     }
 
     /// Everything written so far outlives a power cut: sled's own flush does not fsync.
     pub fn sync(&self) -> Result<()> {
-        self.db.flush().map_err(from_sled)?;
-        self.file.sync_data().map_err(from_io)
+        self.write(|| {
+            self.db.flush().map_err(from_sled)?;
+            self.file.sync_data().map_err(from_io)
+        })
+    }
+
+    /// Writes, unless a write has failed before.
+    fn write(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
+        if let Some(cause) = self.failure.get() {
+            return Err(Error::precondition(
+                "STORE_READ_ONLY",
+                format!(
+                    "the store takes no writes until the server is started again, since one failed: {cause}"
+                ),
+            ));
+        }
+        // sled panics on some failed writes.
+        let written = catch_unwind(AssertUnwindSafe(write))
+            .unwrap_or_else(|_| Err(Error::internal("STORE_FAILED", "a write to the database panicked")));
+        written.inspect_err(|error| {
+            if self.failure.set(error.message.clone()).is_ok() {
+                tracing::error!(%error, "a write failed: the store takes no more until it is opened again");
+            }
+        })
     }
 
     pub fn prefix(
@@ -157,14 +182,27 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(from_io)
 }
 
+/// Whether the disk of a directory has so many bytes free.
+pub fn check_free(dir: &Path, wanted: u64) -> Result<()> {
+    if wanted == 0 {
+        return Ok(());
+    }
+    let disk = rustix::fs::statvfs(dir).map_err(|error| from_io(error.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if free < wanted {
+        return Err(disk_full(format!(": expected {wanted} bytes to be free, there are {free}")));
+    }
+    Ok(())
+}
+
+fn disk_full(more: impl std::fmt::Display) -> Error {
+    let message = format!("the disk of the data directory is full{more}");
+    Error::exhausted("DISK_FULL", message, Duration::from_secs(60))
+}
+
 pub fn from_io(error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::StorageFull {
-        return Error::exhausted(
-            "DISK_FULL",
-            "the disk of the data directory is full",
-            Duration::from_secs(60),
-        )
-        .with_source(error);
+        return disk_full("").with_source(error);
     }
     Error::internal("STORE_IO", format!("the store could not be read or written: {error}")).with_source(error)
 }

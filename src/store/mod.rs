@@ -10,6 +10,7 @@ mod live;
 mod migrate;
 mod read;
 mod records;
+mod salvage;
 mod segments;
 #[cfg(test)]
 mod tests;
@@ -29,8 +30,8 @@ use live::{Live, from_io};
 pub use migrate::SCHEMA_VERSION;
 
 pub use records::{
-    CollectionRecord, CommitListener, Committed, DocumentRecord, Inserted, NewDocument, NewPassage,
-    PassageRecord,
+    CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument,
+    NewPassage, PassageRecord, Processing,
 };
 
 const CURRENT: &str = "CURRENT";
@@ -43,11 +44,14 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Writes that may wait for the committer before more writers have to wait themselves.
     pub queue: usize,
+    /// Room on the disk that is never used up: with less than this free, documents are refused; with less
+    /// than half of it, all other writes too. Running into a full disk would end writing until a restart.
+    pub min_free_bytes: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, queue: 256 }
+        Self { cache_bytes: 256 << 20, queue: 256, min_free_bytes: 64 << 20 }
     }
 }
 
@@ -60,6 +64,18 @@ struct Inner {
     writer: Mutex<()>,
     listener: RwLock<Option<Arc<dyn CommitListener>>>,
     _lock: File,
+}
+
+impl Inner {
+    /// Whether documents may be written.
+    fn check_room(&self) -> Result<()> {
+        live::check_free(&self.dir, self.options.min_free_bytes)
+    }
+
+    /// Whether what takes little room, or makes room, may be written.
+    fn check_little_room(&self) -> Result<()> {
+        live::check_free(&self.dir, self.options.min_free_bytes / 2)
+    }
 }
 
 /// An open store. Reads block shortly on the disk; writes of documents go through one committing thread.
@@ -113,6 +129,7 @@ impl Store {
         let inner = &self.inner;
         let _writer = inner.writer.lock();
         let old = inner.live.load_full();
+        live::check_free(&inner.dir, old.size_on_disk()?.saturating_add(inner.options.min_free_bytes / 2))?;
         let name = next_name(&current(&inner.dir)?);
         let path = inner.dir.join(&name);
         if path.exists() {
@@ -206,5 +223,7 @@ fn now_ns() -> i64 {
 }
 
 fn unknown_collection(what: impl std::fmt::Display) -> Error {
-    Error::not_found("UNKNOWN_COLLECTION", format!("there is no collection {what}"))
+    let what = what.to_string();
+    let error = Error::not_found("UNKNOWN_COLLECTION", format!("there is no collection {what}"));
+    error.about("collection", what.trim_matches('"'))
 }

@@ -92,7 +92,8 @@ impl Store {
         Ok(vectors.into_iter().nth((point & 0xff) as usize))
     }
 
-    /// All points from `first_point` on in order: point, document number, vector.
+    /// All points from `first_point` on in order: point, document number, vector. Damaged vectors are logged
+    /// and left out, so that one of them does not keep an index from opening.
     pub fn vectors_after(
         &self,
         cid: u32,
@@ -112,6 +113,10 @@ impl Store {
             })
             .flat_map(move |item| match item.and_then(|(key, value)| points(level, &key, &value)) {
                 Ok(points) => points.into_iter().map(Ok).collect(),
+                Err(error) if error.reason == codec::CORRUPT_RECORD => {
+                    tracing::error!(cid, ?level, %error, "a point is not indexed");
+                    Vec::new()
+                }
                 Err(error) => vec![Err(error)],
             })
             .filter(move |item| item.as_ref().map_or(true, |(point, _, _)| *point >= first_point))

@@ -48,6 +48,17 @@ pub struct CollectionRecord {
     pub etag: String,
 }
 
+/// How a document's passages were made. All zeros where a program that did not write it down made them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Processing {
+    /// Version of the extraction and splitting.
+    pub version: u32,
+    /// Most tokens of a passage.
+    pub max_tokens: u32,
+    /// Tokens that neighbouring passages share.
+    pub overlap_tokens: u32,
+}
+
 /// A stored document without its text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DocumentRecord {
@@ -77,6 +88,10 @@ pub struct DocumentRecord {
     pub text_bytes: u64,
     /// Length of its text in tokens.
     pub token_count: u64,
+    /// The title that its file has by itself, where that was written down.
+    pub file_title: Option<String>,
+    /// How its passages were made.
+    pub processing: Processing,
 }
 
 impl DocumentRecord {
@@ -126,6 +141,25 @@ pub struct NewDocument {
     pub document_vector: Vec<f32>,
     /// Length of the text in tokens.
     pub token_count: u64,
+    /// The title that its file has by itself; empty where it has none.
+    pub file_title: String,
+    /// How its passages were made.
+    pub processing: Processing,
+}
+
+/// New values for what describes a stored document; its content stays.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DocumentUpdate {
+    /// Id.
+    pub id: String,
+    /// Number of the version that is meant: nothing happens to another.
+    pub doc_no: u32,
+    /// Title.
+    pub title: String,
+    /// Where it came from.
+    pub source_uri: String,
+    /// Filterable values.
+    pub metadata: Metadata,
 }
 
 /// A passage to store.
@@ -154,6 +188,8 @@ pub struct Committed {
     pub inserted: Option<Inserted>,
     /// The record of the document that went away or was replaced.
     pub removed: Option<DocumentRecord>,
+    /// The new record of a document whose title, source or metadata changed; its points stay.
+    pub updated: Option<DocumentRecord>,
 }
 
 impl Committed {

@@ -19,6 +19,7 @@ impl Store {
     pub fn write_segment(&self, cid: u32, level: Level, id: u64, bytes: &[u8]) -> Result<[u8; 32]> {
         let hash = *blake3::hash(bytes).as_bytes();
         let _writer = self.inner.writer.lock();
+        self.inner.check_room()?;
         let live = self.live();
         if live.get(&keys::counters(cid))?.is_none() {
             return Err(unknown_collection(format!("number {cid}")));
@@ -62,6 +63,7 @@ impl Store {
     /// Deletes a segment; nothing happens where there is none.
     pub fn delete_segment(&self, cid: u32, level: Level, id: u64) -> Result<()> {
         let _writer = self.inner.writer.lock();
+        self.inner.check_little_room()?;
         let live = self.live();
         live.purge(&keys::segment(cid, level, id))?;
         live.sync()
@@ -106,6 +108,7 @@ impl Store {
             return Err(Error::internal("MANIFEST_TOO_LARGE", message));
         }
         let _writer = self.inner.writer.lock();
+        self.inner.check_little_room()?;
         let live = self.live();
         if live.get(&keys::counters(cid))?.is_none() {
             return Err(unknown_collection(format!("number {cid}")));

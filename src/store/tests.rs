@@ -9,7 +9,7 @@ use crate::domain::{Level, Metadata, MetadataValue, Span};
 use crate::error::ErrorKind;
 
 fn open(dir: &Path) -> Store {
-    Store::open(dir, StoreOptions { cache_bytes: 16 << 20, queue: 16 }).unwrap()
+    Store::open(dir, StoreOptions { cache_bytes: 16 << 20, queue: 16, min_free_bytes: 0 }).unwrap()
 }
 
 fn collection(store: &Store, name: &str) -> u32 {
@@ -161,6 +161,166 @@ async fn damage_is_reported() {
     assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::DataLoss);
 }
 
+fn damage(store: &Store, key: &[u8]) {
+    let mut value = store.live().get(key).unwrap().unwrap();
+    value[0] ^= 1;
+    store.live().put(key, value).unwrap();
+}
+
+#[tokio::test]
+async fn a_damaged_document_can_be_replaced_and_deleted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let recorder = Arc::new(Recorder::default());
+    store.set_listener(recorder.clone());
+    store.upsert(cid, document("other", "text", 2)).await.unwrap();
+    for id in ["x", "y"] {
+        store.upsert(cid, document(id, &"long text ".repeat(10_000), 3)).await.unwrap();
+        damage(&store, &keys::document(cid, id));
+        let error = store.document(cid, id).unwrap_err();
+        assert!(error.message.contains(&format!("{id:?}")), "the error names the document: {error}");
+    }
+    // The first passage's record is damaged too; its vector still tells whose it is.
+    damage(&store, &keys::passage(cid, 2));
+    let update = DocumentUpdate { id: "x".to_owned(), doc_no: 1, ..Default::default() };
+    assert_eq!(store.update_document(cid, update).await.unwrap(), None);
+    store.upsert(cid, document("x", "new", 1)).await.unwrap();
+    assert_eq!(store.document(cid, "x").unwrap().unwrap().doc_no, 3);
+    assert_eq!(store.delete_documents(cid, vec!["y".to_owned()]).await.unwrap(), 1);
+    assert_eq!(store.counts(cid).unwrap(), (2, 3));
+    assert!(store.tombstones(cid, Level::Passage).unwrap().contains(&(2..5)));
+    let points: Vec<u64> = store.vectors_after(cid, Level::Passage, 0).map(|p| p.unwrap().0).collect();
+    assert_eq!(points, [0, 1, 8]);
+    for doc_no in [1, 2] {
+        assert_eq!(store.document_id(cid, doc_no).unwrap(), None);
+        assert_eq!(store.live().prefix(&keys::texts(cid, doc_no)).count(), 0);
+    }
+    assert!(recorder.0.lock()[3].removed_ranges().contains(&(Level::Passage, 2..5)));
+}
+
+#[tokio::test]
+async fn damage_in_one_place_leaves_the_rest_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (cid, other) = (collection(&store, "a"), collection(&store, "b"));
+    store.upsert(cid, document("x", "text", 3)).await.unwrap();
+    store.upsert(other, document("x", "text", 1)).await.unwrap();
+    damage(&store, &keys::vector(cid, Level::Passage, 1));
+    let points: Vec<u64> = store.vectors_after(cid, Level::Passage, 0).map(|p| p.unwrap().0).collect();
+    assert_eq!(points, [0, 2], "a damaged vector does not keep an index from opening");
+    damage(&store, &keys::collection("a"));
+    drop(store);
+    let store = open(dir.path());
+    let names: Vec<_> = store.list_collections().unwrap().into_iter().map(|c| c.name).collect();
+    assert_eq!(names, ["b"]);
+    assert_eq!(store.get_collection("a").unwrap_err().kind, ErrorKind::DataLoss);
+    assert!(store.document(cid, "x").unwrap().is_some(), "what a damaged collection holds is not purged");
+}
+
+#[tokio::test]
+async fn descriptions_change_without_new_points() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let recorder = Arc::new(Recorder::default());
+    store.set_listener(recorder.clone());
+    let old = store.upsert(cid, document("x", "text", 2)).await.unwrap();
+    let update = DocumentUpdate {
+        id: "x".to_owned(),
+        doc_no: old.doc_no,
+        title: "new".to_owned(),
+        ..Default::default()
+    };
+    let new = store.update_document(cid, update.clone()).await.unwrap().unwrap();
+    assert_eq!((new.title.as_str(), new.metadata.len(), new.doc_no), ("new", 0, old.doc_no));
+    assert_eq!(store.document(cid, "x").unwrap().unwrap(), new);
+    assert_eq!(store.counts(cid).unwrap(), (1, 2));
+    assert_eq!(store.vector(cid, Level::Passage, 1).unwrap().unwrap(), [1.0, 1.0, -0.1]);
+    assert_eq!(recorder.0.lock()[1].updated.as_ref(), Some(&new));
+    let stale = DocumentUpdate { doc_no: 9, ..update.clone() };
+    assert_eq!(store.update_document(cid, stale).await.unwrap(), None);
+    assert_eq!(
+        store.update_document(cid, DocumentUpdate { id: "no".to_owned(), ..update }).await.unwrap(),
+        None
+    );
+}
+
+#[tokio::test]
+async fn too_little_room_refuses_writes_before_the_disk_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let cid = collection(&open(dir.path()), "a");
+    let options = StoreOptions { cache_bytes: 16 << 20, queue: 16, min_free_bytes: u64::MAX };
+    let store = Store::open(dir.path(), options).unwrap();
+    for error in [
+        store.upsert(cid, document("x", "text", 1)).await.unwrap_err(),
+        store.delete_documents(cid, vec!["x".to_owned()]).await.unwrap_err(),
+        store.write_segment(cid, Level::Passage, 1, b"x").unwrap_err(),
+        store.compact().unwrap_err(),
+    ] {
+        assert_eq!((error.kind, error.reason), (ErrorKind::ResourceExhausted, "DISK_FULL"));
+    }
+    assert_eq!(store.counts(cid).unwrap(), (0, 0));
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_ends_writing_until_the_store_is_opened_again() {
+    let disk = SmallDisk(tempfile::tempdir().unwrap());
+    let mount = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
+        .arg(disk.0.path())
+        .output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: this user may not mount a small disk");
+        return;
+    }
+    let store = open(disk.0.path());
+    let cid = collection(&store, "a");
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 2 << 20]).unwrap();
+    let text: String =
+        (0..40_000u32).map(|n| char::from(b'a' + (n.wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
+    let mut acknowledged = Vec::new();
+    let first = loop {
+        let id = format!("d{:03}", acknowledged.len());
+        match store.upsert(cid, document(&id, &text, 1)).await {
+            Ok(_) => acknowledged.push(id),
+            Err(error) => break error,
+        }
+        assert!(acknowledged.len() < 1000, "the disk does not fill up");
+    };
+    assert!(acknowledged.len() > 3, "{first}");
+    assert_eq!((first.kind, first.reason), (ErrorKind::ResourceExhausted, "DISK_FULL"), "{first}");
+    // Room alone does not help: nobody knows what of the failed write is on the disk.
+    std::fs::remove_file(&ballast).unwrap();
+    let error = store.upsert(cid, document("later", &text, 1)).await.unwrap_err();
+    assert_eq!((error.kind, error.reason), (ErrorKind::FailedPrecondition, "STORE_READ_ONLY"), "{error}");
+    assert_eq!(
+        store.delete_documents(cid, vec!["d000".to_owned()]).await.unwrap_err().reason,
+        "STORE_READ_ONLY"
+    );
+    for id in &acknowledged {
+        let record = store.document(cid, id).unwrap().unwrap();
+        assert_eq!(store.text(cid, record.doc_no, Span::new(0, text.len() as u32)).unwrap(), text);
+    }
+    drop(store);
+    let store = open(disk.0.path());
+    for id in &acknowledged {
+        let record = store.document(cid, id).unwrap().unwrap();
+        assert_eq!(store.text(cid, record.doc_no, Span::new(0, text.len() as u32)).unwrap(), text);
+    }
+    store.upsert(cid, document("later", &text, 1)).await.unwrap();
+}
+
 #[tokio::test]
 async fn bad_vectors_are_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -257,12 +417,14 @@ proptest! {
     fn records_come_back(
         metadata in prop::collection::btree_map(any::<String>(), metadata_value(), 0..6),
         text in any::<String>(), numbers in any::<(u32, u64, u32)>(), hash in any::<[u8; 32]>(),
+        title in any::<Option<String>>(),
         vector in prop::collection::vec(-1e3f32..1e3, 0..20), flip in any::<prop::sample::Index>(),
     ) {
         let record = DocumentRecord {
             id: text.clone(), title: text.clone(), source_uri: String::new(), media_type: text,
             content_hash: hash, metadata, create_time_ns: -1, update_time_ns: i64::MAX, doc_no: numbers.0,
             first_passage: numbers.1, passage_count: numbers.2, text_bytes: 1, token_count: 2,
+            file_title: title, processing: Processing { version: numbers.0, max_tokens: 5, overlap_tokens: 6 },
         };
         let mut bytes = codec::pack_document(b"d", &record);
         prop_assert_eq!(codec::unpack_document(b"d", &bytes).unwrap(), record);

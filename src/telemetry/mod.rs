@@ -1,4 +1,8 @@
-//! Sets up structured logs.
+//! Structured logs: to standard error, as text or JSON, with an id for every call.
+
+mod calls;
+
+pub use calls::{Calls, CallsLayer};
 
 use tracing_subscriber::EnvFilter;
 
@@ -12,7 +16,12 @@ use crate::error::{Error, Result};
 pub fn init(config: &LogConfig) -> Result<()> {
     let filter = EnvFilter::try_new(&config.filter)
         .map_err(|e| Error::invalid("BAD_CONFIG", format!("log.filter: {e}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A reader of the log that has left must not take the server with it.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .log_internal_errors(false)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(std::io::stderr);
     let started = if config.format == "json" { builder.json().try_init() } else { builder.try_init() };
     started.map_err(|e| Error::invalid("BAD_CONFIG", format!("logging can't be started: {e}")))
 }

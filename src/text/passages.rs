@@ -5,6 +5,9 @@ use crate::error::{Error, Result};
 /// Most sentences of a passage; a sentence's position must fit eight bits of a point id.
 const MAX_SENTENCES: usize = 200;
 
+/// Text from which on the tokenizer is called.
+const TOKENIZE_BYTES: u32 = 32 << 10;
+
 /// How text is split into passages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SplitOptions {
@@ -32,6 +35,8 @@ pub struct PassageDraft {
 struct Unit {
     span: Span,
     tokens: usize,
+    /// Tokens between the unit before and this one, such as those of a rule.
+    gap: usize,
 }
 
 /// Splits text into passages of whole sentences; no passage crosses a section.
@@ -80,34 +85,97 @@ fn section_units(
     if piece.trim().is_empty() {
         return Ok(Vec::new());
     }
-    // Once for the section: calling the tokenizer for every sentence costs more than the tokens.
+    let mut units = Vec::new();
+    let (mut start, mut waiting, mut apart) = (range.start, Vec::new(), false);
+    let mut flush = |start: u32, waiting: &mut Vec<Span>, apart: bool| -> Result<()> {
+        let first = units.len();
+        batch_units(text, start, waiting, max_tokens, tokenize, &mut units)?;
+        waiting.clear();
+        if apart && let Some(unit) = units.get_mut(first) {
+            unit.gap = max_tokens + 1;
+        }
+        Ok(())
+    };
+    for span in sentences(text, range).into_iter().flat_map(|span| shorter(text, span)) {
+        let end = waiting.last().map_or(start, |last: &Span| last.end);
+        if span.start - end > TOKENIZE_BYTES {
+            // What lies between, a rule or blank space, is longer than any passage.
+            flush(start, &mut waiting, apart)?;
+            (start, apart) = (span.start, true);
+        }
+        waiting.push(span);
+        if span.end - start >= TOKENIZE_BYTES {
+            flush(start, &mut waiting, apart)?;
+            (start, apart) = (span.end, false);
+        }
+    }
+    flush(start, &mut waiting, apart)?;
+    Ok(units)
+}
+
+/// The units of sentences that follow each other, tokenized at once with what lies between them: calling the
+/// tokenizer for every sentence costs more than the tokens, and for a whole book too much memory.
+fn batch_units(
+    text: &str,
+    start: u32,
+    sentences: &[Span],
+    max_tokens: usize,
+    tokenize: &dyn Fn(&str) -> Result<Vec<Span>>,
+    units: &mut Vec<Unit>,
+) -> Result<()> {
+    let Some(last) = sentences.last() else { return Ok(()) };
+    let piece = Span::new(start, last.end).slice(text).unwrap_or_default();
     let mut tokens = tokenize(piece)?;
     for token in &mut tokens {
-        *token = Span::new(token.start.saturating_add(range.start), token.end.saturating_add(range.start));
+        *token = Span::new(token.start.saturating_add(start), token.end.saturating_add(start));
     }
     tokens.sort_unstable_by_key(|t| t.start);
-    let mut units = Vec::new();
-    let mut next = 0;
-    for span in sentences(text, range) {
+    let (mut next, mut counted) = (0, 0);
+    for span in sentences {
         while tokens.get(next).is_some_and(|t| t.end <= span.start) {
             next += 1;
         }
         let within = tokens[next..].iter().take_while(|t| t.start < span.end).count();
         let own = &tokens[next..next + within];
+        let first = units.len();
         if within <= max_tokens {
-            units.push(Unit { span, tokens: within });
+            units.push(Unit { span: *span, tokens: within, gap: 0 });
         } else {
-            cut(text, span, own, max_tokens, &mut units);
+            cut(text, *span, own, max_tokens, units);
         }
+        if let Some(unit) = units.get_mut(first) {
+            unit.gap = next.saturating_sub(counted);
+        }
+        counted = next + within;
     }
-    Ok(units)
+    Ok(())
+}
+
+/// A sentence in pieces of at most [`TOKENIZE_BYTES`], cut after white space where there is some.
+fn shorter(text: &str, span: Span) -> Vec<Span> {
+    let mut pieces = Vec::new();
+    let mut start = span.start;
+    while span.end - start > TOKENIZE_BYTES {
+        let mut most = (start + TOKENIZE_BYTES) as usize;
+        while !text.is_char_boundary(most) {
+            most -= 1;
+        }
+        let window = text.get(start as usize..most).unwrap_or_default();
+        let end = window.rfind(char::is_whitespace).map_or(most, |at| start as usize + at);
+        let end = if end <= start as usize { most } else { end };
+        pieces.extend(trimmed(text, start as usize, end).map(|(s, e)| Span::new(s as u32, e as u32)));
+        start = end as u32;
+    }
+    pieces
+        .extend(trimmed(text, start as usize, span.end as usize).map(|(s, e)| Span::new(s as u32, e as u32)));
+    pieces
 }
 
 /// Cuts a sentence before tokens so that no piece has more than `max_tokens`.
 fn cut(text: &str, span: Span, tokens: &[Span], max_tokens: usize, units: &mut Vec<Unit>) {
     let mut push = |start: u32, end: u32, tokens: usize| {
         if let Some((s, e)) = trimmed(text, start as usize, end as usize) {
-            units.push(Unit { span: Span::new(s as u32, e as u32), tokens });
+            units.push(Unit { span: Span::new(s as u32, e as u32), tokens, gap: 0 });
         }
     };
     let mut start = span.start;
@@ -141,12 +209,13 @@ fn group_units<'a>(units: &'a [Unit], options: &SplitOptions) -> Vec<&'a [Unit]>
     let mut groups = Vec::new();
     let (mut start, mut tokens) = (0, 0);
     for (i, unit) in units.iter().enumerate() {
-        if i > start && (tokens + unit.tokens > max_tokens || i - start >= MAX_SENTENCES) {
+        let cost = unit.gap + unit.tokens;
+        if i > start && (tokens + cost > max_tokens || i - start >= MAX_SENTENCES) {
             groups.push(&units[start..i]);
-            let room = options.overlap_tokens.min(max_tokens.saturating_sub(unit.tokens));
+            let room = options.overlap_tokens.min(max_tokens.saturating_sub(cost));
             (start, tokens) = overlap(units, start + 1, i, room);
         }
-        tokens += unit.tokens;
+        tokens += if i > start { cost } else { unit.tokens };
     }
     if start < units.len() {
         groups.push(&units[start..]);
@@ -157,9 +226,14 @@ fn group_units<'a>(units: &'a [Unit], options: &SplitOptions) -> Vec<&'a [Unit]>
 /// Where a passage starts that repeats the last units before `end`, and how many tokens it repeats.
 fn overlap(units: &[Unit], least: usize, end: usize, room: usize) -> (usize, usize) {
     let (mut start, mut tokens) = (end, 0);
-    while room > 0 && start > least && tokens + units[start - 1].tokens <= room {
+    while room > 0 && start > least {
+        let gap = if start < end { units[start].gap } else { 0 };
+        let more = units[start - 1].tokens + gap;
+        if tokens + more > room {
+            break;
+        }
         start -= 1;
-        tokens += units[start].tokens;
+        tokens += more;
     }
     (start, tokens)
 }
@@ -168,6 +242,7 @@ fn overlap(units: &[Unit], least: usize, end: usize, room: usize) -> (usize, usi
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::sentences::is_rule;
     use super::*;
 
     /// Words in tokens of up to four characters, as a word-piece tokenizer makes them.
@@ -217,6 +292,34 @@ mod tests {
     }
 
     #[test]
+    fn rules_count_towards_a_passage_but_are_no_sentences() {
+        let text = "One two.\n--------\nThree four.\n\n====";
+        let found = split(text, 8, 0);
+        assert_eq!(found.len(), 1, "two tokens, a rule of two, and four");
+        assert_eq!(found[0].sentences.len(), 2);
+        assert_eq!(found[0].span.slice(text), Some("One two.\n--------\nThree four."));
+        assert_eq!(split(text, 7, 0).len(), 2);
+        assert!(split("-----", 6, 0).is_empty());
+    }
+
+    #[test]
+    fn long_texts_are_tokenized_in_pieces() {
+        let longest = std::cell::Cell::new(0);
+        let counting = |piece: &str| {
+            longest.set(longest.get().max(piece.len()));
+            tokenize(piece)
+        };
+        let options = SplitOptions { max_tokens: 50, overlap_tokens: 5 };
+        for text in ["Some words here. ".repeat(20_000), "é".repeat(200_000), "a ".repeat(100_000)] {
+            longest.set(0);
+            let found = split_passages(&text, &[], &options, &counting).unwrap();
+            assert!(longest.get() <= 2 * TOKENIZE_BYTES as usize, "{}", longest.get());
+            assert_eq!(found.last().unwrap().span.end as usize, text.trim_end().len());
+            assert!(found.windows(2).all(|w| w[1].span.start <= w[0].span.end + 2));
+        }
+    }
+
+    #[test]
     fn passages_have_few_enough_sentences() {
         let text = "A b. ".repeat(500);
         assert!(split(&text, 100_000, 50).iter().all(|p| p.sentences.len() <= MAX_SENTENCES));
@@ -225,7 +328,7 @@ mod tests {
     proptest! {
         #[test]
         fn splits_are_sound(
-            text in "([a-zA-Zé漢😀]{1,12}[.!?,]?[ \n\r\t]{0,3}){0,60}",
+            text in "([a-zA-Zé漢😀]{1,12}[.!?,]?[ \n\r\t]{0,3}|\n[-=]{3,9}\n){0,60}",
             max_tokens in 0usize..20,
             overlap_tokens in 0usize..10,
         ) {
@@ -250,8 +353,12 @@ mod tests {
                     covered[s.start as usize..s.end as usize].fill(true);
                 }
             }
-            for (i, c) in text.char_indices() {
-                prop_assert!(c.is_whitespace() || covered[i]);
+            let mut at = 0;
+            for line in text.split_inclusive('\n') {
+                for (i, c) in line.char_indices() {
+                    prop_assert!(c.is_whitespace() || covered[at + i] || is_rule(line));
+                }
+                at += line.len();
             }
         }
     }

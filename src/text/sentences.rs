@@ -12,8 +12,8 @@ const ABBREVIATIONS: &[&str] = &[
 
 /// Spans of the sentences within a range, white space around them left out.
 ///
-/// A single line break is a wrap, a blank line ends a sentence. A range that is out of bounds or
-/// cuts a character has no sentences.
+/// A single line break is a wrap; a blank line, or one that is only a rule, ends a sentence. A range that is
+/// out of bounds or cuts a character has no sentences.
 pub fn sentences(text: &str, range: Span) -> Vec<Span> {
     let Some(piece) = range.slice(text) else {
         return Vec::new();
@@ -25,13 +25,23 @@ pub fn sentences(text: &str, range: Span) -> Vec<Span> {
     found
 }
 
-/// Byte ranges between blank lines.
+/// Characters that rules of dashes, underlines and the frames of tables are made of.
+const RULES: &str = "-=_*~#+|.:^\"'`";
+
+/// Whether a line only draws a rule, or is the lone plus by which AsciiDoc joins paragraphs.
+pub(super) fn is_rule(line: &str) -> bool {
+    let line = line.trim();
+    let draws = |c: char| c.is_whitespace() || RULES.contains(c) || ('\u{2500}'..='\u{257f}').contains(&c);
+    line == "+" || (line.chars().nth(2).is_some() && line.chars().all(draws))
+}
+
+/// Byte ranges between blank lines and rules.
 fn paragraphs(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = None;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
-        if line.trim().is_empty() {
+        if line.trim().is_empty() || is_rule(line) {
             if let Some(start) = start.take() {
                 found.push((start, at));
             }
@@ -100,6 +110,15 @@ mod tests {
         );
         assert!(of(" \n\n ").is_empty());
         assert!(sentences("é", Span::new(1, 2)).is_empty());
+    }
+
+    #[test]
+    fn rules_are_no_sentences() {
+        assert_eq!(
+            of("Title\n=====\ntext\n+\nmore\n+---+---+\n| a | b |\n└───┘\n..."),
+            ["Title", "text", "more", "| a | b |"]
+        );
+        assert_eq!(of("C++\n--"), ["C++ --".replace(' ', "\n").as_str()]);
     }
 
     #[test]

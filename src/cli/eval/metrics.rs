@@ -132,6 +132,27 @@ mod tests {
         assert_eq!(recall(&list, &relevance, 10), 1.0);
     }
 
+    /// The expected values are those of pytrec_eval 0.5 (trec_eval) and SciPy's spearmanr and pearsonr.
+    #[test]
+    fn equal_to_the_reference_implementations() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+        let graded: Relevance =
+            [("a", 3), ("b", 1), ("c", 2), ("d", 0), ("z", 1)].map(|(id, g)| (id.to_owned(), g)).into();
+        let list = ranked(&["d", "a", "e", "b", "f", "c"]);
+        close(ndcg(&list, &graded, 3), 0.397_489_522_291_688_44);
+        close(ndcg(&list, &graded, 10), 0.584_662_322_008_801);
+        close(recall(&list, &graded, 3), 0.25);
+        close(recall(&list, &graded, 10), 0.75);
+        close(reciprocal_rank(&list, &graded, 10), 0.5);
+        let binary: Relevance = [("x".to_owned(), 1), ("y".to_owned(), 1)].into();
+        let list = ranked(&["p", "q", "y"]);
+        close(ndcg(&list, &binary, 10), 0.306_573_596_382_729_2);
+        close(reciprocal_rank(&list, &binary, 10), 1.0 / 3.0);
+        let (a, b) = ([0.1, 0.4, 0.4, 0.9, 0.35, 0.7, -0.2], [1.0, 2.0, 3.0, 5.0, 3.0, 4.0, 3.0]);
+        close(spearman(&a, &b), 0.673_161_832_806_089_2);
+        close(pearson(&a, &b), 0.676_295_472_120_625_5);
+    }
+
     #[test]
     fn spearman_averages_ties() {
         assert_eq!(average_ranks(&[3.0, 1.0, 3.0, 2.0]), [3.5, 1.0, 3.5, 2.0]);

@@ -8,11 +8,12 @@ use futures::{StreamExt, TryStreamExt};
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::dataset::{self, Dataset, Entry};
+use super::dataset::{self, Dataset, Entry, Selection};
 use super::embedder::{document_vectors, dot};
 use super::metrics::{ndcg, recall, reciprocal_rank};
 use crate::cli::args::{EvalArgs, Protocol};
 use crate::cli::client::Client;
+use crate::cli::search::unit;
 use crate::cli::{EXIT_OK, output};
 use crate::proto::document::Content;
 use crate::proto::{
@@ -34,7 +35,13 @@ struct Ranked {
 
 /// Measures a folder.
 pub async fn run(client: &Client, json: bool, args: &EvalArgs) -> Result<i32> {
-    let data = dataset::read(&args.path, args.limit_queries)?;
+    let selection = Selection {
+        qrels: args.qrels.clone(),
+        no_title: args.no_title,
+        no_exclude: args.no_exclude,
+        limit_queries: args.limit_queries,
+    };
+    let data = dataset::read(&args.path, &selection)?;
     ensure!(!data.queries.is_empty(), "no query has a relevant document");
     let ranked = match args.protocol {
         Protocol::Beir => rank_in_client(client, args, &data).await?,
@@ -50,9 +57,16 @@ async fn rank_in_client(client: &Client, args: &EvalArgs, data: &Dataset) -> Res
         overflow: Overflow::TruncateRight.into(),
         ..Default::default()
     };
-    let texts: Vec<String> = data.corpus.iter().map(full_text).collect();
+    // An empty document has no vector; no ranking holds it.
+    let (ids, texts): (Vec<&str>, Vec<String>) = data
+        .corpus
+        .iter()
+        .map(|entry| (entry.id.as_str(), full_text(entry)))
+        .filter(|(_, text)| !text.is_empty())
+        .unzip();
     let started = Instant::now();
-    let documents = document_vectors(client, &texts, &options, "corpus").await?;
+    let vectors = document_vectors(client, &texts, &options, "corpus").await?;
+    let documents: Vec<(&str, Vec<f32>)> = ids.into_iter().zip(vectors).collect();
     let corpus_time = started.elapsed();
     let texts: Vec<String> = data.queries.iter().map(|q| q.text.clone()).collect();
     let started = Instant::now();
@@ -66,17 +80,17 @@ fn full_text(entry: &Entry) -> String {
     format!("{} {}", entry.title, entry.text).trim().to_owned()
 }
 
-fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[Vec<f32>]) -> Vec<String> {
-    let mut scored: Vec<(f32, usize)> =
-        documents.iter().enumerate().map(|(i, d)| (dot(vector, d), i)).collect();
-    scored.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[(&str, Vec<f32>)]) -> Vec<String> {
+    let mut scored: Vec<(f32, &str)> = documents.iter().map(|(id, d)| (dot(vector, d), *id)).collect();
+    // A stable sort: ties stay in the order of the corpus.
+    scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let excluded = data.excluded.get(&query.id);
     scored
         .into_iter()
-        .map(|(_, i)| &data.corpus[i].id)
+        .map(|(_, id)| id)
         .filter(|id| !excluded.is_some_and(|set| set.contains(*id)))
         .take(DEPTH)
-        .cloned()
+        .map(str::to_owned)
         .collect()
 }
 
@@ -84,7 +98,7 @@ async fn rank_in_service(client: &Client, args: &EvalArgs, data: &Dataset) -> Re
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or_default();
     let collection = format!("eval-{}-{stamp}", std::process::id());
     client.ensure_collection(&collection, &args.model).await?;
-    let ranked = index_and_search(client, &collection, data).await;
+    let ranked = index_and_search(client, args, &collection, data).await;
     let request = DeleteCollectionRequest { name: collection, etag: String::new(), force: true };
     let deleted = client.collections().delete_collection(request).await;
     let ranked = ranked?;
@@ -92,7 +106,12 @@ async fn rank_in_service(client: &Client, args: &EvalArgs, data: &Dataset) -> Re
     Ok(ranked)
 }
 
-async fn index_and_search(client: &Client, collection: &str, data: &Dataset) -> Result<Ranked> {
+async fn index_and_search(
+    client: &Client,
+    args: &EvalArgs,
+    collection: &str,
+    data: &Dataset,
+) -> Result<Ranked> {
     let started = Instant::now();
     let requests: Vec<UpsertDocumentsRequest> = data
         .corpus
@@ -101,6 +120,7 @@ async fn index_and_search(client: &Client, collection: &str, data: &Dataset) -> 
             collection: collection.to_owned(),
             documents: chunk.iter().map(document).collect(),
             validate_only: false,
+            force: false,
         })
         .collect();
     futures::stream::iter(requests.into_iter().map(anyhow::Ok))
@@ -109,7 +129,7 @@ async fn index_and_search(client: &Client, collection: &str, data: &Dataset) -> 
     let corpus_time = started.elapsed();
     let started = Instant::now();
     let rankings = futures::stream::iter(&data.queries)
-        .map(|query| search(client, collection, data, query))
+        .map(|query| search(client, args, collection, data, query))
         .buffered(4)
         .try_collect()
         .await?;
@@ -126,7 +146,7 @@ fn document(entry: &Entry) -> Document {
     }
 }
 
-async fn upsert(client: &Client, request: UpsertDocumentsRequest) -> Result<()> {
+pub(super) async fn upsert(client: &Client, request: UpsertDocumentsRequest) -> Result<()> {
     let response = client.documents().upsert_documents(request).await?.into_inner();
     for result in &response.results {
         // An empty document cannot be found by any protocol; it stays in the judgements.
@@ -137,12 +157,20 @@ async fn upsert(client: &Client, request: UpsertDocumentsRequest) -> Result<()> 
     Ok(())
 }
 
-async fn search(client: &Client, collection: &str, data: &Dataset, query: &Entry) -> Result<Vec<String>> {
+async fn search(
+    client: &Client,
+    args: &EvalArgs,
+    collection: &str,
+    data: &Dataset,
+    query: &Entry,
+) -> Result<Vec<String>> {
     let request = SearchRequest {
         collection: collection.to_owned(),
         query: Some(SearchQuery { query: Some(search_query::Query::Text(query.text.clone())) }),
         limit: DEPTH as u32 + data.excluded.get(&query.id).map_or(0, |set| set.len().min(800) as u32),
         max_per_document: 1,
+        unit: unit(args.unit).into(),
+        exact: args.exact,
         ..Default::default()
     };
     let hits = client.search().search(request).await?.into_inner().hits;
@@ -164,8 +192,11 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
     let recall100 = mean(&|list, r| recall(list, r, 100));
     let (corpus_seconds, query_seconds) = (ranked.corpus_time.as_secs_f64(), ranked.query_time.as_secs_f64());
     let protocol = match args.protocol {
-        Protocol::Beir => "beir",
-        Protocol::Service => "service",
+        Protocol::Beir => "beir".to_owned(),
+        Protocol::Service => {
+            let unit = unit(args.unit).as_str_name().trim_start_matches("SEARCH_UNIT_").to_lowercase();
+            format!("service, unit {unit}{}", if args.exact { ", exact" } else { "" })
+        }
     };
     if json {
         output::print_json(
@@ -175,14 +206,20 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
         )?;
         return Ok(EXIT_OK);
     }
-    println!("{} documents, {} queries, protocol {protocol}", data.corpus.len(), data.queries.len());
-    println!(
-        "nDCG@10     {ndcg10:.4}\nMRR@10      {mrr10:.4}\nRecall@10   {recall10:.4}\nRecall@100  {recall100:.4}"
-    );
-    println!(
+    output::line(format!(
+        "{} documents, {} queries, protocol {protocol}",
+        data.corpus.len(),
+        data.queries.len()
+    ))?;
+    for (name, value) in
+        [("nDCG@10", ndcg10), ("MRR@10", mrr10), ("Recall@10", recall10), ("Recall@100", recall100)]
+    {
+        output::line(format!("{name:<11} {value:.4}"))?;
+    }
+    output::line(format!(
         "corpus {corpus_seconds:.1} s ({:.1} documents/s), queries {query_seconds:.1} s ({:.2} ms each)",
         data.corpus.len() as f64 / corpus_seconds.max(1e-9),
         query_seconds * 1000.0 / count
-    );
+    ))?;
     Ok(EXIT_OK)
 }

@@ -1,4 +1,4 @@
-//! Sentence similarity: Spearman correlation of cosine and human scores.
+//! Similarity of sentences or words: Spearman correlation of cosine and human scores.
 
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use super::embedder::{cosine, document_vectors};
 use super::metrics::{pearson, spearman};
 use crate::cli::args::EvalArgs;
 use crate::cli::client::Client;
+use crate::cli::embed::representation;
 use crate::cli::{EXIT_OK, output};
 use crate::proto::{EmbedOptions, Overflow};
 
@@ -32,6 +33,7 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
     ensure!(human.len() > 1, "expected at least two pairs");
     let options = EmbedOptions {
         model: args.model.clone(),
+        representation: representation(args.representation).into(),
         overflow: Overflow::TruncateRight.into(),
         ..Default::default()
     };
@@ -46,6 +48,6 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
         )?;
         return Ok(EXIT_OK);
     }
-    println!("{} pairs in {seconds:.1} s\nSpearman  {rho:.4}\nPearson   {r:.4}", human.len());
+    output::line(format!("{} pairs in {seconds:.1} s\nSpearman  {rho:.4}\nPearson   {r:.4}", human.len()))?;
     Ok(EXIT_OK)
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
+use tonic_types::StatusExt;
 
 use super::embedder::{cosine, embed_all};
 use super::metrics::{accuracy, best_threshold};
@@ -34,7 +35,11 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
     let half = pairs.len() / 2;
     let started = Instant::now();
     let contextual = measure(client, args, &pairs, &sentences, Representation::Contextual, half).await?;
-    let fixed = measure(client, args, &pairs, &sentences, Representation::Static, half).await?;
+    let fixed = match measure(client, args, &pairs, &sentences, Representation::Static, half).await {
+        Ok(fixed) => Some(fixed),
+        Err(error) if is_unsupported(&error) => None,
+        Err(error) => return Err(error),
+    };
     let seconds = started.elapsed().as_secs_f64();
     let rest = &pairs[half..];
     let same = rest.iter().filter(|p| p.same).count();
@@ -45,18 +50,28 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
                 "second_half_accuracy": m.second})
         };
         output::print_json(&json!({"task": "wic", "first_half": half, "second_half": rest.len(),
-            "contextual": side(&contextual), "static": side(&fixed), "majority": majority, "seconds": seconds}))?;
+            "contextual": side(&contextual), "static": fixed.as_ref().map(side), "majority": majority, "seconds": seconds}))?;
         return Ok(EXIT_OK);
     }
-    println!("{half} pairs choose the threshold, {} pairs are reported, {seconds:.1} s", rest.len());
-    for (name, m) in [("contextual", &contextual), ("static", &fixed)] {
-        println!(
+    output::line(format!("{half} pairs choose the threshold, {} are reported, {seconds:.1} s", rest.len()))?;
+    for (name, measured) in [("contextual", Some(&contextual)), ("static", fixed.as_ref())] {
+        let Some(m) = measured else {
+            output::line(format!("{name:<11} not measured: the model has no static vectors"))?;
+            continue;
+        };
+        output::line(format!(
             "{name:<11} accuracy {:.4}  (first half {:.4}, threshold {:.4})",
             m.second, m.first, m.threshold
-        );
+        ))?;
     }
-    println!("majority    accuracy {majority:.4}");
+    output::line(format!("majority    accuracy {majority:.4}"))?;
     Ok(EXIT_OK)
+}
+
+/// Whether the model has no vectors of the kind that was asked for.
+fn is_unsupported(error: &anyhow::Error) -> bool {
+    let info = error.downcast_ref::<tonic::Status>().and_then(StatusExt::get_details_error_info);
+    info.is_some_and(|info| info.reason == "UNSUPPORTED_REPRESENTATION")
 }
 
 async fn measure(

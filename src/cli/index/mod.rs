@@ -1,49 +1,52 @@
 //! `trove index`.
 
+mod known;
+mod progress;
 mod read;
 mod records;
+mod send;
 mod walk;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
+use indicatif::{BinaryBytes, HumanCount, HumanDuration};
+use serde_json::{Value, json};
 
 use super::args::IndexArgs;
 use super::client::Client;
-use super::failure::{Usage, code_name, describe_status};
-use super::{EXIT_FAILED, EXIT_OK, documents, output};
-use crate::proto::ingest_documents_response::Event;
-use crate::proto::{
-    Document, DocumentResult, DocumentStatus, GetServerInfoRequest, IngestDocumentsRequest, IngestStart,
-    ingest_documents_request::Part,
-};
-use read::Item;
-use walk::FoundFile;
+use super::failure::Usage;
+use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
+use crate::proto::GetServerInfoRequest;
+use known::Known;
+use progress::{Progress, Tally};
+use read::ReadLimits;
+use send::SendOptions;
+use walk::{Choice, Found, Root};
 
 /// Room left in a message for what is not content.
 const MESSAGE_SLACK: u64 = 64 << 10;
-
-/// Counts of one run.
-#[derive(Debug, Default)]
-struct Tally {
-    indexed: u64,
-    unchanged: u64,
-    failed: u64,
-    passages: u64,
-    deleted: i64,
-    interrupted: bool,
-    seen: HashSet<String>,
-}
+/// Ids deleted by one call.
+const DELETE_BATCH: usize = 500;
+/// Kinds of skipped files that are named.
+const SKIPPED_SHOWN: usize = 6;
 
 /// Indexes files and folders; exit code 1 if anything failed.
 pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
-    refuse_same_names(&args.paths)?;
+    let roots = roots(&args)?;
+    let choice = Choice {
+        extensions: args.extensions.clone(),
+        all_text: args.all_text,
+        hidden: args.hidden,
+        no_ignore: args.no_ignore,
+        follow_links: args.follow_links,
+    };
+    let found = find(roots.clone(), choice.clone()).await?;
+    if args.dry_run {
+        return dry_run(json, &found);
+    }
     let limits = client
         .admin()
         .get_server_info(GetServerInfoRequest {})
@@ -52,215 +55,193 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         .limits
         .unwrap_or_default();
     client.ensure_collection(&args.collection, "").await?;
-    let max_bytes = match limits.max_message_bytes {
-        0 => u64::MAX,
-        bytes => bytes.saturating_sub(MESSAGE_SLACK),
+    let known = Arc::new(known::load(client, &args.collection, &roots).await?);
+    let read_limits = ReadLimits {
+        message_bytes: limits.max_message_bytes.saturating_sub(MESSAGE_SLACK),
+        file_bytes: limits.max_document_bytes,
     };
-    let (files, problems) = find(args.paths.clone(), args.extensions.clone()).await?;
-    let bar = progress_bar(files.len() as u64)?;
+    let mut progress = Progress::new(found.files.iter().map(|file| file.size).sum())?;
     let mut tally = Tally::default();
-    for (place, reason) in &problems {
-        fail(&bar, &mut tally, place, reason);
+    for (place, reason) in &found.problems {
+        progress.fail(&mut tally, place, reason);
     }
-    let complete_walk = problems.is_empty();
-    let items = read::start(files, max_bytes);
-    let sent = ingest(client, &args, items, &bar, &mut tally).await;
-    bar.finish_and_clear();
-    sent?;
-    if args.delete_missing {
+    let options = SendOptions {
+        collection: args.collection.clone(),
+        window: args.window as usize,
+        patience: Duration::from_secs(args.patience),
+        force: args.force,
+    };
+    let complete_walk = found.problems.is_empty();
+    let skipped = skipped_text(&found);
+    let items = read::start(found.files, known.clone(), read_limits, args.force);
+    let sent = send::send(client, &options, items, &mut progress, &mut tally).await;
+    progress.finish();
+    let mut result = sent;
+    if args.delete_missing && result.is_ok() {
         if complete_walk && !tally.interrupted {
-            tally.deleted = delete_missing(client, &args, &tally.seen).await?;
+            match delete_missing(client, &args.collection, &choice, &known, &tally.seen).await {
+                Ok(deleted) => tally.deleted = deleted,
+                Err(error) => result = Err(error),
+            }
         } else {
-            eprintln!("nothing was deleted, because not every file was seen");
+            output::note("nothing was deleted, because not every file was seen");
         }
     }
-    report(json, &args.collection, &tally)?;
-    Ok(if tally.failed > 0 || tally.interrupted { EXIT_FAILED } else { EXIT_OK })
+    report(json, &args.collection, &tally, progress.elapsed(), skipped)?;
+    if result.is_err() || tally.interrupted {
+        output::note("run the same command again to go on where it stopped");
+    }
+    result?;
+    Ok(match (tally.interrupted, tally.failures.is_empty()) {
+        (true, _) => EXIT_INTERRUPTED,
+        (false, false) => EXIT_FAILED,
+        (false, true) => EXIT_OK,
+    })
 }
 
-/// Two roots of one name would give their files the same ids.
-fn refuse_same_names(paths: &[PathBuf]) -> Result<()> {
+/// The paths with their names, which start the ids: two of one name would mix their files up.
+fn roots(args: &IndexArgs) -> Result<Vec<Root>> {
+    if let Some(name) = &args.name
+        && (args.paths.len() > 1 || name.is_empty() || name.contains('/'))
+    {
+        let message = "--name: expected one path and a name without a slash".to_owned();
+        return Err(Usage(message).into());
+    }
+    let roots: Vec<Root> = args.paths.iter().map(|path| Root::new(path.clone(), args.name.clone())).collect();
     let mut names = HashSet::new();
-    for path in paths {
-        let name = walk::root_name(path);
-        if !names.insert(name.clone()) {
+    for root in &roots {
+        if !names.insert(&root.name) {
             let message = format!(
-                "two paths are named {name:?}, so their document ids would collide; index them into separate collections"
+                "two paths are named {:?}, so their document ids would collide; index them one by one with --name",
+                root.name
             );
             return Err(Usage(message).into());
         }
     }
-    Ok(())
+    Ok(roots)
 }
 
-async fn find(
-    paths: Vec<PathBuf>,
-    extensions: Vec<String>,
-) -> Result<(Vec<FoundFile>, Vec<(String, String)>)> {
-    let task = tokio::task::spawn_blocking(move || {
-        let mut problems = Vec::new();
-        let mut files: Vec<FoundFile> = Vec::new();
-        for root in &paths {
-            files.extend(walk::walk(root, &extensions, &mut problems));
+async fn find(roots: Vec<Root>, choice: Choice) -> Result<Found> {
+    tokio::task::spawn_blocking(move || walk::walk(&roots, &choice)).await.context("looking for files")
+}
+
+fn dry_run(json: bool, found: &Found) -> Result<i32> {
+    let code = if found.problems.is_empty() { EXIT_OK } else { EXIT_FAILED };
+    if json {
+        let files = found.files.iter().map(|file| json!({"id": file.id, "bytes": file.size}));
+        output::print_json(
+            &json!({"files": files.collect::<Value>(), "failures": failures(&found.problems),
+            "skipped": found.skipped, "links": found.links}),
+        )?;
+        return Ok(code);
+    }
+    for file in &found.files {
+        output::line(format!("{:>10}  {}", BinaryBytes(file.size).to_string(), file.id))?;
+    }
+    for (place, reason) in &found.problems {
+        output::note(format!("failed: {place}: {reason}"));
+    }
+    let bytes = found.files.iter().map(|file| file.size).sum();
+    output::note(format!("{} files, {}", found.files.len(), BinaryBytes(bytes)));
+    if let Some(skipped) = skipped_text(found) {
+        output::note(skipped);
+    }
+    Ok(code)
+}
+
+/// What was left out, for people.
+fn skipped_text(found: &Found) -> Option<String> {
+    let mut parts = Vec::new();
+    if !found.skipped.is_empty() {
+        let mut kinds: Vec<_> = found.skipped.iter().collect();
+        kinds.sort_by_key(|(extension, count)| (std::cmp::Reverse(**count), extension.as_str()));
+        let mut named: Vec<String> = kinds
+            .iter()
+            .take(SKIPPED_SHOWN)
+            .map(|(extension, count)| match extension.as_str() {
+                "" => format!("no extension {count}"),
+                extension => format!(".{extension} {count}"),
+            })
+            .collect();
+        if kinds.len() > SKIPPED_SHOWN {
+            named.push("…".to_owned());
         }
-        (files, problems)
-    });
-    task.await.context("looking for files")
+        let count: u64 = found.skipped.values().sum();
+        parts.push(format!(
+            "{count} files of other kinds ({}); --all-text takes every text, --extensions those you name",
+            named.join(", ")
+        ));
+    }
+    if found.links > 0 {
+        parts.push(format!("{} symbolic links; --follow-links follows them", found.links));
+    }
+    (!parts.is_empty()).then(|| format!("left out: {}", parts.join("; ")))
 }
 
-fn progress_bar(length: u64) -> Result<ProgressBar> {
-    let style =
-        ProgressStyle::with_template("{bar:30} {pos}/{len} documents  {per_sec}  ETA {eta}  {wide_msg}")?;
-    let bar = ProgressBar::new(length).with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    Ok(bar)
-}
-
-fn fail(bar: &ProgressBar, tally: &mut Tally, place: &str, reason: &str) {
-    tally.failed += 1;
-    bar.suspend(|| eprintln!("failed: {place}: {reason}"));
-}
-
-/// Sends documents with a bounded number not yet acknowledged, until all are answered.
-async fn ingest(
+/// Deletes the documents of the roots that this run did not see.
+async fn delete_missing(
     client: &Client,
-    args: &IndexArgs,
-    mut items: mpsc::Receiver<Item>,
-    bar: &ProgressBar,
-    tally: &mut Tally,
-) -> Result<()> {
-    let window = args.window as usize;
-    let (sender, receiver) = mpsc::channel::<IngestDocumentsRequest>(window + 1);
-    let start = Part::Start(IngestStart { collection: args.collection.clone() });
-    sender.send(IngestDocumentsRequest { part: Some(start) }).await?;
-    let mut inbound = client.documents().ingest_documents(ReceiverStream::new(receiver)).await?.into_inner();
-    let mut sender = Some(sender);
-    let mut sent: Vec<Option<String>> = Vec::new();
-    let mut waiting = 0usize;
-    // One listener for the whole run, so that no signal falls between two turns of the loop.
-    let mut interrupt = Box::pin(tokio::signal::ctrl_c());
-    loop {
-        if sender.is_none() && waiting == 0 {
-            return Ok(());
-        }
-        let may_send = sender.is_some() && waiting < window;
-        tokio::select! {
-            message = inbound.message() => match message {
-                Ok(Some(response)) => match response.event {
-                    Some(Event::Result(result)) => {
-                        waiting = waiting.saturating_sub(1);
-                        settle(bar, tally, &mut sent, result);
-                    }
-                    Some(Event::ShuttingDown(_)) => {
-                        stop(bar, tally, "the server is stopping");
-                        sender = None;
-                    }
-                    None => {}
-                },
-                Ok(None) => return end(bar, tally, &sent, "the server ended the stream without an answer"),
-                Err(status) => {
-                    end(bar, tally, &sent, &describe_status(&status))?;
-                    return Err(status.into());
-                }
-            },
-            item = items.recv(), if may_send => match item {
-                None => sender = None,
-                Some(Item::More(count)) => bar.inc_length(count),
-                Some(Item::Failed { id, reason }) => {
-                    tally.seen.insert(id.clone());
-                    bar.inc(1);
-                    fail(bar, tally, &id, &reason);
-                }
-                Some(Item::Document(document)) => {
-                    let document: Document = *document;
-                    tally.seen.insert(document.id.clone());
-                    sent.push(Some(document.id.clone()));
-                    let request = IngestDocumentsRequest { part: Some(Part::Document(document)) };
-                    if let Some(sender) = &sender && sender.send(request).await.is_ok() {
-                        waiting += 1;
-                    }
-                }
-            },
-            _ = &mut interrupt => {
-                if tally.interrupted {
-                    return end(bar, tally, &sent, "interrupted before it was acknowledged");
-                }
-                stop(bar, tally, "interrupted");
-                sender = None;
-                interrupt.set(tokio::signal::ctrl_c());
-            }
-        }
-    }
-}
-
-fn stop(bar: &ProgressBar, tally: &mut Tally, why: &str) {
-    tally.interrupted = true;
-    bar.suspend(|| {
-        eprintln!("{why}: waiting for the documents already sent; run the same command again to go on where it stopped");
+    collection: &str,
+    choice: &Choice,
+    known: &Known,
+    seen: &HashSet<String>,
+) -> Result<i64> {
+    // A file or a file of records that could not be read keeps what it had. With --extensions,
+    // files of other kinds were not looked at and stay.
+    let gone = known.iter().filter(|(id, stored)| {
+        !seen.contains(*id) && !seen.contains(&stored.file) && choice.wants(&stored.extension)
     });
-}
-
-fn end(bar: &ProgressBar, tally: &mut Tally, sent: &[Option<String>], reason: &str) -> Result<()> {
-    for id in sent.iter().flatten() {
-        fail(bar, tally, id, reason);
-    }
-    tally.interrupted = true;
-    Ok(())
-}
-
-fn settle(bar: &ProgressBar, tally: &mut Tally, sent: &mut [Option<String>], result: DocumentResult) {
-    bar.inc(1);
-    let id = usize::try_from(result.index).ok().and_then(|i| sent.get_mut(i)).and_then(Option::take);
-    let id = id.unwrap_or_else(|| result.document_id.clone());
-    match result.status() {
-        DocumentStatus::Indexed => {
-            tally.indexed += 1;
-            tally.passages += u64::from(result.passage_count);
-        }
-        DocumentStatus::Unchanged => tally.unchanged += 1,
-        DocumentStatus::Failed | DocumentStatus::Unspecified => {
-            let code = code_name(tonic::Code::from(result.error_code));
-            fail(bar, tally, &id, &format!("{code} {}: {}", result.error_reason, result.error_message));
-        }
-    }
-}
-
-/// Deletes the documents below the given roots that this run did not see.
-async fn delete_missing(client: &Client, args: &IndexArgs, seen: &HashSet<String>) -> Result<i64> {
-    let roots: Vec<String> = args.paths.iter().map(|path| walk::root_name(path)).collect();
-    let below = |id: &str| {
-        roots.iter().any(|root| {
-            id.strip_prefix(root.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '#']))
-        })
-    };
-    // A file or a file of records that could not be read keeps what it had.
-    let kept =
-        |id: &str| seen.contains(id) || id.split_once('#').is_some_and(|(file, _)| seen.contains(file));
-    // With --extensions, files of other kinds were not looked at and stay.
-    let chosen = |id: &str| {
-        let file = id.split_once('#').map_or(id, |(file, _)| file);
-        let extension = std::path::Path::new(file).extension().map(|e| e.to_string_lossy().into_owned());
-        walk::wanted(&extension.unwrap_or_default(), &args.extensions)
-    };
-    let stored = documents::list(client, &args.collection, None, 0).await?;
-    let gone: Vec<String> =
-        stored.into_iter().map(|d| d.id).filter(|id| below(id) && chosen(id) && !kept(id)).collect();
+    let mut gone: Vec<String> = gone.map(|(id, _)| id.clone()).collect();
+    gone.sort_unstable();
     let mut deleted = 0;
-    for chunk in gone.chunks(500) {
-        deleted += documents::delete(client, &args.collection, output::ids_filter(chunk.to_vec())).await?;
+    for chunk in gone.chunks(DELETE_BATCH) {
+        deleted += documents::delete(client, collection, output::ids_filter(chunk.to_vec())).await?;
     }
     Ok(deleted)
 }
 
-fn report(json: bool, collection: &str, tally: &Tally) -> Result<()> {
+fn failures(failures: &[(String, String)]) -> Value {
+    failures.iter().map(|(id, reason)| json!({"id": id, "reason": reason})).collect()
+}
+
+fn report(
+    json: bool,
+    collection: &str,
+    tally: &Tally,
+    elapsed: Duration,
+    skipped: Option<String>,
+) -> Result<()> {
     if json {
         return output::print_json(&json!({"collection": collection, "indexed": tally.indexed,
-            "unchanged": tally.unchanged, "failed": tally.failed, "deleted": tally.deleted,
-            "passages": tally.passages, "interrupted": tally.interrupted}));
+            "passages": tally.passages, "updated": tally.updated, "unchanged": tally.unchanged, "empty": tally.empty,
+            "failed": tally.failures.len(), "failures": failures(&tally.failures), "deleted": tally.deleted,
+            "interrupted": tally.interrupted, "seconds": elapsed.as_secs_f64()}));
     }
-    println!(
-        "{collection}: {} indexed ({} passages), {} unchanged, {} failed, {} deleted",
-        tally.indexed, tally.passages, tally.unchanged, tally.failed, tally.deleted
-    );
+    let mut parts = vec![format!("{} indexed ({} passages)", tally.indexed, HumanCount(tally.passages))];
+    for (count, what) in [
+        (tally.updated, "updated"),
+        (tally.unchanged, "unchanged"),
+        (tally.empty, "empty"),
+        (tally.failures.len() as u64, "failed"),
+        (tally.deleted.unsigned_abs(), "deleted"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{} {what}", HumanCount(count)));
+        }
+    }
+    let time = if elapsed.as_secs() < 60 {
+        format!("{:.1} s", elapsed.as_secs_f64())
+    } else {
+        HumanDuration(elapsed).to_string()
+    };
+    let rate = if tally.passages > 0 {
+        format!(", {} passages/s", progress::rate(tally.passages, elapsed).trim_end_matches("/s"))
+    } else {
+        String::new()
+    };
+    output::line(format!("{collection}: {} in {time}{rate}", parts.join(", ")))?;
+    if let Some(skipped) = skipped {
+        output::note(skipped);
+    }
     Ok(())
 }

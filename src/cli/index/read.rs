@@ -1,41 +1,73 @@
 //! Reads found files into documents, on a thread of its own.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use tokio::sync::mpsc;
 
+use super::known::{EXTENSION_KEY, Known, PATH_KEY};
 use super::records::{Record, read_csv, read_jsonl};
-use super::walk::{FoundFile, media_type};
+use super::walk::{FoundFile, Kind};
 use crate::cli::output::string_value;
 use crate::proto::document::Content;
-use crate::proto::metadata_value::Kind;
+use crate::proto::metadata_value;
 use crate::proto::{Document, MetadataValue};
 
-/// What reading gives.
+/// Files from this size on are sent in pieces, so that little of them is held in memory.
+const PIECES_FROM: u64 = 4 << 20;
+
+/// What reading gives for one document, with the bytes of the file that it stands for.
 #[derive(Debug)]
-pub enum Item {
+pub struct Item {
+    /// The id that it has or would have.
+    pub id: String,
+    /// Bytes of the file.
+    pub size: u64,
+    /// What was read.
+    pub read: Read,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub enum Read {
     /// A document to send.
     Document(Box<Document>),
-    /// A file or record that cannot be used.
-    Failed {
-        /// The id it has or would have.
-        id: String,
-        /// Why.
-        reason: String,
-    },
-    /// So many documents more than there are files.
-    More(u64),
+    /// A file that is sent in pieces, and the document that announces it.
+    File(Box<Document>, PathBuf),
+    /// A document that the collection holds just so.
+    Unchanged,
+    /// A file or record that cannot be used, and why.
+    Failed(String),
+}
+
+/// What the server takes.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Most bytes of a document that is sent in one message.
+    pub message_bytes: u64,
+    /// Most bytes of a file that is sent in pieces.
+    pub file_bytes: u64,
 }
 
 /// Starts reading; the channel ends after the last file. Dropping the receiver stops it.
-pub fn start(files: Vec<FoundFile>, max_bytes: u64) -> mpsc::Receiver<Item> {
-    let (sender, receiver) = mpsc::channel(8);
+///
+/// With `force`, documents that the collection holds just so are given all the same.
+pub fn start(
+    files: Vec<FoundFile>,
+    known: Arc<Known>,
+    limits: ReadLimits,
+    force: bool,
+) -> mpsc::Receiver<Item> {
+    // Few: each item may hold a whole file.
+    let (sender, receiver) = mpsc::channel(4);
     std::thread::spawn(move || {
+        let reader = Reader { known: &known, limits, force, sender };
         for file in files {
-            if !read(&file, max_bytes, &sender) {
+            if !reader.read(&file) {
                 return;
             }
         }
@@ -43,89 +75,141 @@ pub fn start(files: Vec<FoundFile>, max_bytes: u64) -> mpsc::Receiver<Item> {
     receiver
 }
 
-fn read(file: &FoundFile, max_bytes: u64, sender: &mpsc::Sender<Item>) -> bool {
-    let item = match file.extension.as_str() {
-        "jsonl" | "csv" => return read_records(file, max_bytes, sender),
-        _ => match whole(file, max_bytes) {
-            Ok(document) => Item::Document(Box::new(document)),
-            Err(reason) => Item::Failed { id: file.id.clone(), reason },
-        },
-    };
-    sender.blocking_send(item).is_ok()
+struct Reader<'a> {
+    known: &'a Known,
+    limits: ReadLimits,
+    force: bool,
+    sender: mpsc::Sender<Item>,
 }
 
-fn whole(file: &FoundFile, max_bytes: u64) -> Result<Document, String> {
-    let size = std::fs::metadata(&file.path).map_err(|error| error.to_string())?.len();
-    if size > max_bytes {
-        return Err(format!("the file has {size} bytes, the server takes at most {max_bytes}"));
+impl Reader<'_> {
+    fn read(&self, file: &FoundFile) -> bool {
+        match file.kind {
+            Kind::Document(media_type) => {
+                let read = match self.whole(file, media_type) {
+                    Ok(read) => read,
+                    Err(reason) => Read::Failed(reason),
+                };
+                self.send(Item { id: file.id.clone(), size: file.size, read })
+            }
+            Kind::JsonLines => self.records(file, |reader, sink| read_jsonl(reader, sink)),
+            Kind::Csv(delimiter) => self.records(file, |reader, sink| read_csv(reader, delimiter, sink)),
+        }
     }
-    let data = std::fs::read(&file.path).map_err(|error| error.to_string())?;
-    let mut document = Document {
-        id: file.id.clone(),
-        source_uri: source_uri(&file.path),
-        content: Some(Content::Data(data)),
-        mime_type: media_type(&file.extension).unwrap_or("text/plain").to_owned(),
-        ..Default::default()
-    };
-    describe(&mut document, file);
-    Ok(document)
-}
 
-fn read_records(file: &FoundFile, max_bytes: u64, sender: &mpsc::Sender<Item>) -> bool {
-    let opened = match File::open(&file.path) {
-        Ok(opened) => BufReader::new(opened),
-        Err(error) => {
-            return sender
-                .blocking_send(Item::Failed { id: file.id.clone(), reason: error.to_string() })
-                .is_ok();
+    fn send(&self, item: Item) -> bool {
+        self.sender.blocking_send(item).is_ok()
+    }
+
+    fn whole(&self, file: &FoundFile, media_type: &str) -> Result<Read, String> {
+        let metadata = std::fs::metadata(&file.path).map_err(|error| error.to_string())?;
+        if metadata.len() > self.limits.file_bytes {
+            return Err(too_large(metadata.len(), self.limits.file_bytes));
         }
-    };
-    let mut count = 0u64;
-    let mut alive = true;
-    let mut sink = |record: Record| {
-        count += 1;
-        if count > 1 {
-            alive = sender.blocking_send(Item::More(1)).is_ok();
+        let mut document = Document {
+            id: file.id.clone(),
+            source_uri: source_uri(&file.path),
+            mime_type: media_type.to_owned(),
+            metadata: describe(file),
+            ..Default::default()
+        };
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        if let Some(since) = modified {
+            let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+            let time = prost_types::Timestamp { seconds, nanos: 0 };
+            let kind = Some(metadata_value::Kind::TimestampValue(time));
+            document.metadata.insert("modified".to_owned(), MetadataValue { kind });
         }
-        alive = alive && sender.blocking_send(record_item(file, max_bytes, record)).is_ok();
+        if metadata.len() > PIECES_FROM.min(self.limits.message_bytes) {
+            let hash = File::open(&file.path)
+                .and_then(|opened| Ok(blake3::Hasher::new().update_reader(opened)?.finalize()));
+            document.content = Some(Content::DataSize(metadata.len()));
+            let read = self.compare(document, &hash.map_err(|error| error.to_string())?)?;
+            return Ok(match read {
+                Read::Document(document) => Read::File(document, file.path.clone()),
+                other => other,
+            });
+        }
+        let data = std::fs::read(&file.path).map_err(|error| error.to_string())?;
+        let hash = blake3::hash(&data);
+        document.content = Some(Content::Data(data));
+        self.compare(document, &hash)
+    }
+
+    fn records(
+        &self,
+        file: &FoundFile,
+        read: impl FnOnce(BufReader<File>, &mut dyn FnMut(Record) -> bool),
+    ) -> bool {
+        let opened = match File::open(&file.path) {
+            Ok(opened) => BufReader::new(opened),
+            Err(error) => {
+                let read = Read::Failed(error.to_string());
+                return self.send(Item { id: file.id.clone(), size: file.size, read });
+            }
+        };
+        let source_uri = source_uri(&file.path);
+        let mut alive = true;
+        read(opened, &mut |record| {
+            alive = self.send(self.record(file, &source_uri, record));
+            alive
+        });
         alive
-    };
-    match file.extension.as_str() {
-        "csv" => read_csv(opened, &mut sink),
-        _ => read_jsonl(opened, &mut sink),
     }
-    alive
-}
 
-fn record_item(file: &FoundFile, max_bytes: u64, record: Record) -> Item {
-    let mut document = match record {
-        Ok(document) => document,
-        // The file's own id, so that --delete-missing keeps the records that it had.
-        Err((place, reason)) => {
-            return Item::Failed { id: file.id.clone(), reason: format!("{place}: {reason}") };
+    fn record(&self, file: &FoundFile, source_uri: &str, record: Record) -> Item {
+        let size = record.size;
+        let mut document = match record.document {
+            Ok(document) => document,
+            // The file's own id, so that --delete-missing keeps the records that it had.
+            Err((place, reason)) => {
+                return Item { id: file.id.clone(), size, read: Read::Failed(format!("{place}: {reason}")) };
+            }
+        };
+        document.id = format!("{}#{}", file.id, document.id);
+        document.source_uri = source_uri.to_owned();
+        document.metadata.extend(describe(file));
+        let id = document.id.clone();
+        let encoded = prost::Message::encoded_len(&document) as u64;
+        let read = if encoded > self.limits.message_bytes {
+            Err(too_large(encoded, self.limits.message_bytes))
+        } else {
+            let hash = match &document.content {
+                Some(Content::Text(text)) => blake3::hash(text.as_bytes()),
+                _ => blake3::hash(b""),
+            };
+            self.compare(document, &hash)
+        };
+        Item { id, size, read: read.unwrap_or_else(Read::Failed) }
+    }
+
+    /// Tells what is there already.
+    fn compare(&self, document: Document, hash: &blake3::Hash) -> Result<Read, String> {
+        let Some(stored) = self.known.get(&document.id) else {
+            return Ok(Read::Document(Box::new(document)));
+        };
+        if let Some(other) = stored.other_file(&document.source_uri) {
+            return Err(format!(
+                "the collection has a document of this id from {other}, which is still there; use --name or another --collection"
+            ));
         }
-    };
-    document.id = format!("{}#{}", file.id, document.id);
-    document.source_uri = source_uri(&file.path);
-    describe(&mut document, file);
-    let size = prost::Message::encoded_len(&document) as u64;
-    if size > max_bytes {
-        let reason = format!("the record has {size} bytes, the server takes at most {max_bytes}");
-        return Item::Failed { id: document.id, reason };
+        if !self.force && stored.is(hash, &document) {
+            return Ok(Read::Unchanged);
+        }
+        Ok(Read::Document(Box::new(document)))
     }
-    Item::Document(Box::new(document))
 }
 
-fn describe(document: &mut Document, file: &FoundFile) {
-    document.metadata.insert("path".to_owned(), string_value(file.id.clone()));
-    document.metadata.insert("extension".to_owned(), string_value(file.extension.clone()));
-    let modified = std::fs::metadata(&file.path).and_then(|m| m.modified()).ok();
-    let Some(since) = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok()) else { return };
-    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    let value = prost_types::Timestamp { seconds, nanos: 0 };
-    document
-        .metadata
-        .insert("modified".to_owned(), MetadataValue { kind: Some(Kind::TimestampValue(value)) });
+fn too_large(bytes: u64, most: u64) -> String {
+    format!("expected at most {most} bytes, which the server takes, got {bytes}")
+}
+
+fn describe(file: &FoundFile) -> HashMap<String, MetadataValue> {
+    [
+        (PATH_KEY.to_owned(), string_value(file.id.clone())),
+        (EXTENSION_KEY.to_owned(), string_value(file.extension.clone())),
+    ]
+    .into()
 }
 
 fn source_uri(path: &Path) -> String {

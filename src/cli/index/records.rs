@@ -10,18 +10,28 @@ use crate::proto::document::Content;
 use crate::proto::metadata_value::Kind;
 use crate::proto::{Document, MetadataValue, StringList};
 
-/// One record, or its place and why it cannot be used.
-pub type Record = Result<Document, (String, String)>;
+/// One record with the bytes that it took in the file.
+pub struct Record {
+    /// The document, or the record's place and why it cannot be used.
+    pub document: Result<Document, (String, String)>,
+    /// Bytes of the file.
+    pub size: u64,
+}
 
 /// Reads JSON Lines of `{id, title, text, …}`; other fields become metadata. Stops when `sink` says false.
+///
+/// Where there is no `text`, the text is made of the other fields that are texts.
 pub fn read_jsonl(reader: impl BufRead, sink: &mut dyn FnMut(Record) -> bool) {
     for (number, line) in reader.split(b'\n').enumerate() {
         let place = format!("line {}", number + 1);
         let record = match line {
             Ok(bytes) if bytes.trim_ascii().is_empty() => continue,
-            Ok(bytes) => parse_json(&bytes, number + 1).map_err(|reason| (place, reason)),
+            Ok(bytes) => Record {
+                document: parse_json(&bytes, number + 1).map_err(|reason| (place, reason)),
+                size: bytes.len() as u64 + 1,
+            },
             Err(error) => {
-                sink(Err((place, error.to_string())));
+                sink(Record { document: Err((place, error.to_string())), size: 0 });
                 return;
             }
         };
@@ -37,17 +47,25 @@ fn parse_json(bytes: &[u8], number: usize) -> Result<Document, String> {
     let mut document =
         Document { id: number.to_string(), mime_type: "text/plain".to_owned(), ..Default::default() };
     let mut text = None;
+    let mut others = Vec::new();
     for (key, value) in fields {
         match (key.as_str(), value) {
             ("id" | "_id", value) => document.id = plain(value),
             ("title", value) => document.title = plain(value),
             ("text", value) => text = Some(plain(value)),
             (_, value) => {
+                if let Value::String(value) = &value {
+                    others.push(format!("{key}: {value}"));
+                }
                 document.metadata.insert(key, metadata(value));
             }
         }
     }
-    let text = text.ok_or("expected a field \"text\"")?;
+    let text = match text {
+        Some(text) => text,
+        None if others.is_empty() => return Err("expected a field \"text\", or others with text".to_owned()),
+        None => others.join("\n"),
+    };
     document.content = Some(Content::Text(text));
     Ok(document)
 }
@@ -79,32 +97,33 @@ fn metadata(value: Value) -> MetadataValue {
 }
 
 /// Reads CSV with a header; columns id, title and text, the rest become metadata. Stops when `sink` says false.
-pub fn read_csv(reader: impl Read, sink: &mut dyn FnMut(Record) -> bool) {
-    let mut csv = csv::ReaderBuilder::new().from_reader(reader);
+///
+/// Where there is no column `text`, the text is made of all columns.
+pub fn read_csv(reader: impl Read, delimiter: u8, sink: &mut dyn FnMut(Record) -> bool) {
+    let mut csv = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(reader);
     let headers = match csv.headers() {
         Ok(headers) => headers.clone(),
         Err(error) => {
-            sink(Err(("header".to_owned(), error.to_string())));
+            sink(Record { document: Err(("header".to_owned(), error.to_string())), size: 0 });
             return;
         }
     };
-    if !headers.iter().any(|name| name == "text") {
-        sink(Err(("header".to_owned(), "expected a column \"text\"".to_owned())));
-        return;
-    }
-    for (number, row) in csv.records().enumerate() {
-        let place = format!("record {}", number + 1);
-        let record = match row {
-            Ok(row) => Ok(csv_document(&headers, &row, number + 1)),
+    let mut row = csv::StringRecord::new();
+    let mut start = 0;
+    for number in 1.. {
+        let place = format!("record {number}");
+        let read = csv.read_record(&mut row);
+        let end = csv.position().byte();
+        let size = end.saturating_sub(std::mem::replace(&mut start, end));
+        let (document, last) = match read {
+            Ok(false) => return,
+            Ok(true) => (Ok(csv_document(&headers, &row, number)), false),
             Err(error) => {
-                let fatal = error.is_io_error();
-                if !sink(Err((place, error.to_string()))) || fatal {
-                    return;
-                }
-                continue;
+                let last = error.is_io_error();
+                (Err((place, error.to_string())), last)
             }
         };
-        if !sink(record) {
+        if !sink(Record { document, size }) || last {
             return;
         }
     }
@@ -114,16 +133,21 @@ fn csv_document(headers: &csv::StringRecord, row: &csv::StringRecord, number: us
     let mut document =
         Document { id: number.to_string(), mime_type: "text/plain".to_owned(), ..Default::default() };
     let mut metadata = HashMap::new();
+    let mut lines = Vec::new();
     for (name, value) in headers.iter().zip(row) {
         match name {
             "id" | "_id" => document.id = value.to_owned(),
             "title" => document.title = value.to_owned(),
             "text" => document.content = Some(Content::Text(value.to_owned())),
             _ => {
+                if !value.trim().is_empty() {
+                    lines.push(format!("{name}: {value}"));
+                }
                 metadata.insert(name.to_owned(), string_value(value));
             }
         }
     }
+    document.content.get_or_insert_with(|| Content::Text(lines.join("\n")));
     document.metadata = metadata;
     document
 }
@@ -132,37 +156,54 @@ fn csv_document(headers: &csv::StringRecord, row: &csv::StringRecord, number: us
 mod tests {
     use super::*;
 
+    fn text(document: &Document) -> &str {
+        match &document.content {
+            Some(Content::Text(text)) => text,
+            _ => "",
+        }
+    }
+
     #[test]
     fn jsonl_keeps_going_after_a_bad_line() {
-        let input = "{\"id\":\"a\",\"title\":\"T\",\"text\":\"x\",\"year\":3}\n\nnot json\n{\"text\":\"y\"}\n{\"id\":1}\n";
+        let input = "{\"id\":\"a\",\"title\":\"T\",\"text\":\"x\",\"year\":3}\n\nnot json\n{\"text\":\"y\"}\n{\"id\":1}\n{\"body\":\"z\"}\n";
         let mut seen = Vec::new();
+        let mut size = 0;
         read_jsonl(input.as_bytes(), &mut |record| {
-            seen.push(record);
+            size += record.size;
+            seen.push(record.document);
             true
         });
-        assert_eq!(seen.len(), 4);
+        assert_eq!((seen.len(), size), (5, input.len() as u64 - 1));
         assert!(seen[0].as_ref().is_ok_and(|d| d.id == "a"
             && d.title == "T"
             && d.metadata.get("year").is_some_and(|v| v.kind == Some(Kind::IntValue(3)))));
         assert!(seen[1].as_ref().is_err_and(|(place, _)| place == "line 3"));
         assert!(seen[2].as_ref().is_ok_and(|d| d.id == "4"));
         assert!(seen[3].is_err());
+        assert!(seen[4].as_ref().is_ok_and(|d| text(d) == "body: z"));
     }
 
     #[test]
     fn csv_reads_quotes_and_metadata() {
         let input = "id,title,text,lang\n1,T,\"a, \"\"b\"\"\nc\",en\n2,short\n3,U,d,de\n";
         let mut seen = Vec::new();
-        read_csv(input.as_bytes(), &mut |record| {
-            seen.push(record);
+        read_csv(input.as_bytes(), b',', &mut |record| {
+            seen.push(record.document);
             true
         });
         assert_eq!(seen.len(), 3);
-        assert!(
-            seen[0].as_ref().is_ok_and(|d| d.content == Some(Content::Text("a, \"b\"\nc".to_owned()))
-                && d.metadata.contains_key("lang"))
-        );
+        assert!(seen[0].as_ref().is_ok_and(|d| text(d) == "a, \"b\"\nc" && d.metadata.contains_key("lang")));
         assert!(seen[1].is_err());
         assert!(seen[2].as_ref().is_ok_and(|d| d.id == "3"));
+    }
+
+    #[test]
+    fn csv_without_a_text_column_takes_all_columns() {
+        let mut seen = Vec::new();
+        read_csv("name\tcity\nAda\tLondon\n".as_bytes(), b'\t', &mut |record| {
+            seen.push(record.document);
+            true
+        });
+        assert!(seen[0].as_ref().is_ok_and(|d| text(d) == "name: Ada\ncity: London" && d.id == "1"));
     }
 }

@@ -1,8 +1,48 @@
-//! Finds the files to index.
+//! Finds the files to index and tells what they are.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
+
+/// Bytes that are looked at to tell text from other files.
+const PEEK: usize = 8192;
+
+/// Names without an extension that people give to texts.
+const TEXT_NAMES: [&str; 17] = [
+    "authors",
+    "changelog",
+    "changes",
+    "contributing",
+    "contributors",
+    "copying",
+    "copyright",
+    "credits",
+    "faq",
+    "history",
+    "install",
+    "licence",
+    "license",
+    "news",
+    "notice",
+    "readme",
+    "todo",
+];
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One document of this media type.
+    Document(&'static str),
+    /// A document a line.
+    JsonLines,
+    /// A document a record, with this between the columns.
+    Csv(u8),
+}
 
 /// A file to index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,92 +53,255 @@ pub struct FoundFile {
     pub id: String,
     /// Extension in lower case.
     pub extension: String,
+    /// How it is read.
+    pub kind: Kind,
+    /// Its size in bytes when it was found.
+    pub size: u64,
 }
 
-/// The media type of an extension, or none if it is not indexed.
-pub fn media_type(extension: &str) -> Option<&'static str> {
+/// Which files are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
+    /// Only these extensions; none means all that are known.
+    pub extensions: Vec<String>,
+    /// Also every other file that is text.
+    pub all_text: bool,
+    /// Also hidden ones.
+    pub hidden: bool,
+    /// Also ignored ones.
+    pub no_ignore: bool,
+    /// Also what symbolic links point to.
+    pub follow_links: bool,
+}
+
+/// What a walk found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Files to index, by path.
+    pub files: Vec<FoundFile>,
+    /// Places that could not be looked at, and why.
+    pub problems: Vec<(String, String)>,
+    /// Files of other kinds, by extension.
+    pub skipped: BTreeMap<String, u64>,
+    /// Symbolic links that were not followed.
+    pub links: u64,
+}
+
+/// A path whose files are indexed, and what their ids start with.
+#[derive(Debug, Clone)]
+pub struct Root {
+    /// The path.
+    pub path: PathBuf,
+    /// What ids start with.
+    pub name: String,
+}
+
+impl Root {
+    /// A root with a name of its own, or that of its last component.
+    pub fn new(path: PathBuf, name: Option<String>) -> Self {
+        let full = std::fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        let name = name.unwrap_or_else(|| full.file_name().map(readable).unwrap_or_default());
+        Self { path, name }
+    }
+}
+
+/// How files of a known extension are read.
+fn kind_of_extension(extension: &str) -> Option<Kind> {
     Some(match extension {
-        "md" | "markdown" => "text/markdown",
-        "html" | "htm" => "text/html",
-        "pdf" => "application/pdf",
-        "txt" | "rst" => "text/plain",
-        "docx" => "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        "jsonl" => "application/jsonl",
-        "csv" => "text/csv",
+        "md" | "markdown" | "mdown" | "mkd" => Kind::Document("text/markdown"),
+        "html" | "htm" | "xhtml" => Kind::Document("text/html"),
+        "pdf" => Kind::Document("application/pdf"),
+        "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "tex" => Kind::Document("text/plain"),
+        "docx" => Kind::Document("application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        "jsonl" | "ndjson" => Kind::JsonLines,
+        "csv" => Kind::Csv(b','),
+        "tsv" => Kind::Csv(b'\t'),
         _ => return None,
     })
 }
 
-/// Name of a root, which starts the ids of its files.
-pub fn root_name(root: &Path) -> String {
-    let full = std::fs::canonicalize(root).unwrap_or_else(|_| root.to_owned());
-    full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+fn kind(path: &Path, extension: &str, choice: &Choice, named: bool) -> Option<Kind> {
+    let known = kind_of_extension(extension);
+    if !choice.extensions.is_empty() {
+        return choice.wants(extension).then(|| known.unwrap_or(Kind::Document("text/plain")));
+    }
+    let text_name = || extension.is_empty() && is_text_name(path);
+    known.or_else(|| {
+        let taken = text_name() || ((choice.all_text || named) && is_text(path));
+        taken.then_some(Kind::Document("text/plain"))
+    })
 }
 
-/// Walks a root, respecting .gitignore; what cannot be read goes to `problems`.
-pub fn walk(root: &Path, extensions: &[String], problems: &mut Vec<(String, String)>) -> Vec<FoundFile> {
-    let name = root_name(root);
-    let mut files = Vec::new();
-    for entry in WalkBuilder::new(root).require_git(false).sort_by_file_path(|a, b| a.cmp(b)).build() {
+impl Choice {
+    /// Whether an extension is among the wanted ones; none named means all.
+    pub fn wants(&self, extension: &str) -> bool {
+        self.extensions.is_empty()
+            || self
+                .extensions
+                .iter()
+                .any(|e| e.trim().trim_start_matches('.').eq_ignore_ascii_case(extension))
+    }
+}
+
+fn is_text_name(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    TEXT_NAMES.contains(&name.as_str())
+}
+
+/// Whether a file starts as UTF-8 text does. One that cannot be read is left to the reader to report.
+fn is_text(path: &Path) -> bool {
+    let mut start = Vec::with_capacity(PEEK);
+    let read = File::open(path).and_then(|file| file.take(PEEK as u64).read_to_end(&mut start));
+    if read.is_err() {
+        return true;
+    }
+    let cut = start.len() == PEEK;
+    match std::str::from_utf8(&start) {
+        Ok(text) => !text.contains('\0'),
+        Err(error) => cut && error.error_len().is_none() && !start.contains(&0),
+    }
+}
+
+/// Walks roots in order; what cannot be read goes to the problems.
+pub fn walk(roots: &[Root], choice: &Choice) -> Found {
+    let mut found = Found::default();
+    let mut ids = HashSet::new();
+    for root in roots {
+        walk_root(root, choice, &mut found, &mut ids);
+    }
+    found
+}
+
+fn walk_root(root: &Root, choice: &Choice, found: &mut Found, ids: &mut HashSet<String>) {
+    let mut walker = WalkBuilder::new(&root.path);
+    walker
+        .require_git(false)
+        .hidden(!choice.hidden)
+        .follow_links(choice.follow_links)
+        .sort_by_file_path(|a, b| a.cmp(b));
+    if choice.no_ignore {
+        walker.ignore(false).git_ignore(false).git_global(false).git_exclude(false).parents(false);
+    }
+    for entry in walker.build() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
-                problems.push((root.display().to_string(), error.to_string()));
+                found.problems.push((root.path.display().to_string(), error.to_string()));
                 continue;
             }
         };
-        let named = entry.depth() == 0 && entry.path().is_file();
-        if !named && !entry.file_type().is_some_and(|kind| kind.is_file()) {
+        let named = entry.depth() == 0;
+        let file_type = if named {
+            std::fs::metadata(entry.path()).ok().map(|m| m.file_type())
+        } else {
+            entry.file_type()
+        };
+        if file_type.is_some_and(|kind| kind.is_symlink()) {
+            found.links += 1;
             continue;
         }
-        let extension =
-            entry.path().extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if media_type(&extension).is_none() || !wanted(&extension, extensions) {
-            if entry.depth() == 0 {
-                problems.push((
-                    root.display().to_string(),
-                    format!("the extension {extension:?} is not indexed"),
-                ));
+        if !file_type.is_some_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let extension = entry.path().extension().map(readable).unwrap_or_default().to_lowercase();
+        let Some(kind) = kind(entry.path(), &extension, choice, named) else {
+            if named {
+                let reason = "expected a document or a text file, got something else".to_owned();
+                found.problems.push((root.path.display().to_string(), reason));
+            } else {
+                *found.skipped.entry(extension).or_default() += 1;
             }
             continue;
+        };
+        let id = id_below(root, entry.path());
+        if !ids.insert(id.clone()) {
+            let reason = format!("expected one file of the id {id:?}, got two");
+            found.problems.push((entry.path().display().to_string(), reason));
+            continue;
         }
-        let below = entry.path().strip_prefix(root).unwrap_or(Path::new(""));
-        let mut id = name.clone();
-        for part in below.components() {
-            id.push('/');
-            id.push_str(&part.as_os_str().to_string_lossy());
-        }
-        files.push(FoundFile { path: entry.into_path(), id, extension });
+        let size = entry.metadata().map_or(0, |m| m.len());
+        found.files.push(FoundFile { path: entry.into_path(), id, extension, kind, size });
     }
-    files
 }
 
-/// Whether an extension is among the wanted ones; none named means all.
-pub fn wanted(extension: &str, extensions: &[String]) -> bool {
-    extensions.is_empty()
-        || extensions.iter().any(|e| e.trim().trim_start_matches('.').eq_ignore_ascii_case(extension))
+fn id_below(root: &Root, path: &Path) -> String {
+    let mut id = root.name.clone();
+    for part in path.strip_prefix(&root.path).unwrap_or(Path::new("")).components() {
+        id.push('/');
+        id.push_str(&readable(part.as_os_str()));
+    }
+    id
+}
+
+/// A name as text: bytes that are not UTF-8 become `%` and two digits, so that different names stay different.
+fn readable(name: &OsStr) -> String {
+    let mut text = String::new();
+    for chunk in name.as_bytes().utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn ids(found: &Found) -> Vec<&str> {
+        found.files.iter().map(|f| f.id.as_str()).collect()
+    }
+
     #[test]
     fn respects_gitignore_and_extensions() -> anyhow::Result<()> {
         let dir = tempfile::tempdir()?;
-        let root = dir.path().join("docs");
-        std::fs::create_dir_all(root.join("sub"))?;
-        for name in ["a.md", "sub/b.TXT", "sub/c.bin", "ignored.md"] {
-            std::fs::write(root.join(name), "x")?;
+        let path = dir.path().join("docs");
+        std::fs::create_dir_all(path.join("sub"))?;
+        for name in ["a.md", "sub/b.TXT", "sub/c.py", "ignored.md", "LICENSE", ".hidden.md", "sub/blob"] {
+            std::fs::write(path.join(name), "x")?;
         }
-        std::fs::write(root.join(".gitignore"), "ignored.md\n")?;
-        let mut problems = Vec::new();
-        let ids = |files: Vec<FoundFile>| files.into_iter().map(|f| f.id).collect::<Vec<_>>();
-        assert_eq!(ids(walk(&root, &[], &mut problems)), ["docs/a.md", "docs/sub/b.TXT"]);
-        assert_eq!(ids(walk(&root, &["md".to_owned()], &mut problems)), ["docs/a.md"]);
-        assert!(problems.is_empty());
-        walk(&root.join("missing"), &[], &mut problems);
-        assert_eq!(problems.len(), 1);
+        std::fs::write(path.join("sub/d.py"), [0, 1])?;
+        std::fs::write(path.join(".gitignore"), "ignored.md\n")?;
+        std::os::unix::fs::symlink(path.join("a.md"), path.join("link.md"))?;
+        let roots = [Root::new(path.clone(), None)];
+        let found = walk(&roots, &Choice::default());
+        assert_eq!(ids(&found), ["docs/LICENSE", "docs/a.md", "docs/sub/b.TXT"]);
+        assert_eq!((found.problems.len(), found.links), (0, 1));
+        assert_eq!(found.skipped, [(String::new(), 1), ("py".to_owned(), 2)].into());
+
+        let only = Choice { extensions: vec![".PY".to_owned(), "md".to_owned()], ..Default::default() };
+        assert_eq!(ids(&walk(&roots, &only)), ["docs/a.md", "docs/sub/c.py", "docs/sub/d.py"]);
+        let text = Choice { all_text: true, follow_links: true, ..Default::default() };
+        let wanted =
+            ["docs/LICENSE", "docs/a.md", "docs/link.md", "docs/sub/b.TXT", "docs/sub/blob", "docs/sub/c.py"];
+        assert_eq!(ids(&walk(&roots, &text)), wanted);
+        let all = Choice { hidden: true, no_ignore: true, ..Default::default() };
+        let found = walk(&roots, &all);
+        assert!(ids(&found).contains(&"docs/.hidden.md") && ids(&found).contains(&"docs/ignored.md"));
+        Ok(())
+    }
+
+    #[test]
+    fn named_files_and_missing_ones() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        std::fs::write(dir.path().join("main.rs"), "fn main() {}")?;
+        std::fs::write(dir.path().join("x.png"), [0x89, 0x50, 0])?;
+        let root = |name: &str| Root::new(dir.path().join(name), None);
+        let found = walk(&[root("main.rs"), root("x.png"), root("missing")], &Choice::default());
+        assert_eq!(ids(&found), ["main.rs"]);
+        assert_eq!(found.problems.len(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_stay_different() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        for name in [b"a\xff.md", b"a\xfe.md"] {
+            std::fs::write(dir.path().join(OsStr::from_bytes(name)), "x")?;
+        }
+        let found = walk(&[Root::new(dir.path().to_owned(), Some("r".to_owned()))], &Choice::default());
+        assert_eq!(ids(&found), ["r/a%FE.md", "r/a%FF.md"]);
         Ok(())
     }
 }

@@ -1,0 +1,116 @@
+//! What the collection holds already, so that unchanged documents are not sent again.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::walk::Root;
+use crate::cli::client::Client;
+use crate::cli::{documents, output};
+use crate::proto::field_condition::Test;
+use crate::proto::metadata_value::Kind;
+use crate::proto::{Document, MetadataValue};
+
+/// Metadata key of the file that a document was read from.
+pub const PATH_KEY: &str = "path";
+/// Metadata key of the file's extension.
+pub const EXTENSION_KEY: &str = "extension";
+
+/// A stored document, as far as a run needs it.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    fingerprint: [u8; 32],
+    title: String,
+    /// Where it came from.
+    pub source_uri: String,
+    /// The file that it was read from, by the id of a file.
+    pub file: String,
+    /// That file's extension.
+    pub extension: String,
+}
+
+/// Stored documents by id.
+pub type Known = HashMap<String, Stored>;
+
+/// Lists what the collection holds of the roots.
+pub async fn load(client: &Client, collection: &str, roots: &[Root]) -> Result<Known> {
+    let conditions = roots.iter().flat_map(|root| {
+        let value = MetadataValue { kind: Some(Kind::StringValue(root.name.clone())) };
+        [
+            output::condition(PATH_KEY, Test::Equals(value)),
+            output::condition(PATH_KEY, Test::Prefix(format!("{}/", root.name))),
+        ]
+    });
+    let filter = output::any(conditions.collect());
+    let listed = documents::list(client, collection, Some(filter), 0).await?;
+    Ok(listed.into_iter().map(|document| (document.id.clone(), stored(document))).collect())
+}
+
+fn stored(document: Document) -> Stored {
+    let text = |key: &str| match document.metadata.get(key).and_then(|value| value.kind.as_ref()) {
+        Some(Kind::StringValue(text)) => text.clone(),
+        _ => String::new(),
+    };
+    Stored {
+        fingerprint: fingerprint(&document.content_hash, &document),
+        file: text(PATH_KEY),
+        extension: text(EXTENSION_KEY),
+        title: document.title,
+        source_uri: document.source_uri,
+    }
+}
+
+/// Hash of a document's content hash, source and metadata.
+fn fingerprint(content_hash: &str, document: &Document) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+    };
+    add(content_hash.as_bytes());
+    add(document.source_uri.as_bytes());
+    let mut metadata: Vec<_> = document.metadata.iter().collect();
+    metadata.sort_by_key(|(key, _)| *key);
+    for (key, value) in metadata {
+        add(key.as_bytes());
+        add(&prost::Message::encode_to_vec(value));
+    }
+    hasher.finalize().into()
+}
+
+impl Stored {
+    /// Whether sending the document would change nothing.
+    pub fn is(&self, content_hash: &blake3::Hash, document: &Document) -> bool {
+        (document.title.is_empty() || document.title == self.title)
+            && self.fingerprint == fingerprint(content_hash.to_hex().as_str(), document)
+    }
+
+    /// Another file that has this id and is still there: indexing would put one in place of the other.
+    pub fn other_file(&self, source_uri: &str) -> Option<&str> {
+        let path = self.source_uri.strip_prefix("file://")?;
+        (self.source_uri != source_uri && Path::new(path).is_file()).then_some(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unchanged_means_content_source_title_and_metadata() {
+        let hash = blake3::hash(b"x");
+        let with = |title: &str, key: &str| Document {
+            id: "a".to_owned(),
+            title: title.to_owned(),
+            source_uri: "file:///a".to_owned(),
+            metadata: [(key.to_owned(), output::string_value("v"))].into(),
+            content_hash: hash.to_hex().to_string(),
+            ..Default::default()
+        };
+        let stored = stored(with("T", "k"));
+        assert!(stored.is(&hash, &with("T", "k")) && stored.is(&hash, &with("", "k")));
+        assert!(!stored.is(&hash, &with("U", "k")));
+        assert!(!stored.is(&hash, &with("T", "l")));
+        assert!(!stored.is(&blake3::hash(b"y"), &with("T", "k")));
+    }
+}

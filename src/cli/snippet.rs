@@ -1,0 +1,174 @@
+//! The part of a passage that is shown: whole words around its best sentence, wrapped, with that sentence marked.
+
+use std::ops::Range;
+
+use console::{measure_text_width, style};
+
+/// A word of a passage and whether it belongs to the best sentence.
+struct Word<'a> {
+    text: &'a str,
+    marked: bool,
+}
+
+/// How a snippet is laid out.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Columns of a line.
+    pub width: usize,
+    /// Most lines; zero shows the whole passage.
+    pub lines: usize,
+    /// Whether the best sentence is set in bold; else it stands between `>>` and `<<`.
+    pub bold: bool,
+}
+
+/// Lines of a passage. White space is folded: line breaks of the source mean nothing here.
+///
+/// A range outside the text, or not on character boundaries, marks nothing.
+pub fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<String> {
+    let best = best.filter(|range| text.get(range.clone()).is_some()).unwrap_or(0..0);
+    let words: Vec<Word> = words(text)
+        .map(|(start, text)| Word { text, marked: start >= best.start && start < best.end })
+        .collect();
+    let (first, last) = match layout.lines {
+        0 => (0, words.len()),
+        lines => window(&words, lines * layout.width),
+    };
+    let mut pieces: Vec<(String, bool)> = Vec::with_capacity(last - first + 2);
+    if first > 0 {
+        pieces.push(("…".to_owned(), false));
+    }
+    for index in first..last {
+        let word = &words[index];
+        let mut piece = word.text.to_owned();
+        if !layout.bold && word.marked {
+            if index == first || !words[index - 1].marked {
+                piece.insert_str(0, ">>");
+            }
+            if index + 1 == last || !words[index + 1].marked {
+                piece.push_str("<<");
+            }
+        }
+        pieces.push((piece, word.marked));
+    }
+    if last < words.len() {
+        pieces.push(("…".to_owned(), false));
+    }
+    wrap(&pieces, layout)
+}
+
+/// The words of a text with their first bytes.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.split_whitespace().map(move |word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
+}
+
+/// The range of words around the marked ones that fits a number of columns, a third of what is
+/// left over before them.
+fn window(words: &[Word], columns: usize) -> (usize, usize) {
+    let cost = |word: &Word| measure_text_width(word.text) + 1;
+    // Room for the marks, the dots and what wrapping leaves empty at the ends of lines.
+    let mut left = columns.saturating_sub(columns / 12 + 8);
+    let start = words.iter().position(|word| word.marked).unwrap_or(0);
+    let (mut first, mut last) = (start, start);
+    while let Some(word) = words.get(last).filter(|word| word.marked && cost(word) <= left) {
+        left -= cost(word);
+        last += 1;
+    }
+    if words.get(last).is_some_and(|word| word.marked) {
+        return (first, last.max(first + 1));
+    }
+    let mut before = left / 3;
+    while first > 0 && cost(&words[first - 1]) <= before {
+        before -= cost(&words[first - 1]);
+        left -= cost(&words[first - 1]);
+        first -= 1;
+    }
+    while let Some(word) = words.get(last).filter(|word| cost(word) <= left) {
+        left -= cost(word);
+        last += 1;
+    }
+    // The end of the passage may have left room.
+    while first > 0 && cost(&words[first - 1]) <= left {
+        left -= cost(&words[first - 1]);
+        first -= 1;
+    }
+    (first, last)
+}
+
+fn wrap(pieces: &[(String, bool)], layout: Layout) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    let mut used = 0;
+    for (piece, marked) in pieces {
+        let columns = measure_text_width(piece);
+        if used > 0 && used + 1 + columns > layout.width {
+            lines.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        if used > 0 {
+            line.push(' ');
+            used += 1;
+        }
+        if *marked && layout.bold {
+            line.push_str(&style(piece).bold().to_string());
+        } else {
+            line.push_str(piece);
+        }
+        used += columns;
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLAIN: Layout = Layout { width: 20, lines: 2, bold: false };
+
+    #[test]
+    fn short_passages_are_whole_and_marked() {
+        assert_eq!(snippet("One.\n Two  three.", Some(6..16), PLAIN), ["One. >>Two three.<<"]);
+        assert_eq!(snippet("", None, PLAIN), Vec::<String>::new());
+        assert_eq!(snippet("é x", Some(1..2), PLAIN), ["é x"]);
+    }
+
+    #[test]
+    fn long_passages_show_the_best_sentence_with_what_stands_around_it() {
+        let text = format!("{}Here it is. {}", "before ".repeat(50), "after ".repeat(50));
+        let start = text.find("Here").unwrap_or_default();
+        let lines = snippet(&text, Some(start..start + 11), Layout { width: 30, lines: 2, bold: false });
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].starts_with("… before"));
+        assert!(lines.join(" ").contains(">>Here it is.<< after"));
+        assert!(lines[1].ends_with('…'));
+        let all = snippet(&text, None, Layout { width: 30, lines: 0, bold: false });
+        assert_eq!(all.join(" "), text.trim_end());
+    }
+
+    #[test]
+    fn a_best_sentence_that_is_too_long_is_cut() {
+        let text = "word ".repeat(60);
+        let lines = snippet(&text, Some(0..text.len()), Layout { width: 30, lines: 2, bold: false });
+        assert!(lines.len() <= 2 && lines.join(" ").ends_with("word<< …"), "{lines:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_and_range_give_words_of_the_text(text in "\\PC{0,80}", start in 0usize..90, len in 0usize..90) {
+            let lines = snippet(&text, Some(start..start + len), PLAIN);
+            let shown: Vec<String> = lines
+                .iter()
+                .flat_map(|line| line.split_whitespace().map(|w| w.replace(">>", "").replace("<<", "")))
+                .filter(|word| word != "…")
+                .collect();
+            let all = text.replace(">>", "").replace("<<", "");
+            for word in shown {
+                prop_assert!(all.contains(&word));
+            }
+        }
+    }
+}

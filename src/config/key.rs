@@ -1,0 +1,147 @@
+//! One key of the configuration: its name, its documentation and what values it takes.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// An IP address and a port.
+    Address,
+    /// A path.
+    Path,
+    /// A path, or nothing.
+    OptionalPath,
+    /// One of some words.
+    OneOf(&'static [&'static str]),
+    /// A whole number of at least this.
+    AtLeast(u64),
+    /// `true` or `false`.
+    Switch,
+    /// A number from 0 to 1.
+    Fraction,
+    /// A list of at least one directory name.
+    DirectoryNames,
+    /// One plain name.
+    Name,
+    /// A tracing filter.
+    LogFilter,
+}
+
+impl Rule {
+    /// What is expected, as messages say it.
+    pub fn expected(self) -> String {
+        match self {
+            Rule::Address => "an IP address and a port, such as 127.0.0.1:7700".to_owned(),
+            Rule::Path | Rule::OptionalPath => "a path".to_owned(),
+            Rule::OneOf(words) => format!("one of {}", words.join(", ")),
+            Rule::AtLeast(least) => format!("a whole number of at least {least}"),
+            Rule::Switch => "true or false".to_owned(),
+            Rule::Fraction => "a number from 0 to 1".to_owned(),
+            Rule::DirectoryNames => "a list of one or more directory names".to_owned(),
+            Rule::Name => "a name".to_owned(),
+            Rule::LogFilter => "a tracing filter, such as info or trove=debug".to_owned(),
+        }
+    }
+
+    /// The value of a text from the environment or a flag, or none if it does not fit.
+    pub(super) fn value_of_text(self, text: &str) -> Option<Value> {
+        let value = match self {
+            Rule::AtLeast(_) => json!(text.trim().parse::<u64>().ok()?),
+            Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
+            Rule::Fraction => json!(text.trim().parse::<f64>().ok()?),
+            Rule::DirectoryNames => text.split(',').map(|name| json!(name.trim())).collect(),
+            _ => json!(text),
+        };
+        self.value(value)
+    }
+
+    /// The value as the settings hold it, or none if it does not fit.
+    pub(super) fn value(self, value: Value) -> Option<Value> {
+        let fits = match self {
+            Rule::Address => value.as_str().is_some_and(|text| text.parse::<std::net::SocketAddr>().is_ok()),
+            Rule::Path => value.as_str().is_some_and(|text| !text.is_empty()),
+            Rule::OptionalPath if value.as_str() == Some("") => return Some(Value::Null),
+            Rule::OptionalPath => value.is_string() || value.is_null(),
+            Rule::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
+            Rule::AtLeast(least) => value.as_u64().is_some_and(|number| number >= least),
+            Rule::Switch => value.is_boolean(),
+            Rule::Fraction => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
+            Rule::DirectoryNames => value.as_array().is_some_and(|names| {
+                !names.is_empty() && names.iter().all(|name| name.as_str().is_some_and(is_directory_name))
+            }),
+            Rule::Name => value.as_str().is_some_and(is_directory_name),
+            Rule::LogFilter => value.as_str().is_some_and(|text| EnvFilter::try_new(text).is_ok()),
+        };
+        fits.then_some(value)
+    }
+}
+
+/// Whether a name is one plain component of a path.
+fn is_directory_name(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(std::path::Component::Normal(_)), None))
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Full name, such as `encoder.device`.
+    pub name: &'static str,
+    /// What it means: the lines of the field's doc comment, each with a space in front.
+    pub doc: &'static str,
+    /// What values it takes.
+    pub rule: Rule,
+}
+
+impl Key {
+    /// The documentation as one paragraph.
+    pub fn paragraph(&self) -> String {
+        self.doc.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Defines a section of the settings: the struct, its defaults and its keys, from one list.
+macro_rules! section {
+    (
+        $(#[doc = $about:literal])+
+        $name:ident in $prefix:literal {
+            $( $(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr, $rule:expr; )+
+        }
+        $( sections { $( $(#[doc = $section_doc:literal])+ $section:ident: $section_kind:ty; )+ } )?
+    ) => {
+        $(#[doc = $about])+
+        #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $( $(#[doc = $doc])+ pub $field: $kind, )+
+            $($( $(#[doc = $section_doc])+ pub $section: $section_kind, )+)?
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self {
+                    $( $field: $default, )+
+                    $($( $section: <$section_kind>::default(), )+)?
+                }
+            }
+        }
+
+        impl $name {
+            /// The keys of this section, in order, those of its own sections last.
+            pub(crate) fn keys() -> Vec<$crate::config::Key> {
+                #[allow(unused_mut)]
+                let mut keys = vec![ $( $crate::config::Key {
+                    name: concat!($prefix, stringify!($field)),
+                    doc: concat!($($doc, "\n"),+),
+                    rule: $rule,
+                } ),+ ];
+                $($( keys.extend(<$section_kind>::keys()); )+)?
+                keys
+            }
+        }
+    };
+}
+pub(super) use section;

@@ -1,0 +1,185 @@
+//! Headings of plain text: underlined lines, as in setext, reStructuredText and AsciiDoc, and numbered lines
+//! that stand alone.
+
+use crate::domain::{Extracted, Section, Span};
+use crate::error::{Error, Result};
+
+/// Most characters of a heading.
+const MAX_HEADING: usize = 120;
+/// What headings are underlined with.
+const UNDERLINES: &[char] = &['=', '-', '~', '^', '"', '\'', '#', '*', '+', '`'];
+/// How far an underline's length may be off; AsciiDoc allows two.
+const SLACK: usize = 2;
+
+/// How a heading is marked. Styles nest in the order in which they first occur, as in reStructuredText.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Underlined {
+        with: char,
+        overlined: bool,
+    },
+    /// By its count of numbers.
+    Numbered(usize),
+}
+
+struct Heading<'a> {
+    start: usize,
+    style: Style,
+    title: &'a str,
+}
+
+/// Reads a text as it is: every span fits it.
+pub fn read(text: String) -> Result<Extracted> {
+    let Ok(end) = u32::try_from(text.len()) else {
+        return Err(Error::invalid("DOCUMENT_TOO_LARGE", "expected a document of less than 4 GiB of text"));
+    };
+    if text.trim().is_empty() {
+        return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with text, got one without"));
+    }
+    let headings = headings(&text);
+    let title = headings.iter().find(|h| matches!(h.style, Style::Underlined { .. }));
+    let title = title.map(|h| h.title.to_owned());
+    let mut sections = Vec::with_capacity(headings.len() + 1);
+    let mut push = |start: u32, end: u32, path: &[(usize, &str)]| {
+        let span = Span::new(start, end);
+        if span.slice(&text).is_some_and(|piece| !piece.trim().is_empty()) {
+            let headings = path.iter().map(|(_, title)| (*title).to_owned()).collect();
+            sections.push(Section { span, headings, page: None });
+        }
+    };
+    let (mut start, mut path, mut styles) = (0, Vec::new(), Vec::new());
+    for heading in &headings {
+        push(start, heading.start as u32, &path);
+        start = heading.start as u32;
+        let level = styles.iter().position(|style| *style == heading.style).unwrap_or_else(|| {
+            styles.push(heading.style);
+            styles.len() - 1
+        });
+        path.retain(|(of, _)| *of < level);
+        path.push((level, heading.title));
+    }
+    push(start, end, &path);
+    Ok(Extracted { title, text, sections })
+}
+
+fn headings(text: &str) -> Vec<Heading<'_>> {
+    let mut at = 0;
+    let lines = text.split_inclusive('\n').map(|line| {
+        let start = at;
+        at += line.len();
+        (start, line.trim_end())
+    });
+    let mut lines = lines.peekable();
+    let (mut above, mut farther_above) = ((0, ""), "");
+    let mut found = Vec::new();
+    while let Some((start, line)) = lines.next() {
+        let below = lines.peek().map_or("", |(_, line)| line);
+        if is_title(line) {
+            found.extend(heading(farther_above, above, (start, line), below));
+        }
+        farther_above = above.1;
+        above = (start, line);
+    }
+    // A line such as "1. Do this" is a heading only where "1.1" or the like is one too.
+    if !found.iter().any(|h| matches!(h.style, Style::Numbered(2..))) {
+        found.retain(|h| !matches!(h.style, Style::Numbered(_)));
+    }
+    found
+}
+
+/// A heading, if a line is one among its neighbours; lines come with their offsets.
+fn heading<'a>(
+    farther_above: &str,
+    above: (usize, &str),
+    (start, line): (usize, &'a str),
+    below: &str,
+) -> Option<Heading<'a>> {
+    if let Some(with) = underline(line, below) {
+        // A title between two lines that are shorter than it is text between the marks of a block.
+        let overlined = above.1 == below;
+        if overlined && below.len() < line.chars().count() {
+            return None;
+        }
+        let before = if overlined { farther_above } else { above.1 };
+        let start = if overlined { above.0 } else { start };
+        let style = Style::Underlined { with, overlined };
+        return before.is_empty().then_some(Heading { start, style, title: line.trim() });
+    }
+    let alone = above.1.is_empty() && below.is_empty();
+    let numbers = numbers(line).filter(|_| alone)?;
+    Some(Heading { start, style: Style::Numbered(numbers), title: line })
+}
+
+fn is_title(line: &str) -> bool {
+    // Deeper indentation marks quoted text and code.
+    let indent = line.len() - line.trim_start().len();
+    indent < 4
+        && !line.starts_with('\t')
+        && line.chars().any(char::is_alphanumeric)
+        && line.chars().take(MAX_HEADING + 1).count() <= MAX_HEADING
+}
+
+/// What a title is underlined with, where the line below is an underline of its length.
+fn underline(title: &str, below: &str) -> Option<char> {
+    let with = below.chars().next().filter(|c| UNDERLINES.contains(c))?;
+    let length = below.chars().count();
+    let matches =
+        length >= 3 && below.chars().all(|c| c == with) && length.abs_diff(title.chars().count()) <= SLACK;
+    matches.then_some(with)
+}
+
+/// How many numbers a title such as "2.1. Title" begins with.
+fn numbers(line: &str) -> Option<usize> {
+    let (number, title) = line.split_once(char::is_whitespace)?;
+    let parts = number.strip_suffix('.').unwrap_or(number).split('.');
+    let mut count = 0;
+    for part in parts {
+        if part.is_empty() || part.len() > 3 || !part.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        count += 1;
+    }
+    let title = title.trim_start();
+    let fits = title.starts_with(char::is_uppercase) && !title.ends_with(['.', ',', ';', ':', '?', '!']);
+    fits.then_some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths(text: &str) -> Vec<String> {
+        let found = read(text.to_owned()).unwrap();
+        found.sections.iter().map(|s| s.headings.join(" / ")).collect()
+    }
+
+    #[test]
+    fn underlined_titles_make_sections() {
+        let text = "git(1)\n======\n\nintro\n\nNAME\n----\nx\n\n~~~~\n$ code\n~~~~\n\nPart\n====\n\ny\n";
+        assert_eq!(paths(text), ["git(1)", "git(1) / NAME", "Part"]);
+        let found = read(text.to_owned()).unwrap();
+        assert_eq!(found.title.as_deref(), Some("git(1)"));
+        assert!(found.sections[1].span.slice(text).unwrap().starts_with("NAME\n----\nx"));
+    }
+
+    #[test]
+    fn overlines_belong_to_their_title() {
+        let text = "before\n\n====\n Top\n====\n\nSub\n===\n\ntext";
+        assert_eq!(paths(text), ["", "Top", "Top / Sub"]);
+        let found = read(text.to_owned()).unwrap();
+        assert!(found.sections[1].span.slice(text).unwrap().starts_with("====\n Top"));
+    }
+
+    #[test]
+    fn numbered_lines_are_headings_where_some_are_nested() {
+        let nested = "1. Scope\n\na\n\n1.1. Terms\n\nb\n\n2. Rules\n\nc\n";
+        assert_eq!(paths(nested), ["1. Scope", "1. Scope / 1.1. Terms", "2. Rules"]);
+        assert_eq!(paths("1. Wash\n\n2. Rinse\n"), [""]);
+        assert_eq!(paths("1. Scope\n\n1.1 ends like a sentence.\n\n10.5 mb were sent\n"), [""]);
+    }
+
+    #[test]
+    fn tables_and_rules_are_no_headings() {
+        assert_eq!(paths("name   age\n----   ---\nbob    7\n\n-----\n\ntext\n---- and more\n"), [""]);
+    }
+}

@@ -1,0 +1,32 @@
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// Tells streams that have no end of their own that the server stops.
+#[derive(Debug, Clone)]
+pub struct Stop {
+    token: CancellationToken,
+    grace: Duration,
+}
+
+impl Stop {
+    /// A stop that has not begun; `grace` is the time that calls then have to end.
+    pub fn new(grace: Duration) -> Self {
+        Self { token: CancellationToken::new(), grace }
+    }
+
+    /// Begins it.
+    pub fn begin(&self) {
+        self.token.cancel();
+    }
+
+    /// Resolves when it has begun.
+    pub async fn begun(&self) {
+        self.token.cancelled().await;
+    }
+
+    /// Time that calls have to end once it has begun.
+    pub fn grace(&self) -> Duration {
+        self.grace
+    }
+}

@@ -1,0 +1,71 @@
+//! What is left of a document whose record cannot be read.
+
+use super::codec;
+use super::commit::TEXT_CHUNK;
+use super::keys;
+use super::live::Live;
+use super::records::{DocumentRecord, Processing};
+use crate::domain::{Level, Metadata};
+use crate::error::Result;
+
+/// A record that names all that can be found of the document, for its removal. Reads the whole collection's
+/// numbers, passages and vectors: damage is rare. `doc_no` is `u32::MAX` where even the number is lost; what
+/// it had is then unreachable, and stays until the collection is deleted.
+pub fn find(live: &Live, cid: u32, id: &str) -> Result<DocumentRecord> {
+    let mut record = DocumentRecord {
+        id: id.to_owned(),
+        title: String::new(),
+        source_uri: String::new(),
+        media_type: String::new(),
+        content_hash: [0; 32],
+        metadata: Metadata::new(),
+        create_time_ns: super::now_ns(),
+        update_time_ns: 0,
+        doc_no: u32::MAX,
+        first_passage: 0,
+        passage_count: 0,
+        text_bytes: 0,
+        token_count: 0,
+        file_title: None,
+        processing: Processing::default(),
+    };
+    let Some(doc_no) = number(live, cid, id)? else { return Ok(record) };
+    record.doc_no = doc_no;
+    let chunks = live.prefix(&keys::texts(cid, doc_no)).count();
+    record.text_bytes = (chunks * TEXT_CHUNK) as u64;
+    let mut points = None;
+    let mut add = |key: &[u8]| {
+        let Some(point) = keys::last_u64(key) else { return };
+        let (first, last) = points.unwrap_or((point, point));
+        points = Some((point.min(first), point.max(last)));
+    };
+    for item in live.prefix(&keys::passages(cid)) {
+        let (key, value) = item?;
+        if codec::unpack_passage(&key, &value).is_ok_and(|passage| passage.doc_no == doc_no) {
+            add(&key);
+        }
+    }
+    for item in live.prefix(&keys::vectors(cid, Level::Passage)) {
+        let (key, value) = item?;
+        if codec::unpack_vector(&key, &value).is_ok_and(|(owner, _)| owner == doc_no) {
+            add(&key);
+        }
+    }
+    if let Some((first, last)) = points {
+        record.first_passage = first;
+        record.passage_count = u32::try_from(last - first + 1).unwrap_or(u32::MAX);
+    }
+    Ok(record)
+}
+
+fn number(live: &Live, cid: u32, id: &str) -> Result<Option<u32>> {
+    let mut found = None;
+    for item in live.prefix(&keys::numbers(cid)) {
+        let (key, value) = item?;
+        if codec::unseal(&key, &value).is_ok_and(|stored| stored == id.as_bytes()) {
+            // A later version of the same id has the greater number.
+            found = key.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+        }
+    }
+    Ok(found)
+}

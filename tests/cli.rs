@@ -1,0 +1,417 @@
+//! The command line as people and scripts meet it: the real program against a real server.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longest wait for something that must come.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Runtime and models; `make test` fetches them.
+fn models() -> Option<PathBuf> {
+    let dir = std::env::var_os("TROVE_DATA_DIR").map_or_else(|| PathBuf::from(".trove"), PathBuf::from);
+    if dir.join("models").is_dir() {
+        return Some(std::fs::canonicalize(dir).unwrap());
+    }
+    assert!(std::env::var_os("CI").is_none(), "no models in {}: run `make test`", dir.display());
+    eprintln!("skipped: no models in {}; `make test` fetches them", dir.display());
+    None
+}
+
+/// A fresh data directory that borrows the fetched runtime and models.
+fn data_dir(models: &Path) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["runtime", "models"] {
+        std::os::unix::fs::symlink(models.join(part), dir.path().join(part)).unwrap();
+    }
+    dir
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trove"));
+    for name in ["TROVE_SERVER", "TROVE_CONFIG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Starts the program and reads the address from its ready line.
+    fn start(data: &Path, listen: &str) -> Self {
+        let mut child = program()
+            .args(["serve", "--listen", listen, "--log-filter", "warn", "--data-dir"])
+            .arg(data)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("got {line:?}"));
+        Self { child, address: address.to_owned() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = program();
+        command.env("TROVE_SERVER", &self.address).args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs a command that must leave with an exit code and gives its JSON.
+    fn json(&self, code: i32, args: &[&str]) -> Value {
+        let output = self.run(&[args, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder as people keep it, with what usually goes wrong.
+fn folder(parent: &Path) -> PathBuf {
+    let notes = parent.join("notes");
+    std::fs::create_dir_all(notes.join("sub")).unwrap();
+    let write = |name: &str, text: &str| std::fs::write(notes.join(name), text).unwrap();
+    write(
+        "bread.md",
+        "# Baking\n\nKnead the dough for ten minutes. Bake the loaf until the crust is brown.\n",
+    );
+    write("sub/cats.txt", "Cats sleep for most of the day. They hunt mice at dusk.\n");
+    write("page.html", "<title>Rust</title><h1>Borrowing</h1><p>The borrow checker refuses aliasing.</p>");
+    write(
+        "rows.jsonl",
+        "{\"id\":\"a\",\"text\":\"An index makes a query fast.\"}\n{\"text\":\"Joins combine rows.\"}\n",
+    );
+    write("people.csv", "id,name,text\n7,Ada,Ada wrote the first program.\n");
+    write("README", "This folder holds notes.\n");
+    write("empty.md", "");
+    write("code.py", "print('not a document')\n");
+    write("ignored.md", "Nobody reads this.\n");
+    write(".gitignore", "ignored.md\n");
+    write("broken.pdf", "%PDF-1.4 nonsense");
+    std::fs::write(notes.join(OsStr::from_bytes(b"caf\xe9.txt")), "A name in Latin-1.\n").unwrap();
+    std::os::unix::fs::symlink(notes.join("gone.md"), notes.join("dangling.md")).unwrap();
+    notes
+}
+
+fn ids(listed: &Value) -> Vec<&str> {
+    listed.as_array().unwrap().iter().map(|d| d["id"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
+    let Some(models) = models() else { return };
+    let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());
+    let server = Server::start(store.path(), "127.0.0.1:0");
+    let notes = folder(files.path());
+    let path = notes.to_str().unwrap();
+
+    let dry = server.run(&["index", path, "--dry-run"]);
+    assert!(
+        stdout(&dry).contains("notes/sub/cats.txt") && stderr(&dry).contains(".py 1"),
+        "{}",
+        stderr(&dry)
+    );
+    let first = server.json(1, &["index", path]);
+    assert_eq!(
+        (&first["indexed"], &first["empty"], &first["failed"]),
+        (&8.into(), &1.into(), &1.into()),
+        "{first}"
+    );
+    assert_eq!(first["failures"][0]["id"], "notes/broken.pdf");
+    assert!(first["failures"][0]["reason"].as_str().unwrap().contains("BROKEN_DOCUMENT"));
+    let listed = server.json(0, &["documents", "list"]);
+    let wanted = [
+        "notes/README",
+        "notes/bread.md",
+        "notes/caf%E9.txt",
+        "notes/page.html",
+        "notes/people.csv#7",
+        "notes/rows.jsonl#2",
+        "notes/rows.jsonl#a",
+        "notes/sub/cats.txt",
+    ];
+    assert_eq!(ids(&listed), wanted);
+
+    std::fs::remove_file(notes.join("broken.pdf")).unwrap();
+    let second = server.json(0, &["index", path]);
+    assert_eq!((&second["indexed"], &second["unchanged"]), (&0.into(), &8.into()), "{second}");
+
+    let hits = server.json(0, &["search", "feline pets that catch rodents"]);
+    assert_eq!(hits[0]["passage"]["document_id"], "notes/sub/cats.txt");
+    let text = stdout(&server.run(&["search", "how to make bread brown", "--limit", "1"]));
+    assert!(text.starts_with("  1. 0.") && text.contains("notes/bread.md"), "{text}");
+    assert!(
+        text.contains("Baking") && text.contains(">>Bake the loaf until the crust is brown.<<"),
+        "{text}"
+    );
+    let none = server.run(&["search", "bread", "--filter", "extension=pdf"]);
+    assert_eq!((none.status.code(), stdout(&none).trim()), (Some(1), "nothing found"));
+
+    std::fs::write(notes.join("README"), "This folder holds other notes.\n").unwrap();
+    std::fs::remove_file(notes.join("page.html")).unwrap();
+    std::fs::write(notes.join("rows.jsonl"), "{\"id\":\"a\",\"text\":\"An index makes a query fast.\"}\n")
+        .unwrap();
+    let missing = files.path().join("missing");
+    let kept = server.json(1, &["index", path, missing.to_str().unwrap(), "--delete-missing"]);
+    assert_eq!((&kept["deleted"], &kept["indexed"]), (&0.into(), &1.into()), "{kept}");
+    let third = server.json(0, &["index", path, "--delete-missing"]);
+    assert_eq!((&third["deleted"], &third["unchanged"]), (&2.into(), &6.into()), "{third}");
+
+    // Another folder of the same name must not take the place of this one.
+    let other = files.path().join("other/notes");
+    std::fs::create_dir_all(&other).unwrap();
+    std::fs::write(other.join("README"), "Not the same.\n").unwrap();
+    let refused = server.json(1, &["index", other.to_str().unwrap()]);
+    assert!(refused["failures"][0]["reason"].as_str().unwrap().contains("--name"), "{refused}");
+    server.json(0, &["index", other.to_str().unwrap(), "--name", "others"]);
+
+    let shown = server.json(0, &["documents", "show", "notes/bread.md"]);
+    assert_eq!(shown["passages"][0]["headings"][0], "Baking");
+    assert_eq!(server.json(0, &["documents", "delete", "others/README"])["deleted_count"], 1);
+    assert_eq!(server.json(1, &["documents", "delete", "others/README"])["deleted_count"], 0);
+    assert_eq!(server.json(0, &["collections", "show", "default"])["document_count"], 6);
+    let refused = server.run(&["collections", "delete", "default"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stdout(&refused));
+    assert_eq!(server.json(0, &["collections", "delete", "default", "--force"])["deleted"], "default");
+    let unknown = server.run(&["search", "x"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(stderr(&unknown).contains("UNKNOWN_COLLECTION") && stderr(&unknown).contains("hint:"));
+}
+
+#[test]
+fn texts_are_embedded_and_tokenized_and_quality_is_measured() {
+    let Some(models) = models() else { return };
+    let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());
+    let server = Server::start(store.path(), "127.0.0.1:0");
+    let embedded = server.json(0, &["embed", "hello world", "second"]);
+    assert_eq!(embedded["results"][1]["embeddings"][0]["vector"].as_array().unwrap().len(), 384);
+    let words = server.json(0, &["embed", "hello world", "--level", "word"]);
+    assert_eq!(words["results"][0]["embeddings"][1]["span"], serde_json::json!([6, 11]));
+    let mut child =
+        server.command(&["tokenize"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"hello\n\nna\xc3\xafve\n").unwrap();
+    let text = stdout(&child.wait_with_output().unwrap());
+    assert!(text.contains("hello  (3 tokens)") && text.contains("naïve"), "{text}");
+    assert_eq!(server.json(0, &["info"])["models"][0]["dimensions"], 384);
+
+    let set = files.path().join("set");
+    std::fs::create_dir(&set).unwrap();
+    let write = |name: &str, lines: &[&str]| std::fs::write(set.join(name), lines.join("\n")).unwrap();
+    write(
+        "corpus.jsonl",
+        &[
+            "{\"id\":\"cats\",\"title\":\"Cats\",\"text\":\"They hunt mice at dusk.\"}",
+            "{\"id\":\"bread\",\"title\":\"Baking\",\"text\":\"Bake the loaf until the crust is brown.\"}",
+            "{\"id\":\"sql\",\"title\":\"Databases\",\"text\":\"Joins combine rows of two tables.\"}",
+            "{\"id\":\"empty\",\"text\":\"\"}",
+        ],
+    );
+    write(
+        "queries.jsonl",
+        &[
+            "{\"id\":\"q1\",\"text\":\"feline pets that catch rodents\"}",
+            "{\"id\":\"q2\",\"text\":\"how to make bread brown\"}",
+            "{\"id\":\"q3\",\"text\":\"relational query\"}",
+        ],
+    );
+    // q1: 1. q2: of two relevant documents one is not there: 1 / (1 + 1/log2(3)). q3: the only one is excluded: 0.
+    write(
+        "qrels.tsv",
+        &["query-id\tcorpus-id\tscore", "q1\tcats\t1", "q2\tbread\t1", "q2\tgone\t1", "q3\tsql\t1"],
+    );
+    write("exclude.tsv", &["query-id\tcorpus-id", "q3\tsql"]);
+    let expected = (1.0 + 1.0 / (1.0 + 1.0 / 3f64.log2())) / 3.0;
+    let path = set.to_str().unwrap();
+    for protocol in
+        [&["--protocol", "beir"][..], &["--protocol", "service"], &["--protocol", "service", "--exact"]]
+    {
+        let measured = server.json(0, &[&["eval", path], protocol].concat());
+        assert!((measured["ndcg_at_10"].as_f64().unwrap() - expected).abs() < 1e-9, "{measured}");
+        assert!((measured["mrr_at_10"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9, "{measured}");
+        assert!((measured["recall_at_100"].as_f64().unwrap() - 0.5).abs() < 1e-9, "{measured}");
+    }
+    assert_eq!(server.json(0, &["collections", "list"]), serde_json::json!([]));
+    let all = server.json(0, &["eval", path, "--no-exclude", "--no-title", "--limit-queries", "3"]);
+    assert!((all["mrr_at_10"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{all}");
+
+    let pairs = files.path().join("pairs.tsv");
+    let lines = "score\ta\tb\n5\tA man rides a horse.\tA man is riding a horse.\n2.5\tA man rides a horse.\tA man \
+                 is near a horse.\n0\tA man rides a horse.\tShares fell on Monday.\n";
+    std::fs::write(&pairs, lines).unwrap();
+    let measured = server.json(0, &["eval", pairs.to_str().unwrap()]);
+    assert!((measured["spearman"].as_f64().unwrap() - 1.0).abs() < 1e-9, "{measured}");
+    let unknown = server.run(&["eval", set.join("queries.jsonl").to_str().unwrap()]);
+    assert_eq!(unknown.status.code(), Some(2), "{}", stderr(&unknown));
+}
+
+#[test]
+fn indexing_goes_on_after_a_crash_of_the_server_and_after_an_interrupt() {
+    let Some(models) = models() else { return };
+    let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let mut server = Server::start(store.path(), &listen);
+    let path = files.path().join("many.jsonl");
+    let count = 1500;
+    let lines = (0..count)
+        .map(|n| format!("{{\"id\":{n},\"text\":\"Note {n} tells of the number {n}. It is short.\"}}\n"));
+    std::fs::write(&path, lines.collect::<String>()).unwrap();
+    let index = ["index", path.to_str().unwrap(), "--json", "--window", "16"];
+    let start = |server: &Server| {
+        server.command(&index).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let documents = |server: &Server| {
+        let shown = server.run(&["collections", "show", "default", "--json"]);
+        let value: Value = serde_json::from_slice(&shown.stdout).unwrap_or_default();
+        value["document_count"].as_u64().unwrap_or_default()
+    };
+    let wait_for = |server: &Server, least: u64| {
+        let started = Instant::now();
+        while documents(server) < least {
+            assert!(started.elapsed() < PATIENCE, "no progress");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+
+    let client = start(&server);
+    wait_for(&server, 100);
+    let interrupted = Command::new("kill").args(["-INT", &client.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // What was sent before the interrupt was waited for.
+    assert_eq!(summary["indexed"].as_u64(), Some(documents(&server)), "{summary}");
+    let before = documents(&server);
+    assert!(before < count, "the run ended before the interrupt");
+
+    let client = start(&server);
+    wait_for(&server, before + 100);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let server = Server::start(store.path(), &listen);
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stderr(&output).contains("lost the server"), "{}", stderr(&output));
+    let summary: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let settled = summary["indexed"].as_u64().unwrap() + summary["unchanged"].as_u64().unwrap();
+    assert_eq!((settled, documents(&server)), (count, count), "{summary}");
+}
+
+#[test]
+fn exit_codes_without_a_server() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = format!("http://127.0.0.1:{port}");
+    let run = |args: &[&str]| {
+        program().args(["--server", &server]).args(args).stdin(Stdio::null()).output().unwrap()
+    };
+    for (code, args) in [
+        (3, &["search", "x"][..]),
+        (3, &["info"]),
+        (3, &["index", "."]),
+        (2, &["search"]),
+        (2, &["search", "x", "--no-such-flag"]),
+        (2, &["search", "x", "--filter", "novalue"]),
+        (2, &["index", "src", "demo/../src"]),
+        (2, &["tokenize"]),
+        (2, &["--server", "not a url", "info"]),
+        (2, &["serve", "--set", "novalue"]),
+        (1, &["serve", "--listen", "nowhere"]),
+        (0, &["help", "index"]),
+        (0, &["completions", "bash"]),
+        (0, &["--version"]),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
+        assert_eq!(output.stderr.is_empty(), code == 0, "{args:?}: {}", stderr(&output));
+        assert!(!stderr(&output).contains("panicked"), "{args:?}");
+    }
+    let occupied = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = occupied.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--listen", &address]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("ADDRESS_UNUSABLE"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let mut child = program()
+        .args(["config", "reference"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_configuration_is_checked_and_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    for part in ["runtime", "models/all-MiniLM-L6-v2"] {
+        std::fs::create_dir_all(dir.path().join("data").join(part)).unwrap();
+    }
+    let file = dir.path().join("trove.toml");
+    let check = |extra: &[&str]| {
+        let data = dir.path().join("data");
+        let data = data.to_str().unwrap();
+        let path = file.to_str().unwrap();
+        program()
+            .env("TROVE__ENCODER__THREADS", "1")
+            .args(["config", "check", "--config", path, "--data-dir", data])
+            .args(extra)
+            .output()
+            .unwrap()
+    };
+    std::fs::write(&file, "[limits]\nmax_batch_size = 7\n").unwrap();
+    let good = check(&[]);
+    assert_eq!(good.status.code(), Some(0), "{}", stderr(&good));
+    let row = |output: &Output, key: &str| {
+        let text = stdout(output);
+        let line =
+            text.lines().find(|line| line.starts_with(&format!("{key} "))).unwrap_or_default().to_owned();
+        line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(row(&good, "limits.max_batch_size"), format!("7 {}", file.display()));
+    assert_eq!(row(&good, "encoder.threads"), "1 TROVE__ENCODER__THREADS");
+    assert_eq!(row(&good, "listen"), "127.0.0.1:7700 default");
+    std::fs::write(&file, "[limits]\nmax_batch_size = 0\n[encodr]\ndevice = \"cpu\"\n").unwrap();
+    let bad = check(&["--set", "encoder.models=absent"]);
+    assert_eq!(bad.status.code(), Some(1));
+    for problem in ["expected a whole number of at least 1, got 0", "perhaps encoder.device", "models/absent"]
+    {
+        assert!(stderr(&bad).contains(problem), "{problem} is not in {}", stderr(&bad));
+    }
+    let default = program().args(["config", "default"]).output().unwrap();
+    std::fs::write(&file, &default.stdout).unwrap();
+    assert_eq!(check(&[]).status.code(), Some(0));
+}

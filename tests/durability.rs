@@ -1,0 +1,437 @@
+//! What was acknowledged stays: after kill -9, a stop, a full disk, and from older programs.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::*;
+use tonic::Code;
+use tonic::transport::Channel;
+use tonic_types::StatusExt;
+use trove::proto::ingest_documents_request::Part;
+use trove::proto::ingest_documents_response::Event;
+use trove::proto::search_service_client::SearchServiceClient;
+use trove::proto::{self, DocumentStatus};
+
+/// One of a few ids is written, or deleted where the version is `None`.
+type Change = (String, Option<u32>);
+
+fn content(id: &str, version: u32) -> String {
+    let sentence = |n| format!("Sentence {n} of {id} belongs to version {version}.");
+    (0..=version % 4).map(sentence).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Writes until the server is gone. Gives the acknowledged state of each id, and the write that was not
+/// answered.
+async fn write(channel: Channel, writer: u32, round: u32, most: usize) -> (Vec<Change>, Option<Change>) {
+    let mut acknowledged = Vec::new();
+    for n in 0u32.. {
+        let id = format!("w{writer}-{}", n.wrapping_mul(2_654_435_761) % 7);
+        let version = (n % 3 != 2).then_some(round * 1000 + n);
+        let answered = match version {
+            Some(version) => {
+                let request = upsert_request(vec![text_document(&id, &content(&id, version))]);
+                match documents(&channel).upsert_documents(request).await {
+                    Ok(response) => response.into_inner().results[0].status() == DocumentStatus::Indexed,
+                    Err(_) => false,
+                }
+            }
+            None => {
+                let node = proto::filter::Node::DocumentIds(proto::StringList { values: vec![id.clone()] });
+                let filter = Some(proto::Filter { node: Some(node) });
+                let request = proto::DeleteDocumentsRequest { collection: NOTES.to_owned(), filter };
+                documents(&channel).delete_documents(request).await.is_ok()
+            }
+        };
+        if !answered {
+            return (acknowledged, Some((id, version)));
+        }
+        acknowledged.push((id, version));
+        if acknowledged.len() == most {
+            break;
+        }
+    }
+    (acknowledged, None)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_loses_nothing_that_was_acknowledged() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let mut expected: BTreeMap<String, Vec<Option<u32>>> = BTreeMap::new();
+    for round in 0..3 {
+        let mut server = Server::start(data.path()).await;
+        let channel = server.channel().await;
+        if round == 0 {
+            let chunking = Some(proto::ChunkingConfig { max_tokens: 16, overlap_tokens: 0 });
+            let collection = proto::Collection { name: NOTES.to_owned(), chunking, ..Default::default() };
+            create_with(&channel, collection).await;
+        }
+        check(&channel, &expected).await;
+        // The first to have written so much makes the kill; the others are in the middle of something.
+        let writers = (0..3).map(|writer| {
+            let most = if writer == 0 { 25 + 10 * round as usize } else { usize::MAX };
+            tokio::spawn(write(channel.clone(), writer, round, most))
+        });
+        let mut writers: Vec<_> = writers.collect();
+        let mut outcomes = vec![writers.remove(0).await.unwrap()];
+        server.child.kill().unwrap();
+        server.child.wait().unwrap();
+        for writer in writers {
+            outcomes.push(writer.await.unwrap());
+        }
+        assert!(outcomes.iter().map(|(done, _)| done.len()).sum::<usize>() >= 25);
+        for (acknowledged, unanswered) in outcomes {
+            for (id, version) in acknowledged {
+                expected.insert(id, vec![version]);
+            }
+            if let Some((id, version)) = unanswered {
+                expected.entry(id).or_insert_with(|| vec![None]).push(version);
+            }
+        }
+    }
+    let server = Server::start(data.path()).await;
+    check(&server.channel().await, &expected).await;
+}
+
+/// Checks that what is stored is what was acknowledged, or what was on its way when the server was killed;
+/// that every document is whole; and that the index finds just the passages that are stored.
+async fn check(channel: &Channel, expected: &BTreeMap<String, Vec<Option<u32>>>) {
+    let stored = list(channel).await;
+    let mut passages = Vec::new();
+    for document in &stored {
+        let text = text_of(document);
+        let versions = expected.get(&document.id).map(Vec::as_slice).unwrap_or_default();
+        let is_one = |version: &Option<u32>| version.is_some_and(|v| content(&document.id, v) == text);
+        assert!(versions.iter().any(is_one), "{} is {text:?}, not one of {versions:?}", document.id);
+        assert_eq!(document.passages.len(), text.split("\n\n").count(), "{} is not whole", document.id);
+        for (passage, sentence) in document.passages.iter().zip(text.split("\n\n")) {
+            assert_eq!(passage.text, sentence);
+            passages.push((document.id.clone(), passage.passage_index));
+        }
+    }
+    for (id, versions) in expected {
+        let is_stored = stored.iter().any(|document| document.id == *id);
+        assert!(is_stored || versions.contains(&None), "{id} is gone, {versions:?} was acknowledged");
+    }
+    passages.sort_unstable();
+    for exact in [true, false] {
+        if passages.is_empty() {
+            continue;
+        }
+        let request = proto::SearchRequest { limit: 1000, exact, ..query("sentence of a version") };
+        let response = SearchServiceClient::new(channel.clone()).search(request).await.unwrap().into_inner();
+        assert_eq!(response.damaged_hits, 0);
+        let hit = |hit: proto::SearchHit| hit.passage.map(|p| (p.document_id, p.passage_index)).unwrap();
+        let mut found: Vec<_> = response.hits.into_iter().map(hit).collect();
+        found.sort_unstable();
+        assert_eq!(found, passages, "exact: {exact}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_finishes_what_was_read_and_says_so() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let mut server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+    let request = tonic_health::pb::HealthCheckRequest { service: "trove.v1.DocumentService".to_owned() };
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+    let serving = tonic_health::pb::health_check_response::ServingStatus::Serving as i32;
+    assert_eq!(watch.message().await.unwrap().unwrap().status, serving);
+
+    let text = |n: u32| format!("Note {n} tells of the number {n}. It has a second sentence.");
+    let parts = (0..50_000).map(move |n| Part::Document(text_document(&format!("n{n}"), &text(n))));
+    let messages = tokio_stream::iter(ingest_messages(parts));
+    let mut stream = documents(&channel).ingest_documents(messages).await.unwrap().into_inner();
+    let (mut acknowledged, mut said_so) = (Vec::new(), false);
+    let end = loop {
+        match stream.message().await {
+            Ok(Some(message)) => match message.event {
+                Some(Event::Result(result)) => {
+                    assert!(!said_so, "a result after the farewell");
+                    assert_eq!(result.status(), DocumentStatus::Indexed, "{result:?}");
+                    acknowledged.push(result.document_id);
+                }
+                Some(Event::ShuttingDown(_)) => said_so = true,
+                None => panic!("an event that is empty"),
+            },
+            Ok(None) => panic!("the stream ended as if it were complete"),
+            Err(status) => break status,
+        }
+        if acknowledged.len() == 40 {
+            server.terminate();
+        }
+    };
+    assert!(said_so && acknowledged.len() >= 40);
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "SERVER_STOPPING"));
+    assert!(end.get_error_details().retry_info().is_some());
+    assert_ne!(watch.message().await.unwrap().unwrap().status, serving);
+    assert!(server.wait(Duration::from_secs(10)).success());
+
+    let server = Server::start(data.path()).await;
+    let mut stored: Vec<_> = list(&server.channel().await).await.into_iter().map(|d| d.id).collect();
+    acknowledged.sort_unstable();
+    stored.sort_unstable();
+    assert!(stored == acknowledged, "{} are stored, {} were acknowledged", stored.len(), acknowledged.len());
+}
+
+#[tokio::test]
+async fn a_deadline_ends_a_call_and_its_work() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let long =
+        |n: u32| text_document(&format!("d{n}"), &format!("Document {n}. {}", "More of it. ".repeat(2000)));
+    let mut request = tonic::Request::new(upsert_request((0..200).map(long).collect()));
+    request.set_timeout(Duration::from_millis(1500));
+    let status = documents(&channel).upsert_documents(request).await.unwrap_err();
+    assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&status.code()), "{status:?}");
+    // What is encoded already is stored; the queue behind it must be gone, or this would wait for it.
+    let started = std::time::Instant::now();
+    upsert(&channel, vec![text_document("after", "A short note.")]).await;
+    let waited = started.elapsed();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let settled = list(&channel).await.len();
+    assert!(settled < 150, "{settled} of 200 documents were stored; the next call waited {waited:?}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(list(&channel).await.len(), settled, "the work went on");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_comes_after_an_fsync() {
+    let Some(models) = models() else { return };
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+        eprintln!("skipped: there is no strace");
+        return;
+    }
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let log = data.path().join("strace.log");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-y", "-e", "trace=pwrite64,write,writev,sendto,sendmsg,fsync,fdatasync", "-o"])
+        .arg(&log)
+        .args(["-p", &server.child.id().to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It says so when it has attached to every thread.
+    let mut byte = [0];
+    let mut said = Vec::new();
+    let stderr = strace.stderr.as_mut().unwrap();
+    while !said.ends_with(b"attached") {
+        if stderr.read(&mut byte).unwrap() == 0 {
+            eprintln!("skipped: strace may not attach: {}", String::from_utf8_lossy(&said));
+            let _ = strace.wait();
+            return;
+        }
+        said.push(byte[0]);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let results = upsert(&channel, vec![text_document("x", "A note that is kept.")]).await;
+    assert_eq!(results[0].status(), DocumentStatus::Indexed);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    Command::new("kill").args(["-INT", &strace.id().to_string()]).status().unwrap();
+    strace.wait().unwrap();
+    let log = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = log.lines().collect();
+    let is_db = |line: &str| line.contains("/db>");
+    let written = lines.iter().position(|l| l.contains("pwrite64(") && is_db(l));
+    let written = written.unwrap_or_else(|| panic!("nothing was written to the database:\n{log}"));
+    // A call that another thread interrupts is logged in two lines; it is done at the second.
+    let begun = lines.iter().skip(written).position(|l| l.contains("fdatasync(") && is_db(l));
+    let begun = written + begun.unwrap_or_else(|| panic!("the database was not synced:\n{log}"));
+    let thread = lines[begun].split_whitespace().next().unwrap();
+    let is_done = |l: &&&str| l.starts_with(thread) && l.contains("fdatasync") && l.ends_with("= 0");
+    let done = lines.iter().skip(begun).position(|l| is_done(&l)).expect("the sync succeeds") + begun;
+    let answers = |l: &str| l.contains("TCP") || l.contains("socket:");
+    let answered =
+        lines.iter().skip(written).position(|l| answers(l)).expect("the call is answered") + written;
+    assert!(done < answered, "answered in line {answered}, synced in line {done}:\n{log}");
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, with the reason on standard error, where this user may not mount.
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={megabytes}m");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(dir.path()).output();
+        match mount {
+            Ok(output) if output.status.success() => Some(SmallDisk(dir)),
+            Ok(output) => {
+                eprintln!(
+                    "skipped: no disk can be mounted: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
+                None
+            }
+            Err(error) => {
+                eprintln!("skipped: no disk can be mounted: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_loses_nothing() {
+    let Some(models) = models() else { return };
+    let Some(disk) = SmallDisk::mount(80) else { return };
+    borrow_models(&models, disk.path());
+    let mut server = Server::start(disk.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let ballast = disk.path().join("ballast");
+    // Little is left above the reserve, so that a few documents use it up.
+    std::fs::write(&ballast, vec![0; 10 << 20]).unwrap();
+    let mut acknowledged = Vec::new();
+    let refused = loop {
+        let id = format!("d{}", acknowledged.len());
+        // Text without a repetition is large on disk and quick to encode.
+        let text = format!("Note {id}. {}", "\u{2028}".repeat(300_000));
+        let result = upsert(&channel, vec![text_document(&id, &text)]).await.remove(0);
+        if result.status() == DocumentStatus::Failed {
+            break result;
+        }
+        acknowledged.push(id);
+        assert!(acknowledged.len() < 500, "the disk does not fill up");
+    };
+    assert!(!acknowledged.is_empty());
+    let code = Code::ResourceExhausted as i32;
+    assert_eq!((refused.error_code, refused.error_reason.as_str()), (code, "DISK_FULL"));
+    // Reads go on, and so does writing once there is room again, without a restart.
+    assert_eq!(ids(&found(&channel, query("note")).await).len(), acknowledged.len().min(10));
+    std::fs::remove_file(&ballast).unwrap();
+    let result = upsert(&channel, vec![text_document("later", "There is room again.")]).await.remove(0);
+    assert_eq!(result.status(), DocumentStatus::Indexed, "{result:?}");
+    acknowledged.push("later".to_owned());
+    server.terminate();
+    assert!(server.wait(Duration::from_secs(10)).success());
+
+    let server = Server::start(disk.path()).await;
+    let mut stored: Vec<_> = list(&server.channel().await).await.into_iter().map(|d| d.id).collect();
+    acknowledged.sort_unstable();
+    stored.sort_unstable();
+    assert_eq!(stored, acknowledged);
+}
+
+/// The folder that stores of old versions keep.
+const STORES: &str = "tests/data/stores";
+
+fn unpack(archive: &Path, to: &Path) {
+    let file = std::fs::File::open(archive).unwrap();
+    zip::ZipArchive::new(file).unwrap().extract(to).unwrap();
+}
+
+#[tokio::test]
+async fn stores_of_every_past_version_open() {
+    let Some(models) = models() else { return };
+    let mut archives: Vec<_> = std::fs::read_dir(STORES).unwrap().map(|e| e.unwrap().path()).collect();
+    archives.retain(|path| path.extension().is_some_and(|e| e == "zip"));
+    archives.sort();
+    assert!(archives.len() as u32 >= trove::store::SCHEMA_VERSION);
+    for archive in archives {
+        let data = data_dir(&models);
+        unpack(&archive, data.path());
+        let server = Server::start(data.path()).await;
+        let channel = server.channel().await;
+        let stored = list(&channel).await;
+        let ids_of: Vec<_> = stored.iter().map(|d| d.id.as_str()).collect();
+        assert_eq!(ids_of, ["notes/bread.txt", "notes/lighthouse.md"], "{}", archive.display());
+        assert_eq!(text_of(&stored[0]).lines().nth(1), Some("Bake the loaf until the crust is brown."));
+        assert_eq!((stored[1].title.as_str(), stored[1].passages.len()), ("Lighthouses", 3));
+        assert_eq!(stored[1].passages[1].headings, ["Lighthouses", "Purpose"]);
+        assert_eq!(stored[1].metadata["extension"], string("md"));
+        let hits = found(&channel, query("beacons for sailors")).await;
+        assert_eq!(ids(&hits)[0], "notes/lighthouse.md");
+        assert_eq!(hits.len(), 4, "what was replaced and deleted stays away");
+        // What the vectors say must not depend on who stored them.
+        let again = upsert(&channel, vec![text_document("again", text_of(&stored[0]))]).await;
+        assert_eq!(again[0].status(), DocumentStatus::Indexed);
+        let like = proto::search_query::Query::DocumentId("again".to_owned());
+        let request =
+            proto::SearchRequest { query: Some(proto::SearchQuery { query: Some(like) }), ..query("") };
+        let hits = found(&channel, request).await;
+        assert_eq!(ids(&hits)[0], "notes/bread.txt");
+        assert!(hits[0].score > 0.999, "{}", hits[0].score);
+        // The same file is known by its content, though the old program did not write down how it was read.
+        let markdown = std::fs::read(format!("{STORES}/lighthouse.md")).unwrap();
+        let results =
+            upsert(&channel, vec![data_document("notes/lighthouse.md", &markdown, "text/markdown")]).await;
+        assert_eq!(results[0].status(), DocumentStatus::Updated);
+    }
+}
+
+/// Run this with `--ignored` at the end of a schema's time, before the next one is written, and commit what
+/// it leaves in `tests/data/stores`.
+#[tokio::test]
+#[ignore = "writes into the source tree"]
+async fn save_a_store_of_this_version() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let mut server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let file = |id: &str, text: &str, media_type| proto::Document {
+        metadata: [("extension".to_owned(), string(id.rsplit('.').next().unwrap()))].into(),
+        ..data_document(id, text.as_bytes(), media_type)
+    };
+    let lighthouse = std::fs::read_to_string(format!("{STORES}/lighthouse.md")).unwrap();
+    let bread = "Bread needs flour, water, salt and yeast.\n";
+    upsert(
+        &channel,
+        vec![
+            file("notes/lighthouse.md", &lighthouse, "text/markdown"),
+            file("notes/bread.txt", &format!("{bread}Knead the dough for ten minutes.\n"), "text/plain"),
+            file("notes/gone.txt", "This note will be deleted.\n", "text/plain"),
+        ],
+    )
+    .await;
+    let last = format!("{bread}Bake the loaf until the crust is brown.\n");
+    upsert(&channel, vec![file("notes/bread.txt", &last, "text/plain")]).await;
+    assert_eq!(delete(&channel, &["notes/gone.txt"]).await, 1);
+    server.terminate();
+    assert!(server.wait(Duration::from_secs(10)).success());
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    pack(&mut archive, data.path(), &data.path().join("store"));
+    let name = format!("{STORES}/v{:04}.zip", trove::store::SCHEMA_VERSION);
+    std::fs::write(name, archive.finish().unwrap().into_inner()).unwrap();
+}
+
+fn pack(archive: &mut zip::ZipWriter<Cursor<Vec<u8>>>, root: &Path, dir: &Path) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+        if path.is_dir() {
+            archive.add_directory(name, zip::write::SimpleFileOptions::default()).unwrap();
+            pack(archive, root, &path);
+        } else {
+            archive.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            archive.write_all(&std::fs::read(&path).unwrap()).unwrap();
+        }
+    }
+}
