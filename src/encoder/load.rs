@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::options::{EncoderInfo, EncoderOptions};
 use super::queue::Queue;
 use super::tokens::TextTokenizer;
@@ -50,7 +52,10 @@ impl Encoder {
             default_prompt: model.default_prompt.clone(),
         };
         let width = model.dimensions();
-        let mut encoder = Self { info, model, tokenizer, table, queue, workers: Vec::with_capacity(count) };
+        let bulk_room = u32::try_from(options.queue_capacity / 2).unwrap_or(u32::MAX).max(1);
+        let bulk = Semaphore::new(bulk_room as usize);
+        let workers = Vec::with_capacity(count);
+        let mut encoder = Self { info, model, tokenizer, table, queue, bulk, bulk_room, workers };
         for (number, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&encoder.queue);
             let worker = std::thread::Builder::new()
