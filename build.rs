@@ -5,6 +5,7 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/trove/v1/admin_service.proto",
+        "proto/trove/v1/answer_service.proto",
         "proto/trove/v1/collection_service.proto",
         "proto/trove/v1/document_service.proto",
         "proto/trove/v1/embedding_service.proto",

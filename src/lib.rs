@@ -1,6 +1,7 @@
 //! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
 #![warn(missing_docs)]
 
+pub mod answer;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -8,6 +9,7 @@ pub mod domain;
 pub mod encoder;
 pub mod error;
 pub mod extract;
+pub mod generator;
 pub mod grpc;
 pub mod index;
 pub mod ingest;

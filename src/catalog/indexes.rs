@@ -1,8 +1,9 @@
-use std::ops::Range;
+use parking_lot::Mutex;
+use rayon::prelude::*;
 
 use crate::domain::Level;
-use crate::error::{Error, Result};
-use crate::index::{IndexOptions, VectorIndex};
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::{IndexOptions, SealedSegment, VectorIndex};
 use crate::store::{CollectionRecord, Committed, Store};
 
 /// The vector indexes of one collection.
@@ -13,20 +14,27 @@ pub struct Indexes {
     pub document: VectorIndex,
     /// Sentences, where the collection gives them a graph.
     pub sentence: Option<VectorIndex>,
+    /// Held by whoever seals or merges.
+    upkeep: Mutex<()>,
 }
 
 impl Indexes {
     /// Reads the stored indexes and catches them up.
     pub fn open(store: &Store, record: &CollectionRecord, options: IndexOptions) -> Result<Self> {
-        let sentence = match record.index_sentences {
-            true => Some(open_level(store, record, Level::Sentence, options)?),
-            false => None,
-        };
-        Ok(Self {
-            passage: open_level(store, record, Level::Passage, options)?,
-            document: open_level(store, record, Level::Document, options)?,
-            sentence,
-        })
+        let open = |level| open_level(store, record, level, options);
+        let (passage, (document, sentence)) = rayon::join(
+            || open(Level::Passage),
+            || {
+                rayon::join(
+                    || open(Level::Document),
+                    || match record.index_sentences {
+                        true => open(Level::Sentence).map(Some),
+                        false => forget_sentences(store, record).map(|()| None),
+                    },
+                )
+            },
+        );
+        Ok(Self { passage: passage?, document: document?, sentence: sentence?, upkeep: Mutex::new(()) })
     }
 
     /// The index of a level; only sentences may have none.
@@ -47,52 +55,97 @@ impl Indexes {
         self.levels().map(|(_, index)| index.tombstones()).sum()
     }
 
-    /// Whether something should be sealed or merged.
-    pub fn has_work(&self) -> bool {
-        self.levels().any(|(_, index)| index.needs_seal() || index.plan_merge().is_some())
+    /// Points that searches scan, because no graph has them yet.
+    pub fn unsealed(&self) -> usize {
+        self.levels().map(|(_, index)| index.unsealed()).sum()
     }
 
-    /// Takes over a change of the store.
-    pub fn apply(&self, event: &Committed) -> Result<()> {
+    /// Whether something should be sealed or merged, or tombstones can go.
+    pub fn has_work(&self) -> bool {
+        self.levels().any(|(_, index)| has_work(index))
+    }
+
+    /// Takes over a change of the store. A vector that cannot be indexed, such as one of zeros, is
+    /// left out with a warning; the rest goes in.
+    pub fn apply(&self, event: &Committed) {
         for (level, range) in event.removed_ranges() {
             if let Some(index) = self.of(level) {
                 index.remove_range(range);
             }
         }
-        let Some(inserted) = &event.inserted else { return Ok(()) };
+        let Some(inserted) = &event.inserted else { return };
         for (level, index) in self.levels() {
             for (point, vector) in inserted.points(level) {
-                index.insert(point, inserted.record.doc_no, vector)?;
+                insert(index, level, point, inserted.record.doc_no, vector);
             }
         }
-        Ok(())
     }
 
     /// Seals full heads and merges where a merge is due.
     pub fn maintain(&self, store: &Store, cid: u32) -> Result<()> {
+        let _upkeep = self.upkeep.lock();
         for (level, index) in self.levels() {
-            if index.needs_seal() {
-                seal(store, cid, level, index)?;
-            }
-            while let Some(ids) = index.plan_merge() {
-                if !merge(store, cid, level, index, &ids)? {
-                    break;
+            while has_work(index) {
+                if index.needs_seal() {
+                    seal(store, cid, level, index)?;
+                } else if let Some(ids) = index.plan_merge() {
+                    if !merge(store, cid, level, index, &ids)? {
+                        break;
+                    }
+                } else {
+                    put_manifest(store, cid, level, index)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Puts every point into one segment without the deleted ones.
+    /// Seals heads of at least so many points although they are not full, so that searches need not
+    /// scan them.
+    pub fn seal_from(&self, store: &Store, cid: u32, least: usize) -> Result<()> {
+        {
+            let _upkeep = self.upkeep.lock();
+            for (level, index) in self.levels() {
+                if index.unsealed() >= least {
+                    seal(store, cid, level, index)?;
+                }
+            }
+        }
+        self.maintain(store, cid)
+    }
+
+    /// Puts every point of the graphs into one segment without the deleted ones.
     pub fn compact(&self, store: &Store, cid: u32) -> Result<()> {
+        let _upkeep = self.upkeep.lock();
         for (level, index) in self.levels() {
             let ids = index.segment_ids();
             if ids.len() > 1 || index.tombstones() > 0 {
                 merge(store, cid, level, index, &ids)?;
             }
+            put_manifest(store, cid, level, index)?;
         }
         Ok(())
     }
+}
+
+fn has_work(index: &VectorIndex) -> bool {
+    index.needs_seal() || index.plan_merge().is_some() || index.has_settled_removals()
+}
+
+fn insert(index: &VectorIndex, level: Level, point: u64, doc_no: u32, vector: &[f32]) {
+    if let Err(error) = index.insert(point, doc_no, vector) {
+        tracing::warn!(?level, point, doc_no, %error, "a vector can't be indexed: searches will not find it");
+    }
+}
+
+/// Drops the tombstones of a level that has no index.
+fn forget_sentences(store: &Store, record: &CollectionRecord) -> Result<()> {
+    let removed = store.tombstones(record.cid, Level::Sentence)?;
+    if removed.is_empty() {
+        return Ok(());
+    }
+    let empty = VectorIndex::new(record.dimensions as usize, IndexOptions::default());
+    store.put_manifest(record.cid, Level::Sentence, &empty.manifest(), &removed)
 }
 
 fn open_level(
@@ -103,10 +156,11 @@ fn open_level(
 ) -> Result<VectorIndex> {
     match load(store, record, level, options) {
         Ok(index) => Ok(index),
-        Err(error) => {
+        Err(error) if matches!(error.kind, ErrorKind::DataLoss | ErrorKind::NotFound) => {
             tracing::warn!(collection = record.name, ?level, %error, "rebuilding a damaged index from the store");
             rebuild(store, record, level, options)
         }
+        Err(error) => Err(error),
     }
 }
 
@@ -117,29 +171,26 @@ fn load(
     options: IndexOptions,
 ) -> Result<VectorIndex> {
     let cid = record.cid;
-    let stored = store.segments(cid, level)?;
     let index = match store.manifest(cid, level)? {
         None => VectorIndex::new(record.dimensions as usize, options),
         Some(manifest) => {
-            let mut segments = Vec::with_capacity(stored.len());
-            for id in crate::index::segments_of(&manifest)? {
-                segments.push((id, store.read_segment(cid, level, id)?));
-            }
-            VectorIndex::from_segments(options, &manifest, segments)?
+            VectorIndex::from_segments(options, &manifest, |id| store.read_segment(cid, level, id))?
         }
     };
     if index.dimensions() != record.dimensions as usize {
         return Err(Error::data_loss("INDEX_DAMAGED", "the index has another dimension than its collection"));
     }
     let used = index.segment_ids();
-    for orphan in stored.into_iter().filter(|id| !used.contains(id)) {
+    for orphan in store.segments(cid, level)?.into_iter().filter(|id| !used.contains(id)) {
         store.delete_segment(cid, level, orphan)?;
     }
     store.tombstones(cid, level)?.into_iter().for_each(|range| index.remove_range(range));
-    catch_up(store, cid, level, &index, index.watermark().map_or(0, |w| w + 1))?;
+    catch_up(store, cid, level, &index, index.watermark().map_or(0, |w| w + 1));
     Ok(index)
 }
 
+/// Starts again from the stored vectors. All of them are in the head first, which answers exactly;
+/// the maintenance thread makes segments of it, one after the other.
 fn rebuild(
     store: &Store,
     record: &CollectionRecord,
@@ -148,56 +199,62 @@ fn rebuild(
 ) -> Result<VectorIndex> {
     let cid = record.cid;
     let index = VectorIndex::new(record.dimensions as usize, options);
-    store.put_manifest(cid, level, &index.manifest(), &[])?;
+    store.put_manifest(cid, level, &index.manifest(), &store.tombstones(cid, level)?)?;
     for id in store.segments(cid, level)? {
         store.delete_segment(cid, level, id)?;
     }
-    catch_up(store, cid, level, &index, 0)?;
+    catch_up(store, cid, level, &index, 0);
     Ok(index)
 }
 
-fn catch_up(store: &Store, cid: u32, level: Level, index: &VectorIndex, first: u64) -> Result<()> {
+/// Inserts the stored vectors from a point on. A damaged record is left out: it must not keep the
+/// others from being found.
+fn catch_up(store: &Store, cid: u32, level: Level, index: &VectorIndex, first: u64) {
     for item in store.vectors_after(cid, level, first) {
-        let (point, doc_no, vector) = item?;
-        index.insert(point, doc_no, &vector)?;
+        match item {
+            Ok((point, doc_no, vector)) => insert(index, level, point, doc_no, &vector),
+            Err(error) => {
+                tracing::error!(cid, ?level, %error, "a stored vector is damaged: searches will not find it");
+            }
+        }
     }
-    Ok(())
 }
 
 fn seal(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()> {
-    let done = finished_removals(store, cid, level, index)?;
     let Some(segment) = index.seal()? else { return Ok(()) };
-    switch(store, cid, level, index, segment, &done)
+    switch(store, cid, level, index, segment)
 }
 
 fn merge(store: &Store, cid: u32, level: Level, index: &VectorIndex, ids: &[u64]) -> Result<bool> {
-    let done = finished_removals(store, cid, level, index)?;
     let Some(segment) = index.merge(ids)? else { return Ok(false) };
-    switch(store, cid, level, index, segment, &done)?;
+    switch(store, cid, level, index, segment)?;
     Ok(true)
 }
 
-/// Tombstones whose points the index in memory has let go of: from now on its manifest says so.
-fn finished_removals(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<Vec<Range<u64>>> {
-    let mut ranges = store.tombstones(cid, level)?;
-    ranges.retain(|range| !range.clone().any(|point| index.contains(point)));
-    Ok(ranges)
-}
-
 /// Stores a segment, takes it into use, and only then drops what it replaces.
-fn switch(
-    store: &Store,
-    cid: u32,
-    level: Level,
-    index: &VectorIndex,
-    segment: crate::index::SealedSegment,
-    done: &[Range<u64>],
-) -> Result<()> {
+fn switch(store: &Store, cid: u32, level: Level, index: &VectorIndex, segment: SealedSegment) -> Result<()> {
     store.write_segment(cid, level, segment.id, &segment.bytes)?;
     index.commit(segment.id)?;
-    store.put_manifest(cid, level, &index.manifest(), done)?;
+    put_manifest(store, cid, level, index)?;
     for id in segment.obsolete {
         store.delete_segment(cid, level, id)?;
     }
     Ok(())
+}
+
+/// Stores which segments are in use, and drops the tombstones of points that none of them holds.
+fn put_manifest(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()> {
+    let settled = index.settled_removals();
+    store.put_manifest(cid, level, &index.manifest(), &settled)?;
+    index.forget_removals(&settled);
+    Ok(())
+}
+
+/// Opens the indexes of many collections at once.
+pub fn open_all(
+    store: &Store,
+    records: &[CollectionRecord],
+    options: IndexOptions,
+) -> Result<Vec<(u32, Indexes)>> {
+    records.par_iter().map(|record| Ok((record.cid, Indexes::open(store, record, options)?))).collect()
 }

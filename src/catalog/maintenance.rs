@@ -1,33 +1,91 @@
 //! One thread seals and merges, so that neither writes nor searches wait for a build.
 
+use std::collections::HashMap;
 use std::sync::{Weak, mpsc};
+use std::time::Duration;
 
 use super::Catalog;
 use crate::error::{Error, Result};
 
+/// How long nothing may be asked for until heads are looked at.
+const IDLE: Duration = Duration::from_secs(10);
+/// A head of at least so many points that did not change meanwhile is sealed although it is not
+/// full: from there on a graph answers faster than a scan.
+const IDLE_POINTS: usize = 2048;
+/// Niceness of the threads that build: searches and encoding go first.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
+
 /// Starts the thread; it ends with the catalog.
-pub fn start(catalog: Weak<Catalog>, jobs: mpsc::Receiver<u32>) -> Result<()> {
+pub fn start(catalog: Weak<Catalog>, jobs: mpsc::Receiver<u32>, threads: usize) -> Result<()> {
+    let failed = |e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::internal("NO_THREAD", format!("the index threads can't be started: {e}"))
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|i| format!("index-build-{i}"))
+        .start_handler(|_| step_back())
+        .build()
+        .map_err(|e| failed(e.into()))?;
     std::thread::Builder::new()
         .name("index-maintenance".to_owned())
         .spawn(move || {
-            while let Ok(cid) = jobs.recv() {
+            step_back();
+            run(&catalog, &jobs, &pool);
+        })
+        .map(drop)
+        .map_err(|e| failed(e.into()))
+}
+
+/// Gives the calling thread a lower priority; where that is not possible it keeps its own.
+fn step_back() {
+    // On Linux a niceness is a thread's own, and `None` means the calling one.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, NICENESS);
+}
+
+fn run(catalog: &Weak<Catalog>, jobs: &mpsc::Receiver<u32>, pool: &rayon::ThreadPool) {
+    let mut unsealed: HashMap<u32, usize> = HashMap::new();
+    loop {
+        let job = jobs.recv_timeout(IDLE);
+        let Some(catalog) = catalog.upgrade() else { return };
+        match job {
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => unsealed = seal_idle(&catalog, pool, &unsealed),
+            Ok(cid) => {
                 // One pass serves all wishes that wait.
                 let mut waiting = vec![cid];
                 waiting.extend(jobs.try_iter());
                 waiting.sort_unstable();
                 waiting.dedup();
-                let Some(catalog) = catalog.upgrade() else { return };
-                for cid in waiting {
-                    let Some(indexes) = catalog.open_indexes(cid) else { continue };
-                    if !indexes.has_work() {
-                        continue;
-                    }
-                    if let Err(error) = indexes.maintain(&catalog.store, cid) {
-                        tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
-                    }
-                }
+                waiting.into_iter().for_each(|cid| maintain(&catalog, pool, cid));
             }
-        })
-        .map(drop)
-        .map_err(|e| Error::internal("NO_THREAD", "the index thread can't be started").with_source(e))
+        }
+    }
+}
+
+fn maintain(catalog: &Catalog, pool: &rayon::ThreadPool, cid: u32) {
+    let Some(indexes) = catalog.open_indexes(cid).filter(|indexes| indexes.has_work()) else { return };
+    if let Err(error) = pool.install(|| indexes.maintain(&catalog.store, cid)) {
+        tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
+    }
+}
+
+/// Seals the heads that have as many points as the last time, and returns how many each has now.
+fn seal_idle(
+    catalog: &Catalog,
+    pool: &rayon::ThreadPool,
+    before: &HashMap<u32, usize>,
+) -> HashMap<u32, usize> {
+    let mut now = HashMap::new();
+    for (cid, indexes) in catalog.all_indexes() {
+        let unsealed = indexes.unsealed();
+        if unsealed >= IDLE_POINTS && before.get(&cid) == Some(&unsealed) {
+            if let Err(error) = pool.install(|| indexes.seal_from(&catalog.store, cid, IDLE_POINTS)) {
+                tracing::error!(cid, %error, "sealing an idle index failed; it goes on being scanned");
+            }
+        }
+        now.insert(cid, indexes.unsealed());
+    }
+    now
 }

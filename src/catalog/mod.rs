@@ -71,10 +71,9 @@ impl Catalog {
     /// Whatever reading the store gives; a damaged index is no error, it is rebuilt.
     pub fn open(store: Arc<Store>, encoders: Encoders, options: IndexOptions) -> Result<Arc<Self>> {
         let (work, jobs) = mpsc::channel();
-        let mut open = HashMap::new();
-        for record in store.list_collections()? {
-            open.insert(record.cid, Arc::new(Indexes::open(&store, &record, options)?));
-        }
+        let opened = indexes::open_all(&store, &store.list_collections()?, options)?;
+        let open: HashMap<u32, Arc<Indexes>> =
+            opened.into_iter().map(|(cid, indexes)| (cid, Arc::new(indexes))).collect();
         let cids: Vec<u32> = open.keys().copied().collect();
         let catalog = Arc::new(Self {
             store: store.clone(),
@@ -83,7 +82,7 @@ impl Catalog {
             open: RwLock::new(open),
             work: parking_lot::Mutex::new(work),
         });
-        maintenance::start(Arc::downgrade(&catalog), jobs)?;
+        maintenance::start(Arc::downgrade(&catalog), jobs, build_threads(options))?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
         Ok(catalog)
@@ -117,6 +116,10 @@ impl Catalog {
         })
     }
 
+    fn all_indexes(&self) -> Vec<(u32, Arc<Indexes>)> {
+        self.open.read().iter().map(|(cid, indexes)| (*cid, indexes.clone())).collect()
+    }
+
     fn open_indexes(&self, cid: u32) -> Option<Arc<Indexes>> {
         self.open.read().get(&cid).cloned()
     }
@@ -133,9 +136,9 @@ impl Catalog {
     pub fn create(&self, new: NewCollection) -> Result<CollectionRecord> {
         let id = new.model.split('@').next().unwrap_or_default();
         let info = self.encoders.get(id)?.info();
-        let most = info.max_tokens;
-        let max_tokens = if new.max_tokens == 0 { passage_tokens(most) } else { new.max_tokens };
-        check_chunking(max_tokens, new.overlap_tokens, passage_tokens(most))?;
+        let most = info.passage_tokens;
+        let max_tokens = if new.max_tokens == 0 { most } else { new.max_tokens };
+        check_chunking(max_tokens, new.overlap_tokens, most)?;
         let record = self.store.create_collection(CollectionRecord {
             name: new.name.as_str().to_owned(),
             description: new.description,
@@ -168,7 +171,7 @@ impl Catalog {
             update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
         if update.chunking.is_some() {
             let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
-            check_chunking(max_tokens, overlap_tokens, passage_tokens(encoder.info().max_tokens))?;
+            check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
         }
         let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
         self.store.update_collection(name.as_str(), Some(&etag), |record| {
@@ -345,9 +348,11 @@ impl Catalog {
     }
 }
 
-/// Passage tokens that fit an encoder's limit beside its two special tokens.
-fn passage_tokens(max_tokens: u32) -> u32 {
-    max_tokens.saturating_sub(2).max(1)
+fn build_threads(options: IndexOptions) -> usize {
+    if options.build_threads > 0 {
+        return options.build_threads;
+    }
+    std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
 }
 
 fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()> {
@@ -373,9 +378,7 @@ impl CommitListener for Follower {
     fn committed(&self, event: &Committed) {
         let Some(catalog) = self.0.upgrade() else { return };
         let Some(indexes) = catalog.open_indexes(event.cid) else { return };
-        if let Err(error) = indexes.apply(event) {
-            tracing::error!(cid = event.cid, %error, "the index misses a change until it is opened again");
-        }
+        indexes.apply(event);
         if indexes.has_work() {
             catalog.wake(event.cid);
         }

@@ -13,6 +13,7 @@ First steps:
   trove serve                                 run the server (leave it running)
   trove index ~/notes                         index a folder
   trove search \"what did we decide on backups\"
+  trove ask \"where are the backups kept?\"
 
 Exit codes: 0 fine, 1 something failed or nothing was found, 2 wrong usage,
 3 no server answers, 130 interrupted.";
@@ -48,6 +49,12 @@ pub enum Command {
     Index(IndexArgs),
     /// Search a collection by meaning.
     Search(SearchArgs),
+    /// Answer a question from a collection, with its sources.
+    Ask(AskArgs),
+    /// Ask in turns; questions are the lines of standard input.
+    Chat(ChatArgs),
+    /// Generate text from a prompt, without retrieval.
+    Generate(GenerateArgs),
     /// Embed texts.
     Embed(EmbedArgs),
     /// Split texts into tokens.
@@ -64,6 +71,8 @@ pub enum Command {
         #[command(subcommand)]
         command: DocumentsCommand,
     },
+    /// Get models and look at them, on this machine.
+    Models(ModelsArgs),
     /// Show the server's version, limits and models.
     Info,
     /// Measure quality on a dataset.
@@ -152,6 +161,61 @@ pub enum ConfigCommand {
     Default,
     /// Print the reference of all keys, as Markdown.
     Reference,
+}
+
+/// Arguments of `models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Configuration file.
+    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory whose models/ is meant.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+/// Commands on models.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models that are there.
+    List,
+    /// Show one model: what it is, its files, and how a server runs it.
+    Show {
+        /// Name.
+        name: String,
+    },
+    /// Take in a model directory in the Hugging Face layout.
+    Import {
+        /// Directory with config.json, tokenizer.json and model.safetensors, onnx/model.onnx or model.onnx.
+        source: PathBuf,
+        /// Name to give it; the directory's if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Replace another model of that name.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Fetch a model from the Hugging Face hub and take it in.
+    Pull {
+        /// Repository on the hub.
+        #[arg(value_name = "OWNER/NAME")]
+        repository: String,
+        /// Branch, tag or commit; the main branch if left out.
+        #[arg(long)]
+        revision: Option<String>,
+        /// Name to give it; the repository's if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Use only what is in the hub's cache.
+        #[arg(long)]
+        offline: bool,
+        /// Replace another model of that name.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 /// Arguments of `index`.
@@ -245,6 +309,114 @@ pub struct SearchArgs {
     /// Only documents whose metadata has this value; several must all match.
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     pub filters: Vec<String>,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Most tokens to write; zero takes the server's default.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_tokens: u32,
+    /// Zero, the default, always takes the most probable token.
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+    /// Keep the most probable tokens that together have this probability.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f32>,
+    /// Keep this many of the most probable tokens.
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<u32>,
+    /// Keep tokens at least this probable relative to the best.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f32>,
+    /// Above one discourages repeats.
+    #[arg(long, value_name = "PENALTY", allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f32>,
+    /// Text that ends the answer; can be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Makes sampling repeatable.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Do not draft tokens from the prompt; slower, with the same text.
+    #[arg(long)]
+    pub no_speculation: bool,
+}
+
+/// How a question is answered.
+#[derive(Debug, Clone, Args)]
+pub struct AnswerArgs {
+    /// Collection.
+    #[arg(long, default_value = "default")]
+    pub collection: String,
+    /// Answer with the best sentences of the documents, word for word.
+    #[arg(long, conflicts_with = "generative")]
+    pub extractive: bool,
+    /// Let a generator write; fail where the server has none.
+    #[arg(long)]
+    pub generative: bool,
+    /// Passages to retrieve.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Most passages that the answer is made from; zero takes the server's default.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub passages: u32,
+    /// Most tokens of passages in the prompt; zero takes what fits.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_context_tokens: u32,
+    /// Generator; the server's default if left out.
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// Prompt template of the server.
+    #[arg(long, default_value = "", value_name = "NAME", hide_default_value = true)]
+    pub prompt: String,
+    /// Least answerability, 0 to 1, from which on an answer is written.
+    #[arg(long, value_name = "SCORE")]
+    pub answerability_threshold: Option<f32>,
+    /// Least support, 0 to 1, from which on a passage is cited for a sentence.
+    #[arg(long, value_name = "SCORE")]
+    pub support_threshold: Option<f32>,
+    /// Only documents whose metadata has this value; several must all match.
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// Arguments of `ask`.
+#[derive(Debug, Clone, Args)]
+pub struct AskArgs {
+    /// The question.
+    pub question: String,
+    /// How it is answered.
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+}
+
+/// Arguments of `chat`.
+#[derive(Debug, Clone, Args)]
+pub struct ChatArgs {
+    /// How questions are answered.
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+}
+
+/// Arguments of `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// The prompt; none reads standard input.
+    pub prompt: Option<String>,
+    /// Instructions for the model.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Generator; the server's default if left out.
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
 }
 
 /// Which spans get a vector.
@@ -407,6 +579,26 @@ pub enum Protocol {
     Service,
 }
 
+/// How the questions of an evaluation are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Answers {
+    /// With sentences of the documents.
+    Extractive,
+    /// By the generator.
+    Generated,
+}
+
+/// Which questions of a set are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// One half, always answered; the thresholds that suit it best are printed.
+    Calibration,
+    /// The other half, answered as the server does.
+    Evaluation,
+    /// Both, answered as the server does.
+    All,
+}
+
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
@@ -431,10 +623,34 @@ pub struct EvalArgs {
     /// Judgements to use instead of qrels.tsv.
     #[arg(long, value_name = "FILE")]
     pub qrels: Option<PathBuf>,
+    /// Answer the questions of a folder with answers instead of ranking its documents.
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub answers: Option<Answers>,
+    /// With --answers: which half of the questions. Thresholds are chosen on the one and reported on the other.
+    #[arg(long, value_enum, default_value_t = Part::Evaluation)]
+    pub part: Part,
+    /// With --answers: chooses the questions, and the halves.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub seed: u64,
+    /// With --answers: most passages that an answer is made from; zero takes the server's default.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub passages: u32,
+    /// With --answers: prompt template of the server.
+    #[arg(long, default_value = "", value_name = "NAME", hide_default_value = true)]
+    pub prompt: String,
+    /// With --answers: no document answers any question, as where the collection holds other documents.
+    #[arg(long, requires = "collection")]
+    pub unanswerable: bool,
+    /// With --answers: a collection to ask, made of the folder's documents if missing and kept.
+    #[arg(long, value_name = "NAME")]
+    pub collection: Option<String>,
+    /// With --answers: a file with a JSON line for each question; those that it holds are not asked again.
+    #[arg(long, value_name = "FILE")]
+    pub records: Option<PathBuf>,
     /// For sentence and word pairs: which token vectors are pooled.
     #[arg(long, value_enum, default_value_t = Vectors::Contextual)]
     pub representation: Vectors,
-    /// Use only the first N queries or pairs.
+    /// Use only the first N queries or pairs; with --answers at most N answerable and N unanswerable questions.
     #[arg(long, value_name = "N")]
     pub limit_queries: Option<usize>,
     /// Model id; the server's default if left out.

@@ -7,6 +7,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::failure::Usage;
 use crate::proto::admin_service_client::AdminServiceClient;
+use crate::proto::answer_service_client::AnswerServiceClient;
 use crate::proto::collection_service_client::CollectionServiceClient;
 use crate::proto::document_service_client::DocumentServiceClient;
 use crate::proto::embedding_service_client::EmbeddingServiceClient;
@@ -50,6 +51,11 @@ impl Client {
     /// SearchService.
     pub fn search(&self) -> SearchServiceClient<Channel> {
         SearchServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
+    }
+
+    /// AnswerService.
+    pub fn answer(&self) -> AnswerServiceClient<Channel> {
+        AnswerServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
     /// EmbeddingService.

@@ -65,6 +65,7 @@ pub fn hint(error: &anyhow::Error, server: &str) -> Option<String> {
             "`trove collections list` shows the collections; `trove index PATH --collection NAME` makes one"
         }
         "UNKNOWN_MODEL" => "`trove info` shows the models that the server has loaded",
+        "NO_GENERATOR" => "--extractive answers with the best sentences of the documents",
         "INPUT_TOO_LONG" => {
             "--overflow window pools overlapping windows, --overflow truncate-right cuts the end"
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::{EXIT_OK, output};
-use crate::proto::GetServerInfoRequest;
+use crate::proto::{GetServerInfoRequest, Model, Pooling};
 
 /// Prints version, limits and models.
 pub async fn run(client: &Client, json: bool) -> Result<i32> {
@@ -17,7 +17,10 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
             .iter()
             .map(|m| {
                 json!({"id": m.id, "kind": m.kind().as_str_name(), "revision": m.revision,
-                    "execution_provider": m.execution_provider, "dimensions": m.dimensions, "max_tokens": m.max_tokens})
+                    "execution_provider": m.execution_provider, "precision": m.precision,
+                    "dimensions": m.dimensions, "max_tokens": m.max_tokens, "pooling": pooling_name(m),
+                    "normalize": m.normalize, "supports_static": m.supports_static,
+                    "prompt_names": m.prompt_names, "default_prompt_name": m.default_prompt_name})
             })
             .collect();
         output::print_json(&json!({"version": info.version, "commit": info.commit,
@@ -42,15 +45,23 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         .models
         .into_iter()
         .map(|m| {
-            [
-                m.id,
-                output::shorten(&m.revision, 13),
-                m.execution_provider,
-                m.dimensions.to_string(),
-                m.max_tokens.to_string(),
-            ]
+            let pooling = pooling_name(&m);
+            let revision = output::shorten(&m.revision, 13);
+            let [dimensions, max_tokens] = [m.dimensions, m.max_tokens].map(|n| n.to_string());
+            let prompts = m.prompt_names.join(", ");
+            [m.id, revision, m.execution_provider, m.precision, dimensions, max_tokens, pooling, prompts]
         })
         .collect();
-    output::print_table(["model", "revision", "provider", "dimensions", "max tokens"], rows)?;
+    let header =
+        ["model", "revision", "provider", "precision", "dimensions", "max tokens", "pooling", "prompts"];
+    output::print_table(header, rows)?;
     Ok(EXIT_OK)
+}
+
+/// Lower-case name of how a model pools; empty for models that do not.
+fn pooling_name(model: &Model) -> String {
+    match model.pooling() {
+        Pooling::Unspecified => String::new(),
+        other => other.as_str_name().trim_start_matches("POOLING_").to_ascii_lowercase(),
+    }
 }

@@ -1,6 +1,8 @@
 //! The command line client: it talks plain gRPC and shares no state with the server.
 
 pub mod args;
+pub mod ask;
+pub mod chat;
 pub mod client;
 pub mod collections;
 pub mod config;
@@ -8,8 +10,10 @@ pub mod documents;
 pub mod embed;
 pub mod eval;
 pub mod failure;
+pub mod generate;
 pub mod index;
 pub mod info;
+pub mod models;
 pub mod output;
 pub mod search;
 mod snippet;
@@ -68,10 +72,14 @@ async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
         Command::Serve(_) => Ok(EXIT_USAGE),
         Command::Index(args) => index::run(&client, json, args).await,
         Command::Search(args) => search::run(&client, json, args).await,
+        Command::Ask(args) => ask::run(&client, json, args).await,
+        Command::Chat(args) => chat::run(&client, json, args).await,
+        Command::Generate(args) => generate::run(&client, json, args).await,
         Command::Embed(args) => embed::run(&client, json, args).await,
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,
+        Command::Models(args) => models::run(&client, json, args).await,
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,
         Command::Config { command } => config::run(json, &command),

@@ -18,8 +18,14 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A whole number of at least this.
     AtLeast(u64),
+    /// `true` or `false`.
+    Switch,
+    /// A number from 0 to 1.
+    Fraction,
     /// A list of at least one directory name.
     DirectoryNames,
+    /// One plain name.
+    Name,
     /// A tracing filter.
     LogFilter,
 }
@@ -32,7 +38,10 @@ impl Rule {
             Rule::Path | Rule::OptionalPath => "a path".to_owned(),
             Rule::OneOf(words) => format!("one of {}", words.join(", ")),
             Rule::AtLeast(least) => format!("a whole number of at least {least}"),
+            Rule::Switch => "true or false".to_owned(),
+            Rule::Fraction => "a number from 0 to 1".to_owned(),
             Rule::DirectoryNames => "a list of one or more directory names".to_owned(),
+            Rule::Name => "a name".to_owned(),
             Rule::LogFilter => "a tracing filter, such as info or trove=debug".to_owned(),
         }
     }
@@ -41,6 +50,8 @@ impl Rule {
     pub(super) fn value_of_text(self, text: &str) -> Option<Value> {
         let value = match self {
             Rule::AtLeast(_) => json!(text.trim().parse::<u64>().ok()?),
+            Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
+            Rule::Fraction => json!(text.trim().parse::<f64>().ok()?),
             Rule::DirectoryNames => text.split(',').map(|name| json!(name.trim())).collect(),
             _ => json!(text),
         };
@@ -56,9 +67,12 @@ impl Rule {
             Rule::OptionalPath => value.is_string() || value.is_null(),
             Rule::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Rule::AtLeast(least) => value.as_u64().is_some_and(|number| number >= least),
+            Rule::Switch => value.is_boolean(),
+            Rule::Fraction => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
             Rule::DirectoryNames => value.as_array().is_some_and(|names| {
                 !names.is_empty() && names.iter().all(|name| name.as_str().is_some_and(is_directory_name))
             }),
+            Rule::Name => value.as_str().is_some_and(is_directory_name),
             Rule::LogFilter => value.as_str().is_some_and(|text| EnvFilter::try_new(text).is_ok()),
         };
         fits.then_some(value)

@@ -7,5 +7,7 @@ mod sources;
 
 pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
-pub use settings::{Config, EncoderConfig, ExtractConfig, LimitsConfig, LogConfig};
+pub use settings::{
+    AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig, LimitsConfig, LogConfig,
+};
 pub use sources::{Flag, Loaded, Origin, Setting};

@@ -17,6 +17,12 @@ section! {
     sections {
         /// Encoder settings.
         encoder: EncoderConfig;
+        /// Generator settings.
+        generator: GeneratorConfig;
+        /// Answers from retrieved passages.
+        answer: AnswerConfig;
+        /// Settings of the CUDA provider.
+        cuda: CudaConfig;
         /// Limits of one request.
         limits: LimitsConfig;
         /// Extraction of files.
@@ -36,8 +42,9 @@ section! {
         /// Where the encoders run. What is named runs there, or the start fails; `auto` takes
         /// OpenVINO where the processor multiplies bf16, else the default CPU provider.
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "openvino", "cuda"]);
-        /// What they compute in. Whatever is not exact fp32 is checked against it at load.
-        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16"]);
+        /// What they compute in. Whatever is not fp32 on the CPU is checked against it at load, and
+        /// refused where it is off.
+        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16", "int8"]);
         /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
@@ -46,6 +53,66 @@ section! {
         max_batch_tokens: usize = 4096, Rule::AtLeast(1);
         /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// Settings of the generators.
+    GeneratorConfig in "generator." {
+        /// Model directories to load, by name under `data_dir/models`; the first is the default. `auto` loads
+        /// SmolLM2-135M-Instruct where it is there, `none` loads none: answers are extractive then.
+        models: Vec<String> = vec!["auto".to_owned()], Rule::DirectoryNames;
+        /// Where the generators run. What is named runs there, or the start fails.
+        device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "cuda"]);
+        /// Threads of a generator. Zero means one per core.
+        threads: usize = 0, Rule::AtLeast(0);
+        /// Whether waiting threads spin during a run: faster where the machine has nothing else to do, slower
+        /// where it has.
+        spinning: bool = false, Rule::Switch;
+        /// Tokens of prompt and answer together. Zero means what the model takes, 8192 at most.
+        context_tokens: usize = 4096, Rule::AtLeast(0);
+        /// Generations that run at once, each with a KV cache of the whole context.
+        slots: usize = 4, Rule::AtLeast(1);
+        /// Generations that wait for a slot; beyond it calls get RESOURCE_EXHAUSTED.
+        queue_capacity: usize = 64, Rule::AtLeast(1);
+        /// Prompt tokens that are computed at once; other generations get their turn in between.
+        prefill_tokens: usize = 256, Rule::AtLeast(2);
+    }
+}
+
+section! {
+    /// Answers from retrieved passages.
+    AnswerConfig in "answer." {
+        /// Passages in the prompt of a generated answer, unless a request says otherwise.
+        passages: usize = 1, Rule::AtLeast(1);
+        /// Passages whose sentences an extractive answer is chosen from, unless a request says otherwise.
+        extractive_passages: usize = 5, Rule::AtLeast(1);
+        /// Most sentences of an extractive answer.
+        extractive_sentences: usize = 1, Rule::AtLeast(1);
+        /// Room for a generated answer in tokens, unless a request says otherwise.
+        max_tokens: u32 = 128, Rule::AtLeast(1);
+        /// Least answerability of a question by the passages from which on an answer is written.
+        answerability_threshold: f32 = 0.5, Rule::Fraction;
+        /// Least support of an answer's sentence by a passage from which on the passage is cited for it.
+        support_threshold: f32 = 0.5, Rule::Fraction;
+        /// Prompt template: `default`, or the name of a file `data_dir/prompts/NAME.toml` with `user` and maybe
+        /// `system`, Jinja templates over `question` and `passages` (`number`, `text`, `title`, `headings`, `page`).
+        prompt: String = "default".to_owned(), Rule::Name;
+    }
+}
+
+section! {
+    /// Settings of the CUDA provider, used where a device is `cuda`.
+    CudaConfig in "cuda." {
+        /// Number of the device.
+        device_id: u32 = 0, Rule::AtLeast(0);
+        /// Most bytes of the memory arena of each session. Zero means no limit.
+        memory_limit_bytes: u64 = 0, Rule::AtLeast(0);
+        /// How the arena grows; `same_as_requested` is slower and smaller.
+        arena_extend_strategy: String = "next_power_of_two".to_owned(),
+            Rule::OneOf(&["next_power_of_two", "same_as_requested"]);
+        /// Whether matrix products may round to TF32.
+        tf32: bool = false, Rule::Switch;
     }
 }
 

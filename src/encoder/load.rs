@@ -6,40 +6,50 @@ use super::queue::Queue;
 use super::tokens::TextTokenizer;
 use super::{Encoder, verify};
 use crate::error::{Error, Result};
-use crate::model::{Device, EncoderSession, ModelDir, Precision, SessionOptions, build_graph};
+use crate::model::{
+    CudaOptions, Device, EncoderGraph, EncoderSession, LoadedModel, ModelDir, Precision, SessionOptions,
+};
 
 /// Most sessions where the number is not given.
 const MAX_AUTO_SESSIONS: usize = 4;
+/// Tokens by which a prompt and a passage may come to more than each by itself.
+const PROMPT_SLACK: usize = 2;
 
 impl Encoder {
     /// Loads a model directory; [`crate::model::Runtime::init`] must have been called.
+    ///
+    /// # Errors
+    /// What is wrong with the model ([`ModelDir::load`]), the tokenizer or the device; `INEXACT_SESSION` where its
+    /// vectors are off.
     pub fn load(model_dir: &Path, options: EncoderOptions) -> Result<Arc<Self>> {
-        let model = ModelDir::open(model_dir)?;
-        let tokenizer = TextTokenizer::load(&model.path.join("tokenizer.json"))?;
-        let graph = build_graph(&model)?;
+        let (LoadedModel { model, mut graph, .. }, tokenizer) = read(model_dir)?;
+        let padding = model.padding.or(tokenizer.padding).unwrap_or(0);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
         let threads = if options.threads == 0 { (cores / count).max(1) } else { options.threads };
-        let wanted = SessionOptions { device: options.device, precision: options.precision, threads };
-        let (first, resolved) = checked_session(&graph, &model, &tokenizer, wanted)?;
-        let mut sessions = vec![first];
-        for _ in 1..count {
-            sessions.push(EncoderSession::load(&graph, model.dimensions(), resolved)?);
-        }
+        let EncoderOptions { device, precision, cuda, .. } = options;
+        let wanted = SessionOptions { device, precision, threads, cuda };
+        let loading = Loading { graph: &graph, padding, model: &model, tokenizer: &tokenizer };
+        let (sessions, resolved) = loading.sessions(wanted, count)?;
 
         let queue = Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens));
+        let table = graph.take_table();
         let info = EncoderInfo {
             id: model.id.clone(),
             revision: model.revision.clone(),
             dimensions: model.dimensions() as u32,
             max_tokens: model.max_tokens as u32,
+            passage_tokens: passage_tokens(&model, &tokenizer)? as u32,
             execution_provider: resolved.provider(),
             precision: resolved.precision.as_str(),
             pooling: model.pooling,
             normalize: model.normalize,
+            has_static: table.is_some(),
+            prompts: model.prompts.keys().cloned().collect(),
+            default_prompt: model.default_prompt.clone(),
         };
         let width = model.dimensions();
-        let mut encoder = Self { info, model, tokenizer, queue, workers: Vec::with_capacity(count) };
+        let mut encoder = Self { info, model, tokenizer, table, queue, workers: Vec::with_capacity(count) };
         for (number, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&encoder.queue);
             let worker = std::thread::Builder::new()
@@ -54,37 +64,119 @@ impl Encoder {
     }
 }
 
-/// A session that agrees with fp32; where everything is left to the program, fp32 on the CPU takes its place.
-fn checked_session(
-    graph: &[u8],
-    model: &ModelDir,
-    tokenizer: &TextTokenizer,
-    wanted: SessionOptions,
-) -> Result<(EncoderSession, SessionOptions)> {
-    let plain =
-        SessionOptions { device: Device::Cpu, precision: Precision::Fp32, threads: wanted.threads.max(1) };
-    let width = model.dimensions();
-    let resolved = wanted.resolve()?;
-    if resolved == plain {
-        return Ok((EncoderSession::load(graph, width, plain)?, plain));
+/// Checks that a model directory makes an encoder: its files, tokenizer and, where the runtime is loaded, a session
+/// on the CPU.
+///
+/// # Errors
+/// Those of [`Encoder::load`].
+pub fn check_model(model_dir: &Path, with_session: bool) -> Result<()> {
+    let (LoadedModel { model, graph, .. }, tokenizer) = read(model_dir)?;
+    passage_tokens(&model, &tokenizer)?;
+    if with_session {
+        let padding = model.padding.or(tokenizer.padding).unwrap_or(0);
+        EncoderSession::load(&graph, padding, plain(1))?;
     }
-    let mut reference = EncoderSession::load(graph, width, plain)?;
-    let tried = EncoderSession::load(graph, width, resolved).and_then(|mut session| {
-        let cosine = verify::verify(tokenizer, width, &mut reference, &mut session)?;
-        tracing::info!(
-            provider = resolved.provider(),
-            precision = resolved.precision.as_str(),
-            cosine,
-            "encoder checked"
-        );
-        Ok(session)
-    });
-    match tried {
-        Ok(session) => Ok((session, resolved)),
-        Err(error) if wanted.device == Device::Auto && wanted.precision == Precision::Auto => {
-            tracing::warn!(%error, provider = resolved.provider(), "falling back to fp32 on the CPU");
-            Ok((reference, plain))
+    Ok(())
+}
+
+/// Reads a model and its tokenizer, which must fit each other.
+fn read(model_dir: &Path) -> Result<(LoadedModel, TextTokenizer)> {
+    let loaded = ModelDir::load(model_dir)?;
+    let tokenizer = TextTokenizer::read(&loaded.tokenizer)?;
+    let rows = loaded.graph.vocabulary().or(loaded.model.vocabulary());
+    let greatest = tokenizer.greatest_id();
+    if let Some(rows) = rows.filter(|&rows| rows <= greatest as usize) {
+        return Err(Error::precondition(
+            "VOCABULARY_MISMATCH",
+            format!("expected token ids below {rows}, which the model has, got {greatest} in tokenizer.json"),
+        ));
+    }
+    Ok((loaded, tokenizer))
+}
+
+/// What special tokens and the passages' prompt leave of the limit.
+fn passage_tokens(model: &ModelDir, tokenizer: &TextTokenizer) -> Result<usize> {
+    let prompt = model.passage_prompt().and_then(|name| model.prompts.get(name));
+    let prompt = match prompt {
+        Some(prompt) if !prompt.is_empty() => tokenizer.encode(prompt)?.ids.len() + PROMPT_SLACK,
+        _ => 0,
+    };
+    let taken = tokenizer.frame.len() + prompt;
+    model.max_tokens.checked_sub(taken).filter(|&left| left > 0).ok_or_else(|| {
+        Error::precondition(
+            "UNSUPPORTED_MODEL",
+            format!(
+                "expected a limit of more than {taken} tokens, which special tokens and prompt take, got {}",
+                model.max_tokens
+            ),
+        )
+    })
+}
+
+/// Exact fp32 on the CPU, which all else is measured by.
+fn plain(threads: usize) -> SessionOptions {
+    SessionOptions {
+        device: Device::Cpu,
+        precision: Precision::Fp32,
+        threads: threads.max(1),
+        cuda: CudaOptions::default(),
+    }
+}
+
+struct Loading<'a> {
+    graph: &'a EncoderGraph,
+    padding: u32,
+    model: &'a ModelDir,
+    tokenizer: &'a TextTokenizer,
+}
+
+impl Loading<'_> {
+    /// Sessions that agree with fp32, of the first candidate that does.
+    fn sessions(
+        &self,
+        wanted: SessionOptions,
+        count: usize,
+    ) -> Result<(Vec<EncoderSession>, SessionOptions)> {
+        let mut failed = None;
+        for candidate in wanted.candidates()? {
+            if let Some(error) = failed.take() {
+                let error: Error = error;
+                tracing::warn!(
+                    %error,
+                    provider = candidate.provider(),
+                    precision = candidate.precision.as_str(),
+                    "falling back"
+                );
+            }
+            match self.checked(candidate, count) {
+                Ok(sessions) => return Ok((sessions, candidate)),
+                Err(error) => failed = Some(error),
+            }
         }
-        Err(error) => Err(error),
+        Err(failed.unwrap_or_else(|| Error::internal("SESSION_FAILED", "no device to try")))
+    }
+
+    fn checked(&self, options: SessionOptions, count: usize) -> Result<Vec<EncoderSession>> {
+        let prepared = self.graph.prepare(&options)?;
+        let graph = prepared.as_ref().unwrap_or(self.graph);
+        let load = || EncoderSession::load(graph, self.padding, options);
+        let mut first = load()?;
+        if !(options.device == Device::Cpu && options.precision == Precision::Fp32) {
+            let mut reference = EncoderSession::load(self.graph, self.padding, plain(options.threads))?;
+            let check = verify::Check { tokenizer: self.tokenizer, model: self.model };
+            let cosines = check.run(&mut reference, &mut first, options.precision)?;
+            tracing::info!(
+                provider = options.provider(),
+                precision = options.precision.as_str(),
+                least_cosine = cosines.least,
+                mean_cosine = cosines.mean,
+                "encoder checked against fp32"
+            );
+        }
+        let mut sessions = vec![first];
+        for _ in 1..count {
+            sessions.push(load()?);
+        }
+        Ok(sessions)
     }
 }

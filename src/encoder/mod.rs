@@ -12,19 +12,20 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+pub use load::check_model;
 pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
-    PassageVectors,
+    PassageVectors, Representation,
 };
 pub use registry::Encoders;
 pub use tokens::Token;
 
-pub use crate::model::{Device, Pooling, Precision};
+pub use crate::model::{CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::Span;
 use crate::error::{Error, Result};
-use crate::model::ModelDir;
-use plan::{Plan, finish, scale_to_unit};
+use crate::model::{ModelDir, StaticTable};
+use plan::{Plan, finish, reduce_static, scale_to_unit};
 use queue::{Class, Done, Queue, Unit};
 use tokens::TextTokenizer;
 
@@ -33,6 +34,8 @@ pub struct Encoder {
     info: EncoderInfo,
     model: ModelDir,
     tokenizer: TextTokenizer,
+    /// Input embeddings, if the model has them in plain sight.
+    table: Option<StaticTable>,
     queue: std::sync::Arc<Queue>,
     workers: Vec<std::thread::JoinHandle<()>>,
 }
@@ -76,7 +79,10 @@ impl Encoder {
     pub async fn embed(&self, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
         let context = self.plan_context();
         let plans = inputs.iter().map(|text| context.embed(text, options)).collect::<Result<Vec<_>>>()?;
-        let (partials, queue, inference) = self.run(Class::Interactive, &plans).await?;
+        let (partials, queue, inference) = match options.representation {
+            Representation::Contextual => self.run(Class::Interactive, &plans).await?,
+            Representation::Static => (self.look_up(&plans)?, Duration::ZERO, Duration::ZERO),
+        };
         let mut results = Vec::with_capacity(plans.len());
         for (plan, parts) in plans.into_iter().zip(partials) {
             let vectors = finish(&plan, &parts, self.info.dimensions as usize);
@@ -113,6 +119,32 @@ impl Encoder {
             PassageVectors { passage, sentences, sum, tokens: plan.tokens }
         };
         Ok(plans.into_iter().zip(partials).map(vectors_of).collect())
+    }
+
+    /// Name of the prompt for the query of a search, for [`EmbedOptions::prompt_name`].
+    pub fn query_prompt(&self) -> Option<String> {
+        self.model.query_prompt().map(str::to_owned)
+    }
+
+    /// The prompt that goes before passages, and before texts that are compared with them; unset means the model's
+    /// default prompt.
+    pub fn passage_prompt(&self) -> Option<String> {
+        self.model.passage_prompt().map(str::to_owned)
+    }
+
+    /// The parts of plans from the input embeddings.
+    fn look_up(&self, plans: &[Plan]) -> Result<Vec<Vec<Vec<Vec<f32>>>>> {
+        let table = self.table.as_ref().ok_or_else(|| {
+            Error::precondition(
+                "UNSUPPORTED_REPRESENTATION",
+                format!(
+                    "representation: expected contextual for {}, whose graph has no table of input embeddings in \
+                     plain sight, got static",
+                    self.info.id
+                ),
+            )
+        })?;
+        plans.iter().map(|plan| reduce_static(plan, table)).collect()
     }
 
     fn plan_context(&self) -> plan::Context<'_> {

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::domain::Span;
-use crate::model::{Device, Pooling, Precision};
+use crate::model::{CudaOptions, Device, Pooling, Precision};
 
 /// How to load an encoder.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +10,8 @@ pub struct EncoderOptions {
     pub device: Device,
     /// In which precision.
     pub precision: Precision,
+    /// Settings of the CUDA provider.
+    pub cuda: CudaOptions,
     /// Sessions; zero for one per core, four at most.
     pub sessions: usize,
     /// Threads of each session; zero to share the cores out.
@@ -25,6 +27,7 @@ impl Default for EncoderOptions {
         Self {
             device: Device::Auto,
             precision: Precision::Auto,
+            cuda: CudaOptions::default(),
             sessions: 0,
             threads: 0,
             max_batch_tokens: 4096,
@@ -44,6 +47,8 @@ pub struct EncoderInfo {
     pub dimensions: u32,
     /// Most tokens of an input, special ones included.
     pub max_tokens: u32,
+    /// Most tokens of a passage: what special tokens and the passages' prompt leave of `max_tokens`.
+    pub passage_tokens: u32,
     /// ONNX Runtime's provider.
     pub execution_provider: &'static str,
     /// What it computes in.
@@ -52,6 +57,22 @@ pub struct EncoderInfo {
     pub pooling: Pooling,
     /// Whether the model's vectors have unit length.
     pub normalize: bool,
+    /// Whether it gives static vectors.
+    pub has_static: bool,
+    /// Names of its prompts, in order.
+    pub prompts: Vec<String>,
+    /// The prompt that is used where none is asked for.
+    pub default_prompt: Option<String>,
+}
+
+/// Which token vectors are pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Representation {
+    /// The last hidden state, which depends on the whole input.
+    Contextual,
+    /// The input embedding table: the same vector for a token everywhere. Special tokens are left out, there is no
+    /// token limit, and nothing waits for a session.
+    Static,
 }
 
 /// Which spans of an input get a vector.
@@ -87,13 +108,17 @@ pub enum Overflow {
 pub struct EmbedOptions {
     /// Which spans get a vector.
     pub level: Level,
-    /// How tokens are pooled, if not as the model was trained.
+    /// Which token vectors are pooled.
+    pub representation: Representation,
+    /// How tokens are pooled, if not as the model was trained. Static vectors of a model that was trained to pool a
+    /// special token are averaged.
     pub pooling: Option<Pooling>,
     /// Whether vectors are scaled to unit length.
     pub normalize: bool,
     /// Leading components to keep.
     pub dimensions: Option<u32>,
-    /// Name of a prompt of the model that is put before each input.
+    /// Name of a prompt of the model that is put before each input; the model's default one where it is not told,
+    /// and none where it is empty.
     pub prompt_name: Option<String>,
     /// What happens to long inputs.
     pub overflow: Overflow,
@@ -106,6 +131,7 @@ impl EmbedOptions {
     pub fn document() -> Self {
         Self {
             level: Level::Document,
+            representation: Representation::Contextual,
             pooling: None,
             normalize: true,
             dimensions: None,

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::options::{EmbedOptions, Level, Overflow, PassageInput};
-use super::tokens::{Encoded, TextTokenizer};
+use super::options::{EmbedOptions, Level, Overflow, PassageInput, Representation};
+use super::tokens::{Encoded, Frame, TextTokenizer};
 use crate::domain::Span;
 use crate::error::{Error, Result};
-use crate::model::{ModelDir, Pooling};
+use crate::model::{ModelDir, Pooling, StaticTable};
 
 /// Tokens of a sequence and the ranges of it that are reduced to one vector each.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub(super) struct Plan {
 struct Group {
     span: Span,
     tokens: Range<usize>,
-    /// Whether special tokens at its ends belong to it.
+    /// Whether special tokens beside its own belong to it.
     whole: bool,
     pooling: Pooling,
     /// Whether a mean is left as a sum.
@@ -57,11 +57,12 @@ impl Context<'_> {
         if options.dimensions.is_some_and(|d| d == 0 || d as usize > width) {
             return Err(Error::invalid("INVALID_DIMENSIONS", format!("expected 1 to {width} dimensions")));
         }
-        let prompt = self.prompt(options)?;
+        let is_static = options.representation == Representation::Static;
+        let prompt = self.prompt(options.prompt_name.as_deref())?;
         let mut encoded = self.encode(&format!("{prompt}{text}"), text)?;
         let offset = prompt.len() as u32;
         let mut own = encoded.spans.partition_point(|span| span.start < offset);
-        let room = self.model.max_tokens - 2;
+        let room = if is_static { usize::MAX } else { self.room() };
         let excess = encoded.ids.len().saturating_sub(room);
         let truncated = match options.overflow {
             _ if excess == 0 => false,
@@ -77,7 +78,12 @@ impl Context<'_> {
         for span in &mut encoded.spans {
             *span = Span::new(span.start.saturating_sub(offset), span.end.saturating_sub(offset));
         }
-        let pooling = options.pooling.unwrap_or(self.model.pooling);
+        let trained = match self.model.pooling {
+            Pooling::Cls | Pooling::Last if is_static => Pooling::Mean,
+            other => other,
+        };
+        let pooling = options.pooling.unwrap_or(trained);
+        let pooled = if self.model.include_prompt { 0 } else { own };
         let group = |span, tokens| Group { span, tokens, whole: false, pooling, sum: false };
         let spans = &encoded.spans;
         let groups: Vec<Group> = match options.level {
@@ -85,7 +91,7 @@ impl Context<'_> {
                 let all = Span::new(0, text.len() as u32);
                 let kept = || cover(spans.get(own..).unwrap_or_default());
                 let span = if truncated { kept() } else { all };
-                vec![Group { whole: true, ..group(span, 0..spans.len()) }]
+                vec![Group { whole: !is_static, ..group(span, pooled..spans.len()) }]
             }
             Level::Token => (own..spans.len()).map(|i| group(spans[i], i..i + 1)).collect(),
             Level::Word => words(&encoded.words, own).map(|r| group(cover(&spans[r.clone()]), r)).collect(),
@@ -94,31 +100,46 @@ impl Context<'_> {
                 (options.splitter)(text).into_iter().map(inside).filter(|g| !g.tokens.is_empty()).collect()
             }
         };
-        Ok(self.plan(&encoded.ids, groups, truncated))
+        let bare = Frame { open: Vec::new(), close: Vec::new() };
+        let frame = if is_static { &bare } else { &self.tokenizer.frame };
+        Ok(plan(&encoded.ids, groups, truncated, frame, room))
     }
 
     /// The passage, its sentences, and the sum of its tokens.
     pub fn passage(&self, passage: &PassageInput) -> Result<Plan> {
-        let encoded = self.encode(&passage.text, &passage.text)?;
-        if encoded.ids.len() > self.model.max_tokens - 2 {
+        let prompt = self.prompt(self.model.passage_prompt())?;
+        let mut encoded = self.encode(&format!("{prompt}{}", passage.text), &passage.text)?;
+        if encoded.ids.len() > self.room() {
             return Err(self.too_long(encoded.ids.len()));
+        }
+        let offset = prompt.len() as u32;
+        let own = encoded.spans.partition_point(|span| span.start < offset);
+        for span in &mut encoded.spans {
+            *span = Span::new(span.start.saturating_sub(offset), span.end.saturating_sub(offset));
         }
         let all = Span::new(0, passage.text.len() as u32);
         let pooling = self.model.pooling;
+        let pooled = if self.model.include_prompt { 0 } else { own };
         let whole =
-            |pooling, sum| Group { span: all, tokens: 0..encoded.ids.len(), whole: true, pooling, sum };
+            |pooling, sum| Group { span: all, tokens: pooled..encoded.ids.len(), whole: true, pooling, sum };
         let sentence = |&span: &Span| {
-            let tokens = within(&encoded.spans, 0, span);
+            let tokens = within(&encoded.spans, own, span);
             Group { span, tokens, whole: false, pooling, sum: false }
         };
         let mut groups = vec![whole(pooling, false)];
         groups.extend(passage.sentences.iter().map(sentence));
         groups.push(whole(Pooling::Mean, true));
-        Ok(self.plan(&encoded.ids, groups, false))
+        Ok(plan(&encoded.ids, groups, false, &self.tokenizer.frame, self.room()))
     }
 
-    fn prompt(&self, options: &EmbedOptions) -> Result<&str> {
-        let Some(name) = options.prompt_name.as_deref() else {
+    /// Most tokens of a text beside the special ones.
+    fn room(&self) -> usize {
+        self.model.max_tokens.saturating_sub(self.tokenizer.frame.len())
+    }
+
+    /// The text of a prompt; that of the model's default prompt where none is named.
+    fn prompt(&self, name: Option<&str>) -> Result<&str> {
+        let Some(name) = name.or(self.model.default_prompt.as_deref()).filter(|name| !name.is_empty()) else {
             return Ok("");
         };
         let known = || self.model.prompts.keys().cloned().collect::<Vec<_>>().join(", ");
@@ -137,39 +158,42 @@ impl Context<'_> {
 
     fn too_long(&self, content: usize) -> Error {
         let limit = self.model.max_tokens;
-        Error::invalid("INPUT_TOO_LONG", format!("expected at most {limit} tokens, got {}", content + 2))
+        Error::invalid(
+            "INPUT_TOO_LONG",
+            format!("expected at most {limit} tokens, got {}", content + self.tokenizer.frame.len()),
+        )
     }
+}
 
-    fn plan(&self, ids: &[u32], groups: Vec<Group>, truncated: bool) -> Plan {
-        let [open, close] = self.tokenizer.frame;
-        let mut sequences = Vec::new();
-        for (window, owned) in windows(ids.len(), self.model.max_tokens - 2) {
-            let mut framed = vec![open];
-            framed.extend_from_slice(&ids[window.clone()]);
-            framed.push(close);
-            let mut parts = Vec::new();
-            for (index, group) in groups.iter().enumerate() {
-                let start = group.tokens.start.max(owned.start);
-                let end = group.tokens.end.min(owned.end);
-                if start >= end {
-                    continue;
-                }
-                let first = group.whole && start == 0;
-                let last = group.whole && end == ids.len();
-                let range =
-                    start - window.start + usize::from(!first)..end - window.start + 1 + usize::from(last);
-                parts.push(Part { group: index, range, pooling: group.pooling });
+/// Cuts framed windows of at most `room` tokens beside the frame, and the groups with them.
+fn plan(ids: &[u32], groups: Vec<Group>, truncated: bool, frame: &Frame, room: usize) -> Plan {
+    let Frame { open, close } = frame;
+    let mut sequences = Vec::new();
+    for (window, owned) in windows(ids.len(), room) {
+        let mut framed = open.clone();
+        framed.extend_from_slice(&ids[window.clone()]);
+        framed.extend_from_slice(close);
+        let mut parts = Vec::new();
+        for (index, group) in groups.iter().enumerate() {
+            let start = group.tokens.start.max(owned.start);
+            let end = group.tokens.end.min(owned.end);
+            if start >= end {
+                continue;
             }
-            sequences.push(Sequence { ids: framed, parts });
+            let before = if group.whole && start == 0 { 0 } else { open.len() };
+            let after = if group.whole && end == ids.len() { close.len() } else { 0 };
+            let range = start - window.start + before..end - window.start + open.len() + after;
+            parts.push(Part { group: index, range, pooling: group.pooling });
         }
-        Plan {
-            tokens: sequences.iter().map(|s| s.ids.len() as u32).sum(),
-            sequences,
-            spans: groups.iter().map(|g| g.span).collect(),
-            poolings: groups.iter().map(|g| (g.pooling, g.sum)).collect(),
-            found: groups.iter().map(|g| !g.tokens.is_empty()).collect(),
-            truncated,
-        }
+        sequences.push(Sequence { ids: framed, parts });
+    }
+    Plan {
+        tokens: sequences.iter().map(|s| s.ids.len() as u32).sum(),
+        sequences,
+        spans: groups.iter().map(|g| g.span).collect(),
+        poolings: groups.iter().map(|g| (g.pooling, g.sum)).collect(),
+        found: groups.iter().map(|g| !g.tokens.is_empty()).collect(),
+        truncated,
     }
 }
 
@@ -245,6 +269,30 @@ fn merge(into: &mut [f32], row: &[f32], pooling: Pooling) {
         Pooling::Cls => {}
         Pooling::Last => into.copy_from_slice(row),
     }
+}
+
+/// The parts of a plan's sequences from the input embeddings instead of a run, reduced as a run's are.
+pub(super) fn reduce_static(plan: &Plan, table: &StaticTable) -> Result<Vec<Vec<Vec<f32>>>> {
+    let mut all = Vec::with_capacity(plan.sequences.len());
+    for sequence in &plan.sequences {
+        let mut vectors = Vec::with_capacity(sequence.parts.len());
+        for part in &sequence.parts {
+            let mut into: Vec<f32> = Vec::new();
+            for &id in sequence.ids.get(part.range.clone()).unwrap_or_default() {
+                let row = table.row(id).ok_or_else(|| {
+                    Error::internal(
+                        "INFERENCE_FAILED",
+                        format!("the embedding table has no row for token {id}"),
+                    )
+                })?;
+                let row: Vec<f32> = row.iter().map(|x| x.to_f32()).collect();
+                if into.is_empty() { into = row } else { merge(&mut into, &row, part.pooling) }
+            }
+            vectors.push(into);
+        }
+        all.push(vectors);
+    }
+    Ok(all)
 }
 
 /// Puts the reduced parts of all sequences together, one vector per group; zeros for a group without tokens.

@@ -1,9 +1,10 @@
-use std::path::Path;
-
 use tokenizers::Tokenizer;
 
 use crate::domain::Span;
 use crate::error::{Error, Result};
+
+/// Shows where special tokens are put.
+const PROBE: &str = "a";
 
 /// One token of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,25 +30,57 @@ pub(super) struct Encoded {
 
 pub(super) struct TextTokenizer {
     tokenizer: Tokenizer,
-    /// Ids that open and close a sequence.
-    pub frame: [u32; 2],
+    /// What is put around a text.
+    pub frame: Frame,
+    /// Id that fills up short rows, where the file tells.
+    pub padding: Option<u32>,
+}
+
+/// Special tokens around a text; either side may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Frame {
+    pub open: Vec<u32>,
+    pub close: Vec<u32>,
+}
+
+impl Frame {
+    /// Tokens on both sides.
+    pub fn len(&self) -> usize {
+        self.open.len() + self.close.len()
+    }
 }
 
 impl TextTokenizer {
-    pub fn load(path: &Path) -> Result<Self> {
+    /// Reads the contents of a tokenizer.json. Its own truncation and padding are switched off.
+    ///
+    /// # Errors
+    /// `DAMAGED_MODEL`; `UNSUPPORTED_MODEL` where special tokens stand elsewhere than around a text.
+    pub fn read(json: &[u8]) -> Result<Self> {
         let damaged = |e: tokenizers::Error| {
-            Error::data_loss("DAMAGED_MODEL", format!("cannot read {}: {e}", path.display()))
+            Error::data_loss("DAMAGED_MODEL", format!("tokenizer.json cannot be read: {e}"))
         };
-        let mut tokenizer = Tokenizer::from_file(path).map_err(damaged)?;
+        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
+        let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
         tokenizer.with_truncation(None).map_err(damaged)?.with_padding(None);
-        let frame = tokenizer.encode("", true).map_err(damaged)?;
-        let &[open, close] = frame.get_ids() else {
+        let bare = tokenizer.encode(PROBE, false).map_err(damaged)?;
+        let framed = tokenizer.encode(PROBE, true).map_err(damaged)?;
+        let special = framed.get_special_tokens_mask();
+        let open = special.iter().take_while(|&&s| s == 1).count();
+        let close = special.iter().rev().take_while(|&&s| s == 1).count();
+        let (ids, end) = (framed.get_ids(), framed.get_ids().len().saturating_sub(close));
+        if bare.get_ids().is_empty() || ids.get(open..end) != Some(bare.get_ids()) {
             return Err(Error::precondition(
                 "UNSUPPORTED_MODEL",
-                "expected one token before and one after a text",
+                "tokenizer.json: expected special tokens before and after a text only",
             ));
-        };
-        Ok(Self { tokenizer, frame: [open, close] })
+        }
+        let frame = Frame { open: ids[..open].to_vec(), close: ids[end..].to_vec() };
+        Ok(Self { tokenizer, frame, padding })
+    }
+
+    /// Greatest id that it gives.
+    pub fn greatest_id(&self) -> u32 {
+        self.tokenizer.get_vocab(true).into_values().max().unwrap_or(0)
     }
 
     pub fn encode(&self, text: &str) -> Result<Encoded> {
@@ -88,9 +121,16 @@ impl TextTokenizer {
     }
 }
 
-/// Widened to whole characters.
+/// Widened to whole characters, and without the white space that some tokenizers count in.
 fn span(text: &str, (start, end): (usize, usize)) -> Span {
-    Span::new(text.floor_char_boundary(start) as u32, text.ceil_char_boundary(end) as u32)
+    let (start, end) = (text.floor_char_boundary(start), text.ceil_char_boundary(end));
+    let piece = text.get(start..end).unwrap_or_default();
+    let kept = piece.trim();
+    if kept.is_empty() {
+        return Span::new(start as u32, end as u32);
+    }
+    let start = start + (piece.len() - piece.trim_start().len());
+    Span::new(start as u32, (start + kept.len()) as u32)
 }
 
 fn failed(error: tokenizers::Error) -> Error {

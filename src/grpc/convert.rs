@@ -16,6 +16,17 @@ pub fn span(span: Span) -> proto::ByteSpan {
     proto::ByteSpan { start: span.start, end: span.end }
 }
 
+/// How a model pools, as a message.
+pub fn pooling(pooling: crate::encoder::Pooling) -> proto::Pooling {
+    use crate::encoder::Pooling;
+    match pooling {
+        Pooling::Mean => proto::Pooling::Mean,
+        Pooling::Cls => proto::Pooling::Cls,
+        Pooling::Max => proto::Pooling::Max,
+        Pooling::Last => proto::Pooling::LastToken,
+    }
+}
+
 /// Nanoseconds since the epoch as a message.
 pub fn timestamp(nanos: i64) -> Timestamp {
     let second = 1_000_000_000;

@@ -107,18 +107,14 @@ fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
             Overflow::TruncateLeft => encoder::Overflow::TruncateLeft,
             Overflow::Window => encoder::Overflow::Window,
         };
-    match Representation::try_from(message.representation) {
-        Ok(Representation::Unspecified | Representation::Contextual) => {}
-        Ok(Representation::Static) => {
-            return Err(Error::precondition(
-                "UNSUPPORTED_REPRESENTATION",
-                "representation: this server gives contextual vectors, static ones were asked for",
-            ));
-        }
+    let representation = match Representation::try_from(message.representation) {
+        Ok(Representation::Unspecified | Representation::Contextual) => encoder::Representation::Contextual,
+        Ok(Representation::Static) => encoder::Representation::Static,
         Err(_) => return Err(unknown("representation", message.representation)),
-    }
+    };
     Ok(EmbedOptions {
         level,
+        representation,
         pooling,
         normalize: message.normalize.unwrap_or(true),
         dimensions: message.dimensions,

@@ -1,6 +1,7 @@
 //! The services of `trove.v1` over tonic: conversion, checks of requests, streams.
 
 mod admin;
+mod answer;
 mod collections;
 pub mod convert;
 mod documents;
@@ -11,6 +12,7 @@ mod status;
 mod stop;
 
 pub use admin::Admin;
+pub use answer::Answer;
 pub use collections::Collections;
 pub use documents::Documents;
 pub use embedding::Embedding;

@@ -25,27 +25,9 @@ pub struct Search {
 
 impl Search {
     async fn one(&self, request: proto::SearchRequest) -> Result<proto::SearchResponse> {
-        let collection = super::collection_name("collection", request.collection)?;
+        let collection = super::collection_name("collection", request.collection.clone())?;
+        let options = options_in(&request)?;
         let query = query_in(request.query)?;
-        let options = Options {
-            unit: unit_in(request.unit)?,
-            limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
-            filter: convert::filter_in(request.filter)?,
-            score_threshold: request.score_threshold,
-            ef_search: request.ef_search.map(|ef| ef as usize),
-            exact: request.exact,
-            max_per_document: request.max_per_document as usize,
-            include_vectors: request.include_vectors,
-            include_highlights: request.include_highlights,
-        };
-        if options.score_threshold.is_some_and(f32::is_nan) {
-            let message = "expected a number, got NaN";
-            return Err(Error::invalid_field("score_threshold", "NOT_FINITE", message));
-        }
-        if let Some(ef) = options.ef_search.filter(|ef| !(1..=MAX_EF_SEARCH).contains(ef)) {
-            let message = format!("expected 1 to {MAX_EF_SEARCH}, got {ef}");
-            return Err(Error::invalid_field("ef_search", "BAD_EF_SEARCH", message));
-        }
         let found = self.search.search(&collection, query, &options).await?;
         Ok(proto::SearchResponse {
             hits: found.hits.into_iter().map(hit_out).collect(),
@@ -55,7 +37,31 @@ impl Search {
     }
 }
 
-fn query_in(query: Option<proto::SearchQuery>) -> Result<Query> {
+/// How to search, without what to look for.
+pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
+    let options = Options {
+        unit: unit_in(request.unit)?,
+        limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
+        filter: convert::filter_in(request.filter.clone())?,
+        score_threshold: request.score_threshold,
+        ef_search: request.ef_search.map(|ef| ef as usize),
+        exact: request.exact,
+        max_per_document: request.max_per_document as usize,
+        include_vectors: request.include_vectors,
+        include_highlights: request.include_highlights,
+    };
+    if options.score_threshold.is_some_and(f32::is_nan) {
+        let message = "expected a number, got NaN";
+        return Err(Error::invalid_field("score_threshold", "NOT_FINITE", message));
+    }
+    if let Some(ef) = options.ef_search.filter(|ef| !(1..=MAX_EF_SEARCH).contains(ef)) {
+        let message = format!("expected 1 to {MAX_EF_SEARCH}, got {ef}");
+        return Err(Error::invalid_field("ef_search", "BAD_EF_SEARCH", message));
+    }
+    Ok(options)
+}
+
+pub(super) fn query_in(query: Option<proto::SearchQuery>) -> Result<Query> {
     use proto::search_query::Query as Message;
     match query.and_then(|q| q.query) {
         Some(Message::Text(text)) if text.trim().is_empty() => {
@@ -84,7 +90,7 @@ fn unit_in(unit: i32) -> Result<Level> {
     }
 }
 
-fn hit_out(hit: Hit) -> proto::SearchHit {
+pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
     let highlights = hit.highlights.iter().map(|(span, similarity)| proto::Highlight {
         span: Some(proto::ByteSpan {
             start: span.start.saturating_sub(hit.span.start),

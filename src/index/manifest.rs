@@ -2,38 +2,39 @@
 
 /// The segments in use, as a protobuf record.
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct Manifest {
+pub(super) struct Manifest {
     /// Dimensions of every vector.
     #[prost(uint32, tag = "1")]
-    pub dimensions: u32,
+    pub(super) dimensions: u32,
     /// Segments, in order of making.
     #[prost(message, repeated, tag = "2")]
-    pub segments: Vec<SegmentEntry>,
+    pub(super) segments: Vec<SegmentEntry>,
     /// Greatest point in any segment; absent where there is none.
     #[prost(uint64, optional, tag = "3")]
-    pub watermark: Option<u64>,
+    pub(super) watermark: Option<u64>,
 }
 
 /// One segment of a [`Manifest`].
 #[derive(Clone, PartialEq, prost::Message)]
-pub struct SegmentEntry {
+pub(super) struct SegmentEntry {
     /// Under which number its bytes are kept.
     #[prost(uint64, tag = "1")]
-    pub id: u64,
+    pub(super) id: u64,
     /// Number of points, dead ones too.
     #[prost(uint64, tag = "2")]
-    pub points: u64,
-    /// blake3 of its bytes.
+    pub(super) points: u64,
+    /// BLAKE3 of its bytes.
     #[prost(bytes = "vec", tag = "3")]
-    pub checksum: Vec<u8>,
-    /// Slots removed, as a serialised roaring bitmap.
+    pub(super) checksum: Vec<u8>,
+    /// Slots removed, as a serialised roaring bitmap. Only manifests of the first version say so;
+    /// since then the store's tombstones tell what was removed for as long as a segment holds it.
     #[prost(bytes = "vec", tag = "4")]
-    pub deleted: Vec<u8>,
+    pub(super) deleted: Vec<u8>,
 }
 
 impl Manifest {
     /// Reads a manifest.
-    pub fn from_bytes(bytes: &[u8]) -> crate::error::Result<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> crate::error::Result<Self> {
         prost::Message::decode(bytes)
             .map_err(|e| super::format::damaged("its manifest is garbled").with_source(e))
     }

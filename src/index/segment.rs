@@ -1,18 +1,18 @@
-//! Immutable segments: a flat copy of a navigable small-world graph over int8 codes.
+//! Immutable segments: codes of points and a navigable small-world graph over them, as flat arrays.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
+use std::cmp::Ordering;
 
 use roaring::RoaringBitmap;
 
-use super::Candidate;
-use super::code::{Code, dot};
-use super::visited::Pool;
+use super::code::Codes;
 
-/// Below this share of a segment's points a filter is answered by scanning them.
-const SCAN_SHARE: f64 = 0.05;
-/// Below this number of matching points a filter is answered by scanning them.
-const SCAN_POINTS: f64 = 2000.0;
+/// Fills the rows of points that have fewer links than there is room for.
+pub(super) const NONE: u32 = u32::MAX;
+/// Slots must stay below this: searches keep two marks beside each.
+pub(super) const MAX_POINTS: usize = 1 << 30;
+
+/// A cache line in links.
+const LINE: usize = 16;
 
 /// Links of the points of one upper layer.
 #[derive(Debug, Default, PartialEq)]
@@ -26,10 +26,54 @@ pub(super) struct Upper {
 }
 
 impl Upper {
-    fn neighbours(&self, slot: u32) -> &[u32] {
+    pub(super) fn neighbours(&self, slot: u32) -> &[u32] {
         let Ok(at) = self.slots.binary_search(&slot) else { return &[] };
         let (Some(&from), Some(&to)) = (self.starts.get(at), self.starts.get(at + 1)) else { return &[] };
         self.links.get(from as usize..to as usize).unwrap_or(&[])
+    }
+}
+
+/// Links of the base layer: a row of fixed length for each point, begun at a cache line.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    degree: usize,
+    links: Vec<u32>,
+    start: usize,
+}
+
+impl Rows {
+    /// No rows yet, of so many links, with room for so many.
+    pub(super) fn with_capacity(degree: usize, rows: usize) -> Self {
+        let mut links: Vec<u32> = Vec::with_capacity(degree * rows + LINE);
+        let start = links.as_ptr().align_offset(64).min(LINE);
+        links.resize(start, NONE);
+        Self { degree, links, start }
+    }
+
+    pub(super) fn degree(&self) -> usize {
+        self.degree
+    }
+
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = u32>) {
+        let end = self.links.len() + self.degree;
+        self.links.extend(row.into_iter().take(self.degree));
+        self.links.resize(end, NONE);
+    }
+
+    /// All rows, one after the other.
+    pub(super) fn all(&self) -> &[u32] {
+        self.links.get(self.start..).unwrap_or(&[])
+    }
+
+    /// The links of a point.
+    pub(super) fn of(&self, slot: u32) -> impl Iterator<Item = u32> + '_ {
+        let from = slot as usize * self.degree;
+        let row = self.all().get(from..from + self.degree).unwrap_or(&[]);
+        row.iter().copied().take_while(|&link| link != NONE)
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.links.capacity() * 4
     }
 }
 
@@ -37,23 +81,21 @@ impl Upper {
 ///
 /// The graph is that of Malkov and Yashunin, "Efficient and robust approximate nearest neighbor
 /// search using Hierarchical Navigable Small World graphs" (arXiv:1603.09320).
-#[derive(Debug, Default)]
-pub struct Segment {
-    pub(super) dimensions: usize,
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// Ids, ascending; the position of a point is its slot.
     pub(super) points: Vec<u64>,
+    /// Document numbers.
     pub(super) docs: Vec<u32>,
-    pub(super) codes: Vec<i8>,
-    pub(super) scales: Vec<f32>,
-    /// Numbers per point in `base`: a count, then that many links.
-    pub(super) stride: usize,
-    pub(super) base: Vec<u32>,
+    pub(super) codes: Codes,
+    pub(super) base: Rows,
     /// Upper layers, the lowest first.
     pub(super) uppers: Vec<Upper>,
+    /// Where searches start.
     pub(super) entry: u32,
-    /// Slots in order of document number.
-    pub(super) by_doc: Vec<u32>,
-    pub(super) doc_set: RoaringBitmap,
-    pub(super) pool: Pool,
+    /// Slots in order of document number; empty where the slots are in that order themselves.
+    by_doc: Vec<u32>,
+    doc_set: RoaringBitmap,
 }
 
 /// A slot ordered by similarity, then by slot.
@@ -78,161 +120,92 @@ impl PartialOrd for Near {
 }
 
 impl Segment {
-    /// Makes what is derived from the stored arrays.
-    pub(super) fn derive(mut self) -> Self {
-        self.by_doc = (0..self.points.len() as u32).collect();
-        self.by_doc.sort_by_key(|&slot| self.docs[slot as usize]);
-        self.doc_set = self.docs.iter().copied().collect();
-        self
+    /// A segment of points without links yet.
+    pub(super) fn new(points: Vec<u64>, docs: Vec<u32>, codes: Codes) -> Self {
+        let ascending = docs.windows(2).all(|pair| pair[0] <= pair[1]);
+        let mut by_doc: Vec<u32> = if ascending { Vec::new() } else { (0..docs.len() as u32).collect() };
+        by_doc.sort_by_key(|&slot| docs[slot as usize]);
+        let doc_set = docs.iter().copied().collect();
+        Self { points, docs, codes, base: Rows::default(), uppers: Vec::new(), entry: 0, by_doc, doc_set }
     }
 
     /// Number of points, dead ones too.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.points.len()
     }
 
-    /// Whether it has no point.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.points.is_empty()
     }
 
-    pub(super) fn code(&self, slot: u32) -> &[i8] {
-        let start = slot as usize * self.dimensions;
-        &self.codes[start..start + self.dimensions]
+    /// The slots of a range of points.
+    pub(super) fn slots(&self, range: &std::ops::Range<u64>) -> std::ops::Range<u32> {
+        let from = self.points.partition_point(|&point| point < range.start);
+        let to = self.points.partition_point(|&point| point < range.end);
+        from as u32..to as u32
     }
 
-    fn similarity(&self, query: &Code, slot: u32) -> f32 {
-        dot(&query.values, self.code(slot)) * query.scale * self.scales[slot as usize]
+    /// Whether a point is there, dead or alive, and its slot.
+    pub(super) fn slot(&self, point: u64) -> Option<u32> {
+        self.points.binary_search(&point).ok().map(|slot| slot as u32)
     }
 
-    pub(super) fn between(&self, a: u32, b: u32) -> f32 {
-        dot(self.code(a), self.code(b)) * self.scales[a as usize] * self.scales[b as usize]
+    /// How many of the segment's documents are in a filter, and how many there are.
+    pub(super) fn documents_in(&self, filter: &RoaringBitmap) -> (u64, u64) {
+        (filter.intersection_len(&self.doc_set), self.doc_set.len())
     }
 
-    fn neighbours(&self, slot: u32) -> &[u32] {
-        let start = slot as usize * self.stride;
-        let count = self.base[start] as usize;
-        &self.base[start + 1..start + 1 + count]
-    }
-
-    /// The `k` nearest living points whose document is in the filter, best first.
-    pub fn search(
-        &self,
-        query: &Code,
-        k: usize,
-        ef: usize,
-        exact: bool,
-        filter: Option<&RoaringBitmap>,
-        deleted: &RoaringBitmap,
-    ) -> Vec<Candidate> {
-        if self.is_empty() || k == 0 || query.values.len() != self.dimensions {
-            return Vec::new();
-        }
-        let alive = |slot: u32| !deleted.contains(slot);
-        let found = match filter {
-            Some(filter) if exact || self.is_narrow(filter) => {
-                self.scan(query, k, self.matching(filter).filter(|&slot| alive(slot)))
-            }
-            None if exact => self.scan(query, k, (0..self.len() as u32).filter(|&slot| alive(slot))),
-            Some(filter) => {
-                self.walk(query, k, ef, |slot| alive(slot) && filter.contains(self.docs[slot as usize]))
-            }
-            None => self.walk(query, k, ef, alive),
-        };
-        found
-            .into_iter()
-            .map(|near| Candidate {
-                point: self.points[near.slot as usize],
-                doc_no: self.docs[near.slot as usize],
-                similarity: near.similarity,
-            })
-            .collect()
-    }
-
-    /// Whether a filter leaves so few points that scanning them costs less than walking the graph.
-    fn is_narrow(&self, filter: &RoaringBitmap) -> bool {
-        let share = filter.intersection_len(&self.doc_set) as f64 / self.doc_set.len().max(1) as f64;
-        share < SCAN_SHARE || share * (self.len() as f64) < SCAN_POINTS
-    }
-
-    fn matching(&self, filter: &RoaringBitmap) -> impl Iterator<Item = u32> {
-        let docs = filter & &self.doc_set;
-        docs.into_iter().flat_map(move |doc| {
-            let from = self.by_doc.partition_point(|&slot| self.docs[slot as usize] < doc);
-            self.by_doc[from..].iter().copied().take_while(move |&slot| self.docs[slot as usize] == doc)
-        })
-    }
-
-    fn scan(&self, query: &Code, k: usize, slots: impl Iterator<Item = u32>) -> Vec<Near> {
-        let mut best = BinaryHeap::new();
-        for slot in slots {
-            keep_best(&mut best, k, Near { similarity: self.similarity(query, slot), slot });
-        }
-        best.into_sorted_vec().into_iter().map(|Reverse(near)| near).collect()
-    }
-
-    /// Best-first search of the base layer (algorithm 2), which passes through points that do
-    /// not match and collects only those that do.
-    fn walk(&self, query: &Code, k: usize, ef: usize, matches: impl Fn(u32) -> bool) -> Vec<Near> {
-        let ef = ef.max(k);
-        let mut visited = self.pool.take(self.len());
-        let start = self.descend(query);
-        visited.mark(start.slot);
-        let mut open = BinaryHeap::from([start]);
-        let mut best = BinaryHeap::new();
-        if matches(start.slot) {
-            best.push(Reverse(start));
-        }
-        while let Some(near) = open.pop() {
-            if best.len() >= ef && best.peek().is_some_and(|Reverse(worst)| near < *worst) {
-                break;
-            }
-            for &slot in self.neighbours(near.slot) {
-                if !visited.mark(slot) {
-                    continue;
-                }
-                let next = Near { similarity: self.similarity(query, slot), slot };
-                if best.len() >= ef && best.peek().is_some_and(|Reverse(worst)| next < *worst) {
-                    continue;
-                }
-                open.push(next);
-                if matches(slot) {
-                    keep_best(&mut best, ef, next);
-                }
+    /// The slots whose document is in a filter, in the order of the documents.
+    pub(super) fn matching(&self, filter: &RoaringBitmap) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut at = 0;
+        for doc in filter & &self.doc_set {
+            at = self.first_of(doc, at);
+            while let Some(slot) = self.nth_by_doc(at).filter(|&slot| self.docs[slot as usize] == doc) {
+                found.push(slot);
+                at += 1;
             }
         }
-        self.pool.give(visited);
-        let mut found: Vec<Near> = best.into_sorted_vec().into_iter().map(|Reverse(near)| near).collect();
-        found.truncate(k);
         found
     }
 
-    /// Greedy descent that stays on a layer until nothing there is closer.
-    fn descend(&self, query: &Code) -> Near {
-        let mut at = Near { similarity: self.similarity(query, self.entry), slot: self.entry };
-        for layer in self.uppers.iter().rev() {
-            loop {
-                let from = at.slot;
-                for &slot in layer.neighbours(from) {
-                    at = at.max(Near { similarity: self.similarity(query, slot), slot });
-                }
-                if at.slot == from {
-                    break;
-                }
+    fn nth_by_doc(&self, at: usize) -> Option<u32> {
+        if self.by_doc.is_empty() {
+            return (at < self.len()).then_some(at as u32);
+        }
+        self.by_doc.get(at).copied()
+    }
+
+    /// The first position from `at` on, in order of documents, whose document is not before `doc`.
+    /// Galloping: the cost grows with the logarithm of the distance.
+    fn first_of(&self, doc: u32, at: usize) -> usize {
+        let before = |at: usize| self.nth_by_doc(at).is_some_and(|slot| self.docs[slot as usize] < doc);
+        let (mut from, mut step) = (at, 1);
+        while before(from + step - 1) {
+            from += step;
+            step *= 2;
+        }
+        let mut to = from + step - 1;
+        while from < to {
+            let middle = from.midpoint(to);
+            if before(middle) {
+                from = middle + 1;
+            } else {
+                to = middle;
             }
         }
-        at
+        from
     }
-}
 
-/// Keeps the `k` greatest in a heap whose top is the least of them.
-pub(super) fn keep_best<T: Ord>(best: &mut BinaryHeap<Reverse<T>>, k: usize, item: T) {
-    if best.len() < k {
-        best.push(Reverse(item));
-        return;
-    }
-    if best.peek().is_some_and(|Reverse(worst)| item > *worst) {
-        best.pop();
-        best.push(Reverse(item));
+    /// Bytes in memory.
+    pub(super) fn memory(&self) -> usize {
+        let uppers: usize =
+            self.uppers.iter().map(|u| (u.slots.len() + u.starts.len() + u.links.len()) * 4).sum();
+        self.codes.memory()
+            + self.base.memory()
+            + self.points.capacity() * 8
+            + (self.docs.capacity() + self.by_doc.capacity()) * 4
+            + self.doc_set.serialized_size()
+            + uppers
     }
 }

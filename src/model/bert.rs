@@ -1,66 +1,191 @@
-//! BERT weights in safetensors, written as an ONNX graph of fused operators.
-
-use std::path::Path;
+//! Weights of the BERT family in safetensors, written as an ONNX graph of fused operators.
 
 use prost::Message;
 use safetensors::{Dtype, SafeTensors};
 
-use super::dir::{BertConfig, ModelDir};
+use super::config::Config;
+use super::dir::unsupported;
 use super::onnx::{Axis, FLOAT, Graph, INT32, MICROSOFT, Model, Node, OperatorSet, Tensor, ValueInfo};
+use super::table::StaticTable;
 use crate::error::{Error, Result};
 
+/// Name of the writing program, by which a graph is known as one of these.
+pub(super) const PRODUCER: &str = "trove";
 const IR_VERSION: i64 = 8;
 const OPSET: i64 = 17;
 
-/// Reads a model directory's weights and writes its graph to a file.
-pub fn import_safetensors(model_dir: &Path, out_path: &Path) -> Result<()> {
-    let bytes = build_graph(&ModelDir::open(model_dir)?)?;
-    std::fs::write(out_path, bytes).map_err(|e| {
-        Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {e}", out_path.display()))
-            .with_source(e)
-    })
+/// Which names the weights have, and what the embeddings add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Bert,
+    /// BERT whose positions start after the padding id; XLM-RoBERTa and CamemBERT too.
+    Roberta,
+    /// BERT without token types.
+    DistilBert,
 }
 
-/// Builds the graph of a model directory: inputs `input_ids` and `attention_mask` (int32, `[batch, sequence]`),
-/// output `last_hidden_state`.
-pub fn build_graph(model: &ModelDir) -> Result<Vec<u8>> {
-    let bytes = model.read("model.safetensors")?;
-    let weights = SafeTensors::deserialize(&bytes).map_err(|e| {
+/// What the graph of a model looks like.
+#[derive(Debug, Clone)]
+pub(super) struct Architecture {
+    family: Family,
+    hidden: usize,
+    inner: usize,
+    heads: usize,
+    layers: usize,
+    vocabulary: usize,
+    position_rows: usize,
+    position_offset: usize,
+    /// Rows of the table of token types; zero where there is none.
+    types: usize,
+    epsilon: f32,
+}
+
+impl Architecture {
+    /// Takes what is needed from config.json.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_MODEL` says which families are written and what else would do.
+    pub fn read(config: &Config) -> Result<Self> {
+        let family = match config.family() {
+            "bert" => Family::Bert,
+            "roberta" | "xlm-roberta" | "camembert" => Family::Roberta,
+            "distilbert" => Family::DistilBert,
+            other => {
+                return Err(unsupported(format!(
+                    "model.safetensors: expected a family of bert, roberta, xlm-roberta, camembert or distilbert, \
+                     got {other:?}; a ready-made onnx/model.onnx runs for any family"
+                )));
+            }
+        };
+        if config.activation() != Some("gelu") {
+            return Err(unsupported(format!("expected activation gelu, got {:?}", config.activation())));
+        }
+        if config.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
+            return Err(unsupported("expected absolute positions"));
+        }
+        let told = |name: &str, value: Option<usize>| {
+            let missing = || unsupported(format!("config.json: expected {name} of at least 1"));
+            value.filter(|&v| v > 0).ok_or_else(missing)
+        };
+        let typed = family != Family::DistilBert;
+        let this = Self {
+            family,
+            hidden: config.width()?,
+            inner: told("intermediate_size", config.inner())?,
+            heads: told("num_attention_heads", config.heads())?,
+            layers: told("num_hidden_layers", config.layers())?,
+            vocabulary: told("vocab_size", config.vocab_size)?,
+            position_rows: told("max_position_embeddings", config.position_rows())?,
+            position_offset: config.position_offset(),
+            types: if typed { told("type_vocab_size", config.type_vocab_size)? } else { 0 },
+            epsilon: config.layer_norm_eps.unwrap_or(1e-12),
+        };
+        if !this.hidden.is_multiple_of(this.heads) || this.position_offset >= this.position_rows {
+            return Err(unsupported(format!("config.json: sizes do not fit together: {this:?}")));
+        }
+        Ok(this)
+    }
+}
+
+/// Builds the graph: inputs `input_ids` and `attention_mask` (int32, `[batch, sequence]`), output
+/// `last_hidden_state`. Gives the input embeddings too.
+pub(super) fn build(
+    architecture: &Architecture,
+    safetensors: &[u8],
+) -> Result<(Vec<u8>, Option<StaticTable>)> {
+    let weights = SafeTensors::deserialize(safetensors).map_err(|e| {
         Error::data_loss("DAMAGED_MODEL", format!("model.safetensors cannot be read: {e}")).with_source(e)
     })?;
-    let prefix = if weights.tensor("bert.embeddings.word_embeddings.weight").is_ok() { "bert." } else { "" };
-    let mut writer = Writer { weights, prefix, config: &model.bert, graph: Graph::default() };
+    let prefix = ["", "bert.", "roberta.", "distilbert."]
+        .into_iter()
+        .find(|prefix| weights.tensor(&format!("{prefix}{WORDS}")).is_ok())
+        .unwrap_or_default();
+    let mut writer = Writer { weights, prefix, config: architecture, graph: Graph::default(), table: None };
     writer.write()?;
     let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
     let model = Model {
         ir_version: IR_VERSION,
-        producer_name: "trove".to_owned(),
+        producer_name: PRODUCER.to_owned(),
         graph: Some(writer.graph),
         opset_import: vec![opset("", OPSET), opset(MICROSOFT, 1)],
     };
-    Ok(model.encode_to_vec())
+    Ok((model.encode_to_vec(), writer.table))
+}
+
+const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// Names of a layer's weights.
+struct Names {
+    query: String,
+    key: String,
+    value: String,
+    projection: String,
+    attention_norm: String,
+    widen: String,
+    narrow: String,
+    output_norm: String,
+}
+
+impl Names {
+    fn of(family: Family, layer: usize) -> Self {
+        let [base, query, key, value, projection, attention_norm, widen, narrow, output_norm] = match family {
+            Family::Bert | Family::Roberta => [
+                "encoder.layer",
+                "attention.self.query",
+                "attention.self.key",
+                "attention.self.value",
+                "attention.output.dense",
+                "attention.output.LayerNorm",
+                "intermediate.dense",
+                "output.dense",
+                "output.LayerNorm",
+            ],
+            Family::DistilBert => [
+                "transformer.layer",
+                "attention.q_lin",
+                "attention.k_lin",
+                "attention.v_lin",
+                "attention.out_lin",
+                "sa_layer_norm",
+                "ffn.lin1",
+                "ffn.lin2",
+                "output_layer_norm",
+            ],
+        };
+        let name = |part: &str| format!("{base}.{layer}.{part}");
+        Self {
+            query: name(query),
+            key: name(key),
+            value: name(value),
+            projection: name(projection),
+            attention_norm: name(attention_norm),
+            widen: name(widen),
+            narrow: name(narrow),
+            output_norm: name(output_norm),
+        }
+    }
 }
 
 struct Writer<'a> {
     weights: SafeTensors<'a>,
     prefix: &'static str,
-    config: &'a BertConfig,
+    config: &'a Architecture,
     graph: Graph,
+    table: Option<StaticTable>,
 }
 
 impl Writer<'_> {
     fn write(&mut self) -> Result<()> {
-        let hidden = self.config.hidden_size;
         let axes = || vec![Axis::Free("batch"), Axis::Free("sequence")];
-        self.graph.name = "bert".to_owned();
+        self.graph.name = "encoder".to_owned();
         self.graph.input =
             ["input_ids", "attention_mask"].map(|n| ValueInfo::tensor(n, INT32, axes())).into();
         let mut out_axes = axes();
-        out_axes.push(Axis::Fixed(hidden as i64));
+        out_axes.push(Axis::Fixed(self.config.hidden as i64));
         self.graph.output = vec![ValueInfo::tensor("last_hidden_state", FLOAT, out_axes)];
 
         self.embeddings()?;
-        let layers = self.config.num_hidden_layers;
+        let layers = self.config.layers;
         let mut state = "embedded".to_owned();
         for layer in 0..layers {
             let last = layer + 1 == layers;
@@ -71,75 +196,72 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Every token is of type 0, so that type's row is added to the positions here.
+    /// Every token is of type 0, so that type's row is added to the positions here. Rows before the first position
+    /// that a token can have are left out.
     fn embeddings(&mut self) -> Result<()> {
-        let BertConfig { hidden_size: hidden, vocab_size, max_position_embeddings: positions, .. } =
-            *self.config;
-        self.copy("embeddings.word_embeddings.weight", &[vocab_size, hidden])?;
-        let mut rows = self.read("embeddings.position_embeddings.weight", &[positions, hidden])?;
-        let types =
-            self.read("embeddings.token_type_embeddings.weight", &[self.config.type_vocab_size, hidden])?;
-        for row in rows.chunks_exact_mut(hidden) {
-            row.iter_mut().zip(&types).for_each(|(x, t)| *x += t);
+        let Architecture { hidden, vocabulary, position_rows, position_offset, types, .. } = *self.config;
+        let words = self.read(WORDS, &[vocabulary, hidden])?;
+        self.table = StaticTable::new(hidden, words.iter().map(|&x| half::f16::from_f32(x)).collect());
+        self.push(WORDS, &[vocabulary, hidden], &words);
+        let mut rows = self.read("embeddings.position_embeddings.weight", &[position_rows, hidden])?;
+        rows.drain(..position_offset * hidden);
+        if types > 0 {
+            let types = self.read("embeddings.token_type_embeddings.weight", &[types, hidden])?;
+            for row in rows.chunks_exact_mut(hidden) {
+                row.iter_mut().zip(&types).for_each(|(x, t)| *x += t);
+            }
         }
-        self.graph.initializer.push(Tensor::floats("positions", &[positions, hidden], &rows));
-        self.copy("embeddings.LayerNorm.weight", &[hidden])?;
-        self.copy("embeddings.LayerNorm.bias", &[hidden])?;
-        let input = [
-            "input_ids",
-            "",
-            "embeddings.word_embeddings.weight",
-            "positions",
-            "",
-            "embeddings.LayerNorm.weight",
-            "embeddings.LayerNorm.bias",
-        ];
+        self.push("positions", &[position_rows - position_offset, hidden], &rows);
+        let norm = self.norm("embeddings.LayerNorm")?;
+        let input = ["input_ids", "", WORDS, "positions", "", &norm[0], &norm[1]];
         let mut node = Node::new("EmbedLayerNormalization", MICROSOFT, &input, "embedded");
         node.output.push("unused_mask_index".to_owned());
-        self.graph.node.push(node.float("epsilon", self.config.layer_norm_eps));
+        self.graph.node.push(node.float("epsilon", self.config.epsilon));
         Ok(())
     }
 
     fn layer(&mut self, layer: usize, state: &str, output: &str) -> Result<()> {
-        let BertConfig { hidden_size: hidden, intermediate_size: inner, num_attention_heads: heads, .. } =
-            *self.config;
-        let base = format!("encoder.layer.{layer}");
-        let name = |part: &str| format!("{base}.{part}");
+        let Architecture { hidden, inner, heads, .. } = *self.config;
+        let names = Names::of(self.config.family, layer);
+        let value = |part: &str| format!("{layer}.{part}");
 
-        let (qkv, qkv_bias) = self.join_attention(&base)?;
-        self.push(&name("qkv.weight"), &[hidden, 3 * hidden], &qkv);
-        self.push(&name("qkv.bias"), &[3 * hidden], &qkv_bias);
-        let input = [state, &name("qkv.weight"), &name("qkv.bias"), "attention_mask"];
-        let attention = Node::new("Attention", MICROSOFT, &input, &name("attended"));
+        let (qkv, qkv_bias) = self.join_attention(&names)?;
+        self.push(&value("qkv.weight"), &[hidden, 3 * hidden], &qkv);
+        self.push(&value("qkv.bias"), &[3 * hidden], &qkv_bias);
+        let input = [state, &value("qkv.weight"), &value("qkv.bias"), "attention_mask"];
+        let attention = Node::new("Attention", MICROSOFT, &input, &value("attended"));
         self.graph.node.push(attention.int("num_heads", heads as i64));
 
-        self.matmul(&name("attention.output.dense"), hidden, hidden, &name("attended"), &name("projected"))?;
-        self.skip_norm(&name("attention.output"), &name("projected"), state, &name("middle"))?;
+        self.matmul(&names.projection, hidden, hidden, &value("attended"), &value("projected"))?;
+        let middle = value("middle");
+        self.skip_norm(&names.attention_norm, &names.projection, &value("projected"), state, &middle)?;
 
-        self.matmul(&name("intermediate.dense"), hidden, inner, &name("middle"), &name("widened"))?;
-        self.copy(&name("intermediate.dense.bias"), &[inner])?;
-        let input = [&name("widened"), &name("intermediate.dense.bias")].map(|s| s.clone());
-        let gelu = Node::new("BiasGelu", MICROSOFT, &[&input[0], &input[1]], &name("activated"));
+        self.matmul(&names.widen, hidden, inner, &middle, &value("widened"))?;
+        let bias = self.copy(&format!("{}.bias", names.widen), &[inner])?;
+        let gelu = Node::new("BiasGelu", MICROSOFT, &[&value("widened"), &bias], &value("activated"));
         self.graph.node.push(gelu);
 
-        self.matmul(&name("output.dense"), inner, hidden, &name("activated"), &name("narrowed"))?;
-        self.skip_norm(&name("output"), &name("narrowed"), &name("middle"), output)
+        self.matmul(&names.narrow, inner, hidden, &value("activated"), &value("narrowed"))?;
+        self.skip_norm(&names.output_norm, &names.narrow, &value("narrowed"), &middle, output)
     }
 
     /// Query, key and value side by side: `[hidden, 3 * hidden]` and `[3 * hidden]`.
-    fn join_attention(&self, base: &str) -> Result<(Vec<f32>, Vec<f32>)> {
-        let hidden = self.config.hidden_size;
+    fn join_attention(&self, names: &Names) -> Result<(Vec<f32>, Vec<f32>)> {
+        let hidden = self.config.hidden;
+        let mut parts = Vec::with_capacity(3);
+        let mut bias = Vec::new();
+        for name in [&names.query, &names.key, &names.value] {
+            parts.push(self.read(&format!("{name}.weight"), &[hidden, hidden])?);
+            bias.extend(self.read(&format!("{name}.bias"), &[hidden])?);
+        }
+        // The file has as many values, so the sizes are real ones by now.
         let mut weight = vec![0.0; 3 * hidden * hidden];
-        let mut bias = Vec::with_capacity(3 * hidden);
-        for (part, which) in ["query", "key", "value"].into_iter().enumerate() {
-            let name = format!("{base}.attention.self.{which}");
-            let rows = self.read(&format!("{name}.weight"), &[hidden, hidden])?;
+        for (part, rows) in parts.iter().enumerate() {
             for (out, row) in rows.chunks_exact(hidden).enumerate() {
                 for (from, &x) in row.iter().enumerate() {
                     weight[from * 3 * hidden + part * hidden + out] = x;
                 }
             }
-            bias.extend(self.read(&format!("{name}.bias"), &[hidden])?);
         }
         Ok((weight, bias))
     }
@@ -157,21 +279,29 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn skip_norm(&mut self, name: &str, input: &str, skip: &str, output: &str) -> Result<()> {
-        let parts = ["LayerNorm.weight", "LayerNorm.bias", "dense.bias"].map(|part| format!("{name}.{part}"));
-        for part in &parts {
-            self.copy(part, &[self.config.hidden_size])?;
-        }
-        let input = [input, skip, &parts[0], &parts[1], &parts[2]];
+    /// `output = LayerNorm(input + skip + bias of the dense layer)`.
+    fn skip_norm(&mut self, norm: &str, dense: &str, input: &str, skip: &str, output: &str) -> Result<()> {
+        let norm = self.norm(norm)?;
+        let bias = self.copy(&format!("{dense}.bias"), &[self.config.hidden])?;
+        let input = [input, skip, &norm[0], &norm[1], &bias];
         let node = Node::new("SkipLayerNormalization", MICROSOFT, &input, output);
-        self.graph.node.push(node.float("epsilon", self.config.layer_norm_eps));
+        self.graph.node.push(node.float("epsilon", self.config.epsilon));
         Ok(())
     }
 
-    fn copy(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+    /// Copies a LayerNorm's weight and bias, which old files call gamma and beta.
+    fn norm(&mut self, name: &str) -> Result<[String; 2]> {
+        let old = self.weights.tensor(&format!("{}{name}.gamma", self.prefix)).is_ok();
+        let [weight, bias] = if old { ["gamma", "beta"] } else { ["weight", "bias"] };
+        let shape = [self.config.hidden];
+        Ok([self.copy(&format!("{name}.{weight}"), &shape)?, self.copy(&format!("{name}.{bias}"), &shape)?])
+    }
+
+    /// Copies a tensor into the graph under its own name.
+    fn copy(&mut self, name: &str, shape: &[usize]) -> Result<String> {
         let values = self.read(name, shape)?;
         self.push(name, shape, &values);
-        Ok(())
+        Ok(name.to_owned())
     }
 
     fn push(&mut self, name: &str, shape: &[usize], values: &[f32]) {
@@ -199,6 +329,107 @@ impl Writer<'_> {
                 Ok(data.as_chunks::<2>().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect())
             }
             other => Err(damaged(format!("expected tensor {full} in F32, F16 or BF16, got {other:?}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn architecture(changes: serde_json::Value) -> Result<Architecture> {
+        let mut config = json!({
+            "model_type": "bert", "hidden_size": 4, "intermediate_size": 8, "num_attention_heads": 2,
+            "num_hidden_layers": 1, "max_position_embeddings": 6, "type_vocab_size": 2, "vocab_size": 5,
+            "layer_norm_eps": 1e-12, "hidden_act": "gelu"
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            config[key] = value.clone();
+        }
+        Architecture::read(&serde_json::from_value(config).unwrap())
+    }
+
+    /// A whole model of four dimensions, as safetensors.
+    fn safetensors() -> Vec<u8> {
+        let mut shapes: Vec<(String, Vec<usize>)> = vec![
+            (WORDS.to_owned(), vec![5, 4]),
+            ("embeddings.position_embeddings.weight".to_owned(), vec![6, 4]),
+            ("embeddings.token_type_embeddings.weight".to_owned(), vec![2, 4]),
+            ("embeddings.LayerNorm.weight".to_owned(), vec![4]),
+            ("embeddings.LayerNorm.bias".to_owned(), vec![4]),
+        ];
+        let names = Names::of(Family::Bert, 0);
+        for (name, to, from) in [
+            (&names.query, 4, 4),
+            (&names.key, 4, 4),
+            (&names.value, 4, 4),
+            (&names.projection, 4, 4),
+            (&names.widen, 8, 4),
+            (&names.narrow, 4, 8),
+        ] {
+            shapes.push((format!("{name}.weight"), vec![to, from]));
+            shapes.push((format!("{name}.bias"), vec![to]));
+        }
+        for name in [&names.attention_norm, &names.output_norm] {
+            shapes.push((format!("{name}.weight"), vec![4]));
+            shapes.push((format!("{name}.bias"), vec![4]));
+        }
+        let bytes: Vec<u8> = (0..32).flat_map(|i| (i as f32 / 8.0).to_le_bytes()).collect();
+        let views = shapes.iter().map(|(name, shape)| {
+            let data = &bytes[..4 * shape.iter().product::<usize>()];
+            (name, safetensors::tensor::TensorView::new(Dtype::F32, shape.clone(), data).unwrap())
+        });
+        safetensors::serialize(views, None).unwrap()
+    }
+
+    #[test]
+    fn a_graph_is_written_and_bad_weights_are_refused() {
+        let fine = architecture(json!({})).unwrap();
+        let (graph, table) = build(&fine, &safetensors()).unwrap();
+        assert!(Model::decode(graph.as_slice()).unwrap().graph.unwrap().node.len() == 8);
+        assert_eq!(table.unwrap().vocabulary(), 5);
+        for wrong in [
+            json!({"hidden_size": 8}),
+            json!({"vocab_size": 1_000_000_000_000_u64}),
+            json!({"hidden_size": 1_000_000_000_000_u64, "num_attention_heads": 1}),
+            json!({"num_hidden_layers": 1_000_000_000_000_u64}),
+            json!({"intermediate_size": 9}),
+        ] {
+            let built = build(&architecture(wrong.clone()).unwrap(), &safetensors());
+            let error = built.map(drop).unwrap_err();
+            assert_eq!(error.reason, "DAMAGED_MODEL", "{wrong}");
+        }
+        for wrong in [
+            json!({"model_type": "t5"}),
+            json!({"hidden_act": "relu"}),
+            json!({"position_embedding_type": "relative_key"}),
+            json!({"num_attention_heads": 3}),
+            json!({"num_hidden_layers": 0}),
+        ] {
+            assert_eq!(architecture(wrong.clone()).unwrap_err().reason, "UNSUPPORTED_MODEL", "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_refused_or_written(at in 0usize..4000, to in any::<u8>(), keep in 0usize..4000) {
+            let mut bytes = safetensors();
+            let at = at % bytes.len();
+            bytes[at] = to;
+            bytes.truncate(keep);
+            if let Err(error) = build(&architecture(json!({})).unwrap(), &bytes) {
+                prop_assert_eq!(error.reason, "DAMAGED_MODEL");
+            }
+        }
+
+        #[test]
+        fn lying_headers_are_refused(length in any::<u64>(), rest in prop::collection::vec(any::<u8>(), 0..60)) {
+            let bytes = [&length.to_le_bytes()[..], &rest].concat();
+            let error = build(&architecture(json!({})).unwrap(), &bytes).map(drop).unwrap_err();
+            prop_assert_eq!(error.reason, "DAMAGED_MODEL");
         }
     }
 }

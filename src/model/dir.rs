@@ -1,48 +1,29 @@
 //! A model directory in the Hugging Face layout, with sentence-transformers' extra files.
+//!
+//! The graph comes from the first of these that is there: `model.safetensors`, where the family is one that
+//! [`build_graph`](super::build_graph) writes (its fused graph is the fastest, and the same numbers);
+//! `onnx/model.onnx`; `model.onnx`. An imported directory has the graph that was written at its import.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
+use prost::bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::bert::{self, Architecture};
+use super::config::Config;
+use super::graph::GraphFile;
+use super::modules::{self, Modules, Pooling};
+use super::record::{self, ImportRecord};
+use super::session::EncoderGraph;
 use crate::error::{Error, Result};
 
-/// Files that decide what the model computes, in the order they are hashed.
-const HASHED: [&str; 7] = [
-    "config.json",
-    "tokenizer.json",
-    "model.safetensors",
-    "modules.json",
-    "1_Pooling/config.json",
-    "sentence_bert_config.json",
-    "config_sentence_transformers.json",
-];
-
-/// How token vectors become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Pooling {
-    /// Mean of the tokens.
-    Mean,
-    /// The first token of the range.
-    Cls,
-    /// Largest value of each dimension.
-    Max,
-    /// The last token of the range.
-    Last,
-}
-
-impl Pooling {
-    /// Lower-case name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Pooling::Mean => "mean",
-            Pooling::Cls => "cls",
-            Pooling::Max => "max",
-            Pooling::Last => "last_token",
-        }
-    }
-}
+pub(super) const CONFIG: &str = "config.json";
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+pub(super) const SAFETENSORS: &str = "model.safetensors";
+/// Ready-made graphs, in the order in which they are looked for.
+pub(super) const ONNX: [&str; 2] = ["onnx/model.onnx", "model.onnx"];
 
 /// What a model directory says about its model.
 #[derive(Debug, Clone)]
@@ -53,62 +34,147 @@ pub struct ModelDir {
     pub id: String,
     /// BLAKE3 of the files that decide what the model computes.
     pub revision: String,
+    /// The family's name in config.json, such as `bert`; may be empty.
+    pub family: String,
+    /// File that the weights come from, relative to the directory.
+    pub weights: String,
+    /// Whether `trove models import` wrote the directory.
+    pub imported: bool,
     /// How the model was trained to pool.
     pub pooling: Pooling,
+    /// Whether a prompt's tokens are pooled with the text's.
+    pub include_prompt: bool,
     /// Whether its vectors are scaled to unit length.
     pub normalize: bool,
     /// Most tokens of one input, special ones included.
     pub max_tokens: usize,
     /// Texts put before an input, by name.
     pub prompts: BTreeMap<String, String>,
-    pub(super) bert: BertConfig,
+    /// Name of the prompt that is used where none is asked for.
+    pub default_prompt: Option<String>,
+    /// Id that fills up short rows, where config.json tells.
+    pub padding: Option<u32>,
+    width: usize,
+    vocabulary: Option<usize>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct BertConfig {
-    pub model_type: String,
-    pub hidden_size: usize,
-    pub intermediate_size: usize,
-    pub num_attention_heads: usize,
-    pub num_hidden_layers: usize,
-    pub max_position_embeddings: usize,
-    pub type_vocab_size: usize,
-    pub vocab_size: usize,
-    pub layer_norm_eps: f32,
-    pub hidden_act: String,
-    #[serde(default)]
-    pub position_embedding_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct PoolingConfig {
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_max_tokens: bool,
-}
-
-#[derive(Deserialize)]
-struct Module {
-    #[serde(rename = "type")]
-    kind: String,
-}
-
-#[derive(Deserialize)]
-struct SentenceBertConfig {
-    max_seq_length: Option<usize>,
-}
-
-#[derive(Deserialize)]
-struct PromptConfig {
-    #[serde(default)]
-    prompts: BTreeMap<String, String>,
+/// A model directory with what an encoder is made of, each file read once.
+pub struct LoadedModel {
+    /// What the directory says.
+    pub model: ModelDir,
+    /// The graph with its weights.
+    pub graph: EncoderGraph,
+    /// Contents of tokenizer.json.
+    pub tokenizer: Bytes,
 }
 
 impl ModelDir {
     /// Reads and checks a model directory's configuration and hashes its files.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`, `MODEL_FILE_MISSING`, `DAMAGED_MODEL` or `UNSUPPORTED_MODEL`.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self::read(&Folder::open(path)?, false)?.0)
+    }
+
+    /// The same, with the graph and the tokenizer.
+    ///
+    /// # Errors
+    /// Those of [`ModelDir::open`].
+    pub fn load(path: &Path) -> Result<LoadedModel> {
+        let folder = Folder::open(path)?;
+        let (model, mut kept, config) = Self::read(&folder, true)?;
+        let tokenizer = kept.remove(TOKENIZER).ok_or_else(|| folder.missing(TOKENIZER))?;
+        let weights = kept.remove(&model.weights).ok_or_else(|| folder.missing(&model.weights))?;
+        let graph = if model.weights == SAFETENSORS {
+            let (bytes, table) = bert::build(&Architecture::read(&config)?, &weights)?;
+            EncoderGraph { bytes: bytes.into(), file: None, fused: true, width: model.width, table }
+        } else {
+            let file = folder.path.join(&model.weights);
+            let parent = file.parent().unwrap_or(&folder.path);
+            let parsed = GraphFile::parse(weights.clone(), &model.weights)?;
+            let table = parsed.static_table(parent, model.width);
+            let fused = parsed.producer == bert::PRODUCER;
+            let external = !parsed.external_files()?.is_empty();
+            EncoderGraph { bytes: weights, file: external.then_some(file), fused, width: model.width, table }
+        };
+        Ok(LoadedModel { model, graph, tokenizer })
+    }
+
+    fn read(folder: &Folder, keep: bool) -> Result<(Self, BTreeMap<String, Bytes>, Config)> {
+        let config: Config = folder.json(CONFIG)?.ok_or_else(|| folder.missing(CONFIG))?;
+        if config.is_generator() {
+            return Err(unsupported(format!(
+                "config.json: expected an encoder, got a model of family {:?} that writes text",
+                config.family()
+            )));
+        }
+        let width = config.width()?;
+        let weights = folder.weights(&config)?;
+        let modules = Modules::read(folder)?;
+        let max_tokens = match (modules.max_tokens, config.positions()) {
+            (Some(limit), Some(positions)) => limit.min(positions),
+            (Some(limit), None) | (None, Some(limit)) => limit,
+            (None, None) => {
+                return Err(unsupported(
+                    "expected a token limit in sentence_bert_config.json or config.json, got none",
+                ));
+            }
+        };
+        let Contents { revision, kept, .. } = folder.contents(&weights, keep)?;
+        let model = Self {
+            path: folder.path.clone(),
+            id: folder.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            revision,
+            family: config.family().to_owned(),
+            weights,
+            imported: folder.record.is_some(),
+            pooling: modules.pooling,
+            include_prompt: modules.include_prompt,
+            normalize: modules.normalize,
+            max_tokens,
+            prompts: modules.prompts,
+            default_prompt: modules.default_prompt,
+            padding: config.pad_token_id.and_then(|id| u32::try_from(id).ok()),
+            width,
+            vocabulary: config.vocab_size,
+        };
+        Ok((model, kept, config))
+    }
+
+    /// Width of the vectors.
+    pub fn dimensions(&self) -> usize {
+        self.width
+    }
+
+    /// Name of the prompt that is put before a search's query: the one named so, else the default one.
+    pub fn query_prompt(&self) -> Option<&str> {
+        self.prompt_of(&["query"])
+    }
+
+    /// Name of the prompt that is put before what is searched: the one named so, else the default one.
+    pub fn passage_prompt(&self) -> Option<&str> {
+        self.prompt_of(&["passage", "document", "corpus"])
+    }
+
+    fn prompt_of(&self, names: &[&str]) -> Option<&str> {
+        let named = names.iter().find_map(|name| self.prompts.get_key_value(*name));
+        named.map(|(name, _)| name.as_str()).or(self.default_prompt.as_deref())
+    }
+
+    /// Size of the vocabulary, where config.json tells.
+    pub fn vocabulary(&self) -> Option<usize> {
+        self.vocabulary
+    }
+}
+
+/// A directory and the record of its import, if it has one.
+pub(super) struct Folder {
+    pub path: PathBuf,
+    pub record: Option<ImportRecord>,
+}
+
+impl Folder {
     pub fn open(path: &Path) -> Result<Self> {
         if !path.is_dir() {
             return Err(Error::not_found(
@@ -116,110 +182,145 @@ impl ModelDir {
                 format!("no model directory at {}", path.display()),
             ));
         }
-        let bert: BertConfig = parse_required(path, "config.json")?;
-        bert.check()?;
-        let pooling = match parse::<PoolingConfig>(path, "1_Pooling/config.json")? {
-            Some(config) => config.pooling()?,
-            None => Pooling::Mean,
-        };
-        let modules: Vec<Module> = parse(path, "modules.json")?.unwrap_or_default();
-        let limit =
-            parse::<SentenceBertConfig>(path, "sentence_bert_config.json")?.and_then(|c| c.max_seq_length);
-        let max_tokens = limit.unwrap_or(bert.max_position_embeddings).min(bert.max_position_embeddings);
-        if max_tokens < 3 {
-            return Err(unsupported(format!("expected a limit of at least 3 tokens, got {max_tokens}")));
+        let mut folder = Self { path: path.to_owned(), record: None };
+        folder.record = folder.json::<ImportRecord>(record::FILE)?;
+        if let Some(record) = &folder.record {
+            record.check()?;
         }
-        let prompts = parse::<PromptConfig>(path, "config_sentence_transformers.json")?.map(|c| c.prompts);
-        Ok(Self {
-            path: path.to_owned(),
-            id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            revision: hash(path)?,
-            pooling,
-            normalize: modules.iter().any(|m| m.kind.ends_with(".Normalize")),
-            max_tokens,
-            prompts: prompts.unwrap_or_default(),
-            bert,
+        Ok(folder)
+    }
+
+    /// Parses one of its files; `None` where it is not there.
+    pub fn json<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
+        let path = self.path.join(name);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(unreadable(&path, e)),
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            Error::data_loss("DAMAGED_MODEL", format!("cannot parse {}: {e}", path.display())).with_source(e)
         })
     }
 
-    /// Width of the vectors.
-    pub fn dimensions(&self) -> usize {
-        self.bert.hidden_size
+    /// The error for a file that is not there.
+    pub fn missing(&self, name: &str) -> Error {
+        Error::not_found(
+            "MODEL_FILE_MISSING",
+            format!("expected the file {name} in {}, got none", self.path.display()),
+        )
     }
 
-    /// Size of the vocabulary.
-    pub fn vocabulary(&self) -> usize {
-        self.bert.vocab_size
+    /// The file that the weights come from.
+    fn weights(&self, config: &Config) -> Result<String> {
+        if let Some(record) = &self.record {
+            return Ok(record.weights.clone());
+        }
+        let has = |name: &str| self.path.join(name).is_file();
+        let architecture = Architecture::read(config);
+        if has(SAFETENSORS) && architecture.is_ok() {
+            return Ok(SAFETENSORS.to_owned());
+        }
+        if let Some(name) = ONNX.into_iter().find(|name| has(name)) {
+            return Ok(name.to_owned());
+        }
+        match architecture {
+            Err(error) if has(SAFETENSORS) => Err(error),
+            _ => Err(self.missing(&format!("{SAFETENSORS}, {} or {}", ONNX[0], ONNX[1]))),
+        }
     }
 
-    /// Reads one of its files.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
-        let path = self.path.join(name);
-        std::fs::read(&path).map_err(|e| unreadable(&path, e))
+    /// Hashes the files that decide what the model computes, each read once; keeps the tokenizer and the weights if
+    /// told to. Files of an imported directory must be those that were imported, and its revision is that of its
+    /// source.
+    pub fn contents(&self, weights: &str, keep: bool) -> Result<Contents> {
+        let mut names = self.named_files(weights)?;
+        let mut contents = Contents { revision: String::new(), names: Vec::new(), kept: BTreeMap::new() };
+        let mut whole = blake3::Hasher::new();
+        let mut next = 0;
+        while let Some(name) = names.get(next).cloned() {
+            next += 1;
+            let path = self.path.join(&name);
+            let recorded = self.record.as_ref().is_some_and(|record| record.file(&name).is_some());
+            if !path.is_file() {
+                if recorded {
+                    return Err(self.missing(&name));
+                }
+                continue;
+            }
+            let failed = |e| unreadable(&path, e);
+            let mut file = std::fs::File::open(&path).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
+            let mut own = blake3::Hasher::new();
+            let hasher = if self.record.is_some() {
+                &mut own
+            } else {
+                whole.update(name.as_bytes()).update(&length.to_le_bytes())
+            };
+            let is_graph = name == weights && weights != SAFETENSORS;
+            if is_graph || (keep && (name == TOKENIZER || name == weights)) {
+                let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+                file.read_to_end(&mut bytes).map_err(failed)?;
+                hasher.update(&bytes);
+                let bytes = Bytes::from(bytes);
+                if is_graph {
+                    let beside = Path::new(weights).parent().unwrap_or(Path::new(""));
+                    let files = GraphFile::parse(bytes.clone(), weights)?.external_files()?;
+                    names.extend(files.iter().map(|file| beside.join(file).to_string_lossy().into_owned()));
+                }
+                contents.kept.insert(name.clone(), bytes);
+            } else {
+                hasher.update_reader(file).map_err(failed)?;
+            }
+            if let Some(record) = &self.record {
+                record.verify(&name, length, &own.finalize())?;
+            }
+            contents.names.push(name);
+        }
+        contents.revision = match &self.record {
+            Some(record) => record.revision.clone(),
+            None => whole.finalize().to_hex().to_string(),
+        };
+        Ok(contents)
+    }
+
+    /// Files that may be there and decide what the model computes, in the order in which they are hashed: the order
+    /// is part of the revision.
+    fn named_files(&self, weights: &str) -> Result<Vec<String>> {
+        let mut names = vec![CONFIG, TOKENIZER];
+        if weights == SAFETENSORS {
+            names.push(SAFETENSORS);
+        }
+        names.extend([modules::MODULES, modules::POOLING, modules::LIMIT, modules::PROMPTS]);
+        let pooling = modules::pooling_file(self)?;
+        if pooling != modules::POOLING {
+            names.push(&pooling);
+        }
+        if weights != SAFETENSORS {
+            names.push(weights);
+        }
+        Ok(names.into_iter().map(str::to_owned).collect())
     }
 }
 
-impl BertConfig {
-    fn check(&self) -> Result<()> {
-        if self.model_type != "bert" {
-            return Err(unsupported(format!("expected model_type bert, got {:?}", self.model_type)));
-        }
-        if self.hidden_act != "gelu" {
-            return Err(unsupported(format!("expected hidden_act gelu, got {:?}", self.hidden_act)));
-        }
-        if self.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
-            return Err(unsupported("expected absolute positions".to_owned()));
-        }
-        let sizes =
-            [self.hidden_size, self.num_attention_heads, self.num_hidden_layers, self.type_vocab_size];
-        if sizes.contains(&0) || !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            return Err(unsupported(format!("sizes do not fit together: {sizes:?}")));
-        }
-        Ok(())
-    }
+/// The files of a directory that decide what its model computes.
+pub(super) struct Contents {
+    pub revision: String,
+    /// Files that are there.
+    pub names: Vec<String>,
+    pub kept: BTreeMap<String, Bytes>,
 }
 
-impl PoolingConfig {
-    fn pooling(&self) -> Result<Pooling> {
-        match (self.pooling_mode_mean_tokens, self.pooling_mode_cls_token, self.pooling_mode_max_tokens) {
-            (true, false, false) => Ok(Pooling::Mean),
-            (false, true, false) => Ok(Pooling::Cls),
-            (false, false, true) => Ok(Pooling::Max),
-            _ => Err(unsupported("expected exactly one pooling mode of mean, cls and max".to_owned())),
-        }
-    }
+/// Whether a file's name stays inside the directory that it is relative to.
+pub(super) fn is_inside(name: &str) -> bool {
+    !name.is_empty() && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)))
 }
 
-fn unsupported(message: String) -> Error {
+pub(super) fn unsupported(message: impl Into<String>) -> Error {
     Error::precondition("UNSUPPORTED_MODEL", message)
 }
 
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
+pub(super) fn unreadable(path: &Path, error: std::io::Error) -> Error {
     Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display()))
         .with_source(error)
-}
-
-fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
-    if dir.join(name).is_file() { parse_required(dir, name).map(Some) } else { Ok(None) }
-}
-
-fn parse_required<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<T> {
-    let path = dir.join(name);
-    let bytes = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
-    serde_json::from_slice(&bytes).map_err(|e| {
-        Error::data_loss("DAMAGED_MODEL", format!("cannot parse {}: {e}", path.display())).with_source(e)
-    })
-}
-
-fn hash(dir: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    for name in HASHED {
-        let path = dir.join(name);
-        if !path.is_file() {
-            continue;
-        }
-        let bytes = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
-        hasher.update(name.as_bytes()).update(&(bytes.len() as u64).to_le_bytes()).update(&bytes);
-    }
-    Ok(hasher.finalize().to_hex().to_string())
 }

@@ -1,12 +1,27 @@
 //! Models on disk and the sessions that run them; the only user of ONNX Runtime.
 
 mod bert;
+mod config;
+pub mod decoder;
+mod device;
 mod dir;
+pub mod gguf;
+mod graph;
+mod hub;
+mod import;
+mod modules;
 mod onnx;
+mod quantize;
+mod record;
 mod runtime;
 mod session;
+mod table;
 
-pub use bert::{build_graph, import_safetensors};
-pub use dir::{ModelDir, Pooling};
+pub use device::{CudaOptions, Device, Precision, SessionOptions};
+pub use dir::{LoadedModel, ModelDir};
+pub use hub::{Pull, PullProgress, Pulled};
+pub use import::{Import, Imported, check_name, list_models};
+pub use modules::Pooling;
 pub use runtime::Runtime;
-pub use session::{Device, EncoderSession, Precision, SessionOptions};
+pub use session::{EncoderGraph, EncoderSession};
+pub use table::StaticTable;

@@ -2,10 +2,15 @@
 
 /// Element type `FLOAT`.
 pub const FLOAT: i32 = 1;
+/// Element type `UINT8`.
+pub const UINT8: i32 = 2;
 /// Element type `INT32`.
 pub const INT32: i32 = 6;
+/// Element type `INT64`.
+pub const INT64: i32 = 7;
 const ATTRIBUTE_FLOAT: i32 = 1;
 const ATTRIBUTE_INT: i32 = 2;
+const LOCATION_EXTERNAL: i32 = 1;
 /// Domain of the fused operators.
 pub const MICROSOFT: &str = "com.microsoft";
 
@@ -81,6 +86,18 @@ pub struct Tensor {
     pub name: String,
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<Entry>,
+    #[prost(int32, tag = "14")]
+    pub data_location: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Entry {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -148,6 +165,35 @@ impl Tensor {
             data_type: FLOAT,
             name: name.to_owned(),
             raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// An initializer of integers.
+    pub fn integers(name: &str, dims: &[usize], values: &[i64]) -> Self {
+        Self {
+            dims: dims.iter().map(|&d| d as i64).collect(),
+            data_type: INT64,
+            name: name.to_owned(),
+            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// An initializer whose data is in a file beside the graph's.
+    pub fn external(name: &str, dims: &[usize], data_type: i32, file: &str, offset: u64, bytes: u64) -> Self {
+        let entry = |key: &str, value: String| Entry { key: key.to_owned(), value };
+        Self {
+            dims: dims.iter().map(|&d| d as i64).collect(),
+            data_type,
+            name: name.to_owned(),
+            external_data: vec![
+                entry("location", file.to_owned()),
+                entry("offset", offset.to_string()),
+                entry("length", bytes.to_string()),
+            ],
+            data_location: LOCATION_EXTERNAL,
+            ..Self::default()
         }
     }
 }
@@ -163,6 +209,12 @@ impl Node {
             attribute: Vec::new(),
             domain: domain.to_owned(),
         }
+    }
+
+    /// Adds an output; an empty name leaves one out.
+    pub fn and_output(mut self, name: &str) -> Self {
+        self.output.push(name.to_owned());
+        self
     }
 
     /// Adds a float attribute.

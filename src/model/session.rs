@@ -1,137 +1,150 @@
-use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider};
-use ort::session::Session;
-use ort::value::TensorRef;
+//! Sessions of ONNX Runtime that turn token ids into hidden states.
 
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider};
+use ort::session::{Session, SessionInputValue};
+use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use prost::bytes::Bytes;
+
+use super::device::{Device, Precision, SessionOptions};
+use super::dir::unsupported;
+use super::quantize::{Form, quantize};
 use super::runtime::Runtime;
+use super::table::StaticTable;
 use crate::error::{Error, Result};
 
-/// Where a model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// The fastest that gives right vectors.
-    #[default]
-    Auto,
-    /// ONNX Runtime's own CPU kernels.
-    Cpu,
-    /// OpenVINO on the CPU.
-    Openvino,
-    /// A CUDA device.
-    Cuda,
+/// Outputs with token vectors, in the order in which they are looked for.
+const OUTPUTS: [&str; 2] = ["last_hidden_state", "token_embeddings"];
+
+/// An encoder's graph with its weights, from which sessions are made.
+pub struct EncoderGraph {
+    pub(super) bytes: Bytes,
+    /// Where it is, if some of its weights are in files beside it.
+    pub(super) file: Option<PathBuf>,
+    /// Whether it is one of the fused graphs that are written here.
+    pub(super) fused: bool,
+    pub(super) width: usize,
+    pub(super) table: Option<StaticTable>,
 }
 
-/// What a model computes in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
-    /// What suits the device.
-    #[default]
-    Auto,
-    /// 32-bit floats.
-    Fp32,
-    /// bfloat16.
-    Bf16,
-    /// 8-bit integers.
-    Int8,
-}
-
-impl Precision {
-    /// Lower-case name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Precision::Auto => "auto",
-            Precision::Fp32 => "fp32",
-            Precision::Bf16 => "bf16",
-            Precision::Int8 => "int8",
-        }
+impl EncoderGraph {
+    /// The graph as an ONNX file's contents.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
-}
 
-/// How to run a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionOptions {
-    /// Where.
-    pub device: Device,
-    /// In which precision.
-    pub precision: Precision,
-    /// Threads of the session.
-    pub threads: usize,
-}
+    /// Tokens that have an input embedding, if the graph has them in plain sight.
+    pub fn vocabulary(&self) -> Option<usize> {
+        self.table.as_ref().map(StaticTable::vocabulary)
+    }
 
-impl SessionOptions {
-    /// The same with `Auto` replaced by what this machine does best; an error where the two do not go together.
-    pub fn resolve(self) -> Result<Self> {
-        let fast = has_bf16();
-        let (device, precision) = match (self.device, self.precision) {
-            (Device::Auto, Precision::Auto) if fast => (Device::Openvino, Precision::Bf16),
-            (Device::Auto | Device::Cpu, Precision::Auto | Precision::Fp32) => (Device::Cpu, Precision::Fp32),
-            (Device::Auto | Device::Openvino, Precision::Bf16) => (Device::Openvino, Precision::Bf16),
-            (Device::Openvino, Precision::Auto) if fast => (Device::Openvino, Precision::Bf16),
-            (Device::Openvino, Precision::Auto | Precision::Fp32) => (Device::Openvino, Precision::Fp32),
-            (Device::Cuda, Precision::Auto | Precision::Fp32) => (Device::Cuda, Precision::Fp32),
-            (device, precision) => {
-                return Err(Error::invalid(
-                    "UNSUPPORTED_PRECISION",
-                    format!("precision {} is not supported on device {device:?}", precision.as_str()),
-                ));
-            }
+    /// Takes the input embeddings out, if the graph has them in plain sight.
+    pub fn take_table(&mut self) -> Option<StaticTable> {
+        self.table.take()
+    }
+
+    /// The graph that a precision computes with on a device; `None` where it is this one.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_PRECISION` for a ready-made graph in int8.
+    pub fn prepare(&self, options: &SessionOptions) -> Result<Option<Self>> {
+        let form = match (options.precision, options.device) {
+            (Precision::Int8, Device::Openvino) => Form::Columns,
+            (Precision::Int8, _) => Form::Blocks,
+            _ => return Ok(None),
         };
-        Ok(Self { device, precision, threads: self.threads.max(1) })
-    }
-
-    /// Name of the execution provider that a resolved device uses.
-    pub fn provider(&self) -> &'static str {
-        match self.device {
-            Device::Auto | Device::Cpu => "CPUExecutionProvider",
-            Device::Openvino => "OpenVINOExecutionProvider",
-            Device::Cuda => "CUDAExecutionProvider",
+        if !self.fused {
+            return Err(Error::precondition(
+                "UNSUPPORTED_PRECISION",
+                "precision int8 needs a model imported from safetensors; this one is a ready-made ONNX graph, which \
+                 runs in the precision that it was made in",
+            ));
         }
+        let bytes = quantize(&self.bytes, form)?.into();
+        Ok(Some(Self { bytes, file: None, fused: true, width: self.width, table: None }))
     }
 }
 
-fn has_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    let found = std::is_x86_feature_detected!("avx512bf16");
-    #[cfg(not(target_arch = "x86_64"))]
-    let found = false;
-    found
+/// What an input of the graph is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Ids,
+    Mask,
+    /// Zero for every token.
+    Types,
+}
+
+struct Input {
+    name: String,
+    role: Role,
+    /// 64-bit instead of 32-bit integers.
+    wide: bool,
 }
 
 /// One loaded encoder; runs one batch at a time.
 pub struct EncoderSession {
     session: Session,
+    inputs: Vec<Input>,
+    output: String,
     dimensions: usize,
+    padding: i64,
 }
 
 impl EncoderSession {
-    /// Loads a graph from memory with resolved options.
-    pub fn load(graph: &[u8], dimensions: usize, options: SessionOptions) -> Result<Self> {
-        let failed = |e: String| {
-            Error::precondition(
-                "SESSION_FAILED",
-                format!("cannot load the model on {}: {e}", options.provider()),
-            )
-        };
+    /// Makes a session of a graph with resolved options; rows are filled up with the padding id.
+    ///
+    /// # Errors
+    /// `DEVICE_UNAVAILABLE`, `SESSION_FAILED`, or `UNSUPPORTED_MODEL` where inputs or outputs are not an encoder's.
+    pub fn load(graph: &EncoderGraph, padding: u32, options: SessionOptions) -> Result<Self> {
+        let failed = |e: ort::Error| session_error(&options, &e.to_string());
         let environment = Runtime::environment()?;
         let mut builder = Session::builder(&environment)
-            .map_err(|e| failed(e.to_string()))?
+            .map_err(failed)?
             .with_intra_threads(options.threads)
-            .map_err(|e| failed(e.to_string()))?
+            .map_err(|e| failed(e.into()))?
             .with_intra_op_spinning(false)
-            .map_err(|e| failed(e.to_string()))?;
-        let provider = match options.device {
-            Device::Auto | Device::Cpu => None,
-            Device::Openvino => Some(openvino(options)),
-            Device::Cuda => Some(ep::CUDA::default().build().error_on_failure()),
-        };
-        if let Some(provider) = provider {
-            builder = builder.with_execution_providers([provider]).map_err(|e| failed(e.to_string()))?;
+            .map_err(|e| failed(e.into()))?;
+        if let Some(provider) = provider(&options)? {
+            builder = builder.with_execution_providers([provider]).map_err(|e| failed(e.into()))?;
         }
-        let session = builder.commit_from_memory(graph).map_err(|e| failed(e.to_string()))?;
-        Ok(Self { session, dimensions })
+        let session = match &graph.file {
+            Some(file) => builder.commit_from_file(file),
+            None => builder.commit_from_memory(&graph.bytes),
+        }
+        .map_err(failed)?;
+        let inputs = inputs(&session)?;
+        let output = output(&session, graph.width)?;
+        let mut this = Self { session, inputs, output, dimensions: graph.width, padding: i64::from(padding) };
+        if !graph.fused {
+            this.probe()?;
+        }
+        Ok(this)
+    }
+
+    /// Runs two short rows, one of them padded: a ready-made graph may have any shape inside.
+    fn probe(&mut self) -> Result<()> {
+        self.run(&[0, 0, 0, 0], &[1, 1, 1, 0], 2, 2)
+            .map(drop)
+            .map_err(|e| unsupported(format!("a test run failed: {}", e.message)))
     }
 
     /// Runs a padded batch, `ids` and `mask` flat `[batch, sequence]`; gives the hidden states, flat
     /// `[batch, sequence, dimensions]`.
     pub fn run(&mut self, ids: &[i64], mask: &[i64], batch: usize, sequence: usize) -> Result<Vec<f32>> {
+        self.run_with(ids, mask, batch, sequence, <[f32]>::to_vec)
+    }
+
+    /// Like [`run`](Self::run), but lets `read` see the hidden states where the runtime left them: they are large.
+    pub fn run_with<R>(
+        &mut self,
+        ids: &[i64],
+        mask: &[i64],
+        batch: usize,
+        sequence: usize,
+        read: impl FnOnce(&[f32]) -> R,
+    ) -> Result<R> {
         let failed = |e: ort::Error| Error::internal("INFERENCE_FAILED", format!("the model failed: {e}"));
         if ids.len() != batch * sequence || mask.len() != ids.len() {
             return Err(Error::internal(
@@ -139,29 +152,123 @@ impl EncoderSession {
                 format!("expected {batch} x {sequence} ids and mask, got {} and {}", ids.len(), mask.len()),
             ));
         }
-        let narrow = |values: &[i64]| values.iter().map(|&v| v as i32).collect::<Vec<_>>();
-        let (ids, mask) = (narrow(ids), narrow(mask));
-        let ids = TensorRef::from_array_view(([batch, sequence], ids.as_slice())).map_err(failed)?;
-        let mask = TensorRef::from_array_view(([batch, sequence], mask.as_slice())).map_err(failed)?;
-        let outputs = self
-            .session
-            .run(ort::inputs! { "input_ids" => ids, "attention_mask" => mask })
-            .map_err(failed)?;
-        let output = outputs.get("last_hidden_state").ok_or_else(|| {
-            Error::internal("INFERENCE_FAILED", "the model has no output last_hidden_state")
+        let value = |role: Role, i: usize| match role {
+            Role::Ids if mask[i] == 0 => self.padding,
+            Role::Ids => ids[i],
+            Role::Mask => mask[i],
+            Role::Types => 0,
+        };
+        let shape = [batch, sequence];
+        let wide: Vec<(usize, Vec<i64>)> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, input)| input.wide)
+            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i)).collect()))
+            .collect();
+        let narrow: Vec<(usize, Vec<i32>)> = self
+            .inputs
+            .iter()
+            .enumerate()
+            .filter(|(_, input)| !input.wide)
+            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i) as i32).collect()))
+            .collect();
+        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
+        for (at, data) in &wide {
+            let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
+            values.push((Cow::Borrowed(self.inputs[*at].name.as_str()), tensor.into()));
+        }
+        for (at, data) in &narrow {
+            let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
+            values.push((Cow::Borrowed(self.inputs[*at].name.as_str()), tensor.into()));
+        }
+        let outputs = self.session.run(values).map_err(failed)?;
+        let output = outputs.get(self.output.as_str()).ok_or_else(|| {
+            Error::internal("INFERENCE_FAILED", format!("the model has no output {:?}", self.output))
         })?;
-        let (_, hidden) = output.try_extract_tensor::<f32>().map_err(failed)?;
+        let (shape, hidden) = output.try_extract_tensor::<f32>().map_err(failed)?;
         if hidden.len() != batch * sequence * self.dimensions {
             return Err(Error::internal(
                 "INFERENCE_FAILED",
-                format!("unexpected output of {} values", hidden.len()),
+                format!("expected an output of {batch} x {sequence} x {}, got {shape:?}", self.dimensions),
             ));
         }
-        Ok(hidden.to_vec())
+        Ok(read(hidden))
     }
 }
 
-fn openvino(options: SessionOptions) -> ep::ExecutionProviderDispatch {
+fn inputs(session: &Session) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for outlet in session.inputs() {
+        let role = match outlet.name() {
+            "input_ids" => Role::Ids,
+            "attention_mask" => Role::Mask,
+            "token_type_ids" => Role::Types,
+            other => {
+                return Err(unsupported(format!(
+                    "expected inputs input_ids, attention_mask and token_type_ids, got {other:?}"
+                )));
+            }
+        };
+        let wide = match element(outlet) {
+            Some((TensorElementType::Int64, _)) => true,
+            Some((TensorElementType::Int32, _)) => false,
+            _ => {
+                return Err(unsupported(format!(
+                    "input {}: expected int64 or int32, got {:?}",
+                    outlet.name(),
+                    outlet.dtype()
+                )));
+            }
+        };
+        inputs.push(Input { name: outlet.name().to_owned(), role, wide });
+    }
+    for (role, name) in [(Role::Ids, "input_ids"), (Role::Mask, "attention_mask")] {
+        if !inputs.iter().any(|input| input.role == role) {
+            return Err(unsupported(format!("expected an input {name}, got none")));
+        }
+    }
+    Ok(inputs)
+}
+
+/// The output with token vectors: the one of the usual name, else the first of three axes.
+fn output(session: &Session, width: usize) -> Result<String> {
+    let floats = |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, axes)) if axes.len() == 3);
+    let named = |name| session.outputs().iter().find(|outlet| outlet.name() == name).filter(floats);
+    let found = OUTPUTS.into_iter().find_map(named).or_else(|| session.outputs().iter().find(floats));
+    let Some(outlet) = found else {
+        let got: Vec<_> = session.outputs().iter().map(|o| format!("{} {}", o.name(), o.dtype())).collect();
+        return Err(unsupported(format!(
+            "expected an output of token vectors, 32-bit floats of [batch, sequence, width], got {}",
+            got.join(", ")
+        )));
+    };
+    let last = element(outlet).and_then(|(_, axes)| axes.last().copied()).unwrap_or(-1);
+    if last >= 0 && last as usize != width {
+        return Err(unsupported(format!(
+            "config.json: expected hidden_size {last} as output {} has, got {width}",
+            outlet.name()
+        )));
+    }
+    Ok(outlet.name().to_owned())
+}
+
+fn element(outlet: &Outlet) -> Option<(TensorElementType, &[i64])> {
+    match outlet.dtype() {
+        ValueType::Tensor { ty, shape, .. } => Some((*ty, shape)),
+        _ => None,
+    }
+}
+
+fn provider(options: &SessionOptions) -> Result<Option<ep::ExecutionProviderDispatch>> {
+    Ok(match options.device {
+        Device::Auto | Device::Cpu => None,
+        Device::Openvino => Some(openvino(options)),
+        Device::Cuda => Some(cuda(options)?),
+    })
+}
+
+fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
     let hint = if options.precision == Precision::Bf16 { "bf16" } else { "f32" };
     let config = serde_json::json!({ "CPU": {
         "INFERENCE_PRECISION_HINT": hint,
@@ -173,4 +280,57 @@ fn openvino(options: SessionOptions) -> ep::ExecutionProviderDispatch {
         .with_arbitrary_config("load_config", config)
         .build()
         .error_on_failure()
+}
+
+fn cuda(options: &SessionOptions) -> Result<ep::ExecutionProviderDispatch> {
+    let settings = options.cuda;
+    let device = i32::try_from(settings.device_id)
+        .map_err(|_| Error::invalid("BAD_CONFIG", format!("cuda.device_id: got {}", settings.device_id)))?;
+    let growth = if settings.exact_growth {
+        ep::ArenaExtendStrategy::SameAsRequested
+    } else {
+        ep::ArenaExtendStrategy::NextPowerOfTwo
+    };
+    let mut provider = ep::CUDA::default()
+        .with_device_id(device)
+        .with_arena_extend_strategy(growth)
+        .with_tf32(settings.tf32);
+    if settings.memory_limit_bytes > 0 {
+        provider =
+            provider.with_memory_limit(usize::try_from(settings.memory_limit_bytes).unwrap_or(usize::MAX));
+    }
+    Ok(provider.build().error_on_failure())
+}
+
+/// Tells what is missing and what to do about it.
+fn session_error(options: &SessionOptions, cause: &str) -> Error {
+    let lacks_provider = cause.contains("not enabled in this build");
+    let lacks_library =
+        cause.contains("Failed to load library") || cause.contains("cannot open shared object");
+    let remedy = match options.device {
+        Device::Cuda if lacks_provider => {
+            "this ONNX Runtime library has no CUDA provider: set encoder.library to one that has it, such as that of \
+             the Python package onnxruntime-gpu, or set encoder.device to auto"
+        }
+        Device::Cuda if lacks_library => {
+            "a library of CUDA, cuDNN or the driver is missing: install them, put their folders into \
+             LD_LIBRARY_PATH, or set encoder.device to auto"
+        }
+        Device::Openvino if lacks_provider || lacks_library => {
+            "this ONNX Runtime library has no OpenVINO provider: set encoder.library to one that has it, such as \
+             that of the Python package onnxruntime-openvino, or set encoder.device to cpu"
+        }
+        Device::Cuda => {
+            "the CUDA provider found no device that it can use: see that the driver is loaded and that \
+             cuda.device_id is right, or set encoder.device to auto"
+        }
+        _ => {
+            let message = format!("cannot load the model on {}: {cause}", options.provider());
+            return Error::precondition("SESSION_FAILED", message);
+        }
+    };
+    Error::precondition(
+        "DEVICE_UNAVAILABLE",
+        format!("device {} cannot be used: {remedy} ({cause})", options.device.as_str()),
+    )
 }

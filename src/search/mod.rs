@@ -179,7 +179,9 @@ impl Search {
                     Some(record) => self.encoders.bound(&record.model_id, &record.model_revision)?,
                     None => self.encoders.get("")?,
                 };
-                let options = EmbedOptions { overflow: Overflow::Window, ..EmbedOptions::document() };
+                let prompt_name = encoder.query_prompt();
+                let options =
+                    EmbedOptions { overflow: Overflow::Window, prompt_name, ..EmbedOptions::document() };
                 let output = encoder.embed(vec![text.clone()], &options).await?;
                 let first = output.results.into_iter().next().and_then(|r| r.embeddings.into_iter().next());
                 first

@@ -12,17 +12,20 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
 
+use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::encoder::{Device, Encoder, EncoderOptions, Encoders, Precision};
+use crate::encoder::{CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
+use crate::generator::{Generator, GeneratorOptions};
 use crate::grpc;
 use crate::index::IndexOptions;
 use crate::ingest::{Ingest, IngestLimits};
 use crate::model::Runtime;
 use crate::proto;
 use crate::proto::admin_service_server::AdminServiceServer;
+use crate::proto::answer_service_server::AnswerServiceServer;
 use crate::proto::collection_service_server::CollectionServiceServer;
 use crate::proto::document_service_server::DocumentServiceServer;
 use crate::proto::embedding_service_server::EmbeddingServiceServer;
@@ -31,9 +34,10 @@ use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
 
 /// Services whose health is told; the empty name stands for the whole server.
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "",
     AdminServiceServer::<grpc::Admin>::NAME,
+    AnswerServiceServer::<grpc::Answer>::NAME,
     CollectionServiceServer::<grpc::Collections>::NAME,
     DocumentServiceServer::<grpc::Documents>::NAME,
     EmbeddingServiceServer::<grpc::Embedding>::NAME,
@@ -49,6 +53,8 @@ const MAX_PASSAGES: usize = 2048;
 pub struct Parts {
     config: Config,
     encoders: Encoders,
+    generators: Generators,
+    prompts: Prompts,
     catalog: Arc<Catalog>,
     extractor: Extractor,
 }
@@ -82,6 +88,8 @@ impl Parts {
             encoders.push(encoder);
         }
         let encoders = Encoders::new(encoders)?;
+        let generators = generators(&config)?;
+        let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
         let catalog = Catalog::open(store, encoders.clone(), IndexOptions::default())?;
         let worker = match &config.extract.worker {
@@ -93,26 +101,24 @@ impl Parts {
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
-        Ok(Self { config, encoders, catalog, extractor })
+        Ok(Self { config, encoders, generators, prompts, catalog, extractor })
     }
 }
 
 fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     let settings = &config.encoder;
     let bad = |key: &str, value: &str| Error::invalid("BAD_CONFIG", format!("{key}: {value:?} is not known"));
+    let device = Device::parse(&settings.device).ok_or_else(|| bad("encoder.device", &settings.device))?;
+    let precision =
+        Precision::parse(&settings.precision).ok_or_else(|| bad("encoder.precision", &settings.precision))?;
     Ok(EncoderOptions {
-        device: match settings.device.as_str() {
-            "auto" => Device::Auto,
-            "cpu" => Device::Cpu,
-            "openvino" => Device::Openvino,
-            "cuda" => Device::Cuda,
-            other => return Err(bad("encoder.device", other)),
-        },
-        precision: match settings.precision.as_str() {
-            "auto" => Precision::Auto,
-            "fp32" => Precision::Fp32,
-            "bf16" => Precision::Bf16,
-            other => return Err(bad("encoder.precision", other)),
+        device,
+        precision,
+        cuda: CudaOptions {
+            device_id: config.cuda.device_id,
+            memory_limit_bytes: config.cuda.memory_limit_bytes,
+            exact_growth: config.cuda.arena_extend_strategy == "same_as_requested",
+            tf32: config.cuda.tf32,
         },
         sessions: settings.sessions,
         threads: settings.threads,
@@ -121,13 +127,67 @@ fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     })
 }
 
+/// The generator that is loaded without being named, where it is there.
+const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
+
+/// Loads the generators that the configuration names.
+fn generators(config: &Config) -> Result<Generators> {
+    let settings = &config.generator;
+    let device = Device::parse(&settings.device).ok_or_else(|| {
+        Error::invalid("BAD_CONFIG", format!("generator.device: {:?} is not known", settings.device))
+    })?;
+    let options = GeneratorOptions {
+        device,
+        threads: settings.threads,
+        spinning: settings.spinning,
+        context_tokens: settings.context_tokens,
+        slots: settings.slots,
+        queue_capacity: settings.queue_capacity,
+        prefill_tokens: settings.prefill_tokens,
+    };
+    let mut generators = Vec::new();
+    for name in settings.models.iter().filter(|name| name.as_str() != "none") {
+        let models = config.data_dir.join("models");
+        let path = if name == "auto" { models.join(DEFAULT_GENERATOR) } else { models.join(name) };
+        if name == "auto" && !path.is_dir() {
+            tracing::info!(expected = %path.display(), "no generator: answers are extractive");
+            continue;
+        }
+        let generator = Generator::load(&path, options)?;
+        let info = generator.info();
+        tracing::info!(
+            model = info.id,
+            provider = info.execution_provider,
+            precision = info.precision,
+            context_tokens = info.context_tokens,
+            slots = settings.slots,
+            "generator loaded"
+        );
+        generators.push(generator);
+    }
+    Ok(Generators::new(generators))
+}
+
+fn answer_options(config: &Config) -> AnswerOptions {
+    let settings = &config.answer;
+    AnswerOptions {
+        passages: settings.passages,
+        extractive_passages: settings.extractive_passages,
+        extractive_sentences: settings.extractive_sentences,
+        max_tokens: settings.max_tokens,
+        answerability_threshold: settings.answerability_threshold,
+        support_threshold: settings.support_threshold,
+        prompt: settings.prompt.clone(),
+    }
+}
+
 /// Serves until `shutdown` resolves. Then health turns to NOT_SERVING, streams are told to end, and the calls
 /// that run are finished; what is not done within `limits.shutdown_seconds` is dropped unacknowledged.
 ///
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, catalog, extractor } = parts;
+    let Parts { config, encoders, generators, prompts, catalog, extractor } = parts;
     let limits = config.limits.clone();
     let stop = grpc::Stop::new(Duration::from_secs(limits.shutdown_seconds));
     let ingest_limits = IngestLimits {
@@ -139,8 +199,20 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let search = Arc::new(Search::new(catalog.clone(), encoders.clone()));
     let max = limits.max_message_bytes;
     let max_batch_size = limits.max_batch_size;
-    let admin =
-        grpc::Admin { encoders: encoders.clone(), limits: limits.clone(), schema_version: SCHEMA_VERSION };
+    let answer = {
+        let (search, catalog) = (search.clone(), catalog.clone());
+        let (encoders, generators) = (encoders.clone(), generators.clone());
+        let options = answer_options(&config);
+        grpc::Answer {
+            answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
+        }
+    };
+    let admin = grpc::Admin {
+        encoders: encoders.clone(),
+        generators,
+        limits: limits.clone(),
+        schema_version: SCHEMA_VERSION,
+    };
     let embedding = grpc::Embedding { encoders, max_batch_size };
     let collections = grpc::Collections { catalog: catalog.clone() };
     let documents = grpc::Documents {
@@ -181,6 +253,9 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .add_service(health_service)
         .add_service(reflection)
         .add_service(AdminServiceServer::new(admin))
+        .add_service(
+            AnswerServiceServer::new(answer).max_decoding_message_size(max).max_encoding_message_size(max),
+        )
         .add_service(CollectionServiceServer::new(collections).max_decoding_message_size(max))
         .add_service(
             DocumentServiceServer::new(documents)

@@ -52,7 +52,7 @@ pub struct Selection {
 
 /// Reads a folder; only queries with a relevant document are kept.
 pub fn read(folder: &Path, selection: &Selection) -> Result<Dataset> {
-    let mut corpus = read_entries(&folder.join("corpus.jsonl"))?;
+    let mut corpus: Vec<Entry> = read_jsonl(&folder.join("corpus.jsonl"))?;
     if selection.no_title {
         corpus.iter_mut().for_each(|entry| entry.title.clear());
     }
@@ -76,7 +76,7 @@ pub fn read(folder: &Path, selection: &Selection) -> Result<Dataset> {
             excluded.entry(query.clone()).or_default().insert(document.clone());
         }
     }
-    let mut queries = read_entries(&folder.join("queries.jsonl"))?;
+    let mut queries: Vec<Entry> = read_jsonl(&folder.join("queries.jsonl"))?;
     queries.retain(|q| relevance.get(&q.id).is_some_and(|r| r.values().any(|grade| *grade > 0)));
     if let Some(limit) = selection.limit_queries {
         queries.truncate(limit);
@@ -84,7 +84,8 @@ pub fn read(folder: &Path, selection: &Selection) -> Result<Dataset> {
     Ok(Dataset { corpus, queries, relevance, excluded })
 }
 
-fn read_entries(path: &Path) -> Result<Vec<Entry>> {
+/// The records of a JSON Lines file.
+pub fn read_jsonl<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     let mut entries = Vec::new();
     for (number, line) in BufReader::new(file).lines().enumerate() {
@@ -100,7 +101,7 @@ fn read_entries(path: &Path) -> Result<Vec<Entry>> {
 }
 
 /// Rows of a tab-separated file without its header.
-fn read_tsv(path: &Path) -> Result<Vec<Vec<String>>> {
+pub fn read_tsv(path: &Path) -> Result<Vec<Vec<String>>> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let rows = text.lines().skip(1).filter(|line| !line.trim().is_empty());
     Ok(rows.map(|line| line.split('\t').map(str::to_owned).collect()).collect())

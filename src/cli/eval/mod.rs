@@ -3,8 +3,10 @@
 pub mod dataset;
 mod embedder;
 pub mod metrics;
+mod qa;
 mod retrieval;
 mod sts;
+mod thresholds;
 mod wic;
 
 use anyhow::{Context, Result, anyhow};
@@ -15,6 +17,9 @@ use super::failure::Usage;
 
 /// Measures a BEIR-style folder, or a .tsv file whose header tells what it is.
 pub async fn run(client: &Client, json: bool, args: EvalArgs) -> Result<i32> {
+    if let Some(answers) = args.answers {
+        return qa::run(client, json, &args, answers).await;
+    }
     if args.path.is_dir() {
         return retrieval::run(client, json, &args).await;
     }

@@ -146,7 +146,7 @@ fn document(entry: &Entry) -> Document {
     }
 }
 
-async fn upsert(client: &Client, request: UpsertDocumentsRequest) -> Result<()> {
+pub(super) async fn upsert(client: &Client, request: UpsertDocumentsRequest) -> Result<()> {
     let response = client.documents().upsert_documents(request).await?.into_inner();
     for result in &response.results {
         // An empty document cannot be found by any protocol; it stays in the judgements.

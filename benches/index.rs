@@ -1,0 +1,359 @@
+//! The vector index on real vectors: cost of building, recall, speed, filters, removals, memory.
+//!
+//! `cargo bench --bench index -- --vectors FILE` takes little-endian f32 vectors, in the order in
+//! which their documents would come in. One in a hundred is held out as a query. With `--serve`
+//! it builds the index and then answers requests on standard input, which is how
+//! scripts/bench_index_peers.py takes turns between this index and others.
+
+use std::collections::HashSet;
+use std::io::{BufRead, Write};
+use std::time::{Duration, Instant};
+
+use rayon::prelude::*;
+use roaring::RoaringBitmap;
+use trove::index::{IndexOptions, VectorIndex};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What is asked for beyond ten results, to be scored exactly.
+const EXTRA: usize = 40;
+
+struct Arguments {
+    vectors: std::path::PathBuf,
+    dimensions: usize,
+    count: usize,
+    serve: bool,
+    threads: usize,
+    options: IndexOptions,
+}
+
+struct Data {
+    dimensions: usize,
+    base: Vec<f32>,
+    queries: Vec<f32>,
+}
+
+impl Data {
+    fn vector(&self, i: usize) -> &[f32] {
+        &self.base[i * self.dimensions..][..self.dimensions]
+    }
+
+    fn query(&self, i: usize) -> &[f32] {
+        &self.queries[i * self.dimensions..][..self.dimensions]
+    }
+
+    fn len(&self) -> usize {
+        self.base.len() / self.dimensions
+    }
+
+    fn query_count(&self) -> usize {
+        self.queries.len() / self.dimensions
+    }
+}
+
+fn main() {
+    let Some(arguments) = arguments() else {
+        println!("skipped: give --vectors FILE, little-endian f32, see docs/BENCHMARKS.md");
+        return;
+    };
+    let data = match read(&arguments) {
+        Ok(data) => data,
+        Err(error) => {
+            eprintln!("{}: {error}", arguments.vectors.display());
+            std::process::exit(1);
+        }
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build().expect("threads");
+    let (index, built) = pool.install(|| build(&data, arguments.options));
+    if arguments.serve {
+        return serve(&data, &index, &built);
+    }
+    report(&data, &pool, index, &built);
+}
+
+fn arguments() -> Option<Arguments> {
+    let mut found = Arguments {
+        vectors: std::path::PathBuf::new(),
+        dimensions: 384,
+        count: usize::MAX,
+        serve: false,
+        threads: 1,
+        options: IndexOptions::default(),
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let mut number = || arguments.next().and_then(|value| value.parse().ok()).unwrap_or(0);
+        match name.as_str() {
+            "--vectors" => found.vectors = arguments.next()?.into(),
+            "--dimensions" => found.dimensions = number(),
+            "--count" => found.count = number(),
+            "--threads" => found.threads = number(),
+            "--m" => found.options.m = number(),
+            "--ef-construction" => found.options.ef_construction = number(),
+            "--ef-link" => found.options.ef_link = number(),
+            "--head-limit" => found.options.head_limit = number(),
+            "--merge-factor" => found.options.merge_factor = number(),
+            "--serve" => found.serve = true,
+            _ => {}
+        }
+    }
+    Some(found).filter(|found| !found.vectors.as_os_str().is_empty())
+}
+
+fn read(arguments: &Arguments) -> std::io::Result<Data> {
+    let bytes = std::fs::read(&arguments.vectors)?;
+    let numbers: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect();
+    let dimensions = arguments.dimensions;
+    let (mut base, mut queries) = (Vec::new(), Vec::new());
+    for (i, vector) in numbers.chunks_exact(dimensions).take(arguments.count).enumerate() {
+        if i % 100 == 50 { queries.extend_from_slice(vector) } else { base.extend_from_slice(vector) }
+    }
+    Ok(Data { dimensions, base, queries })
+}
+
+/// CPU time of this process so far.
+fn cpu() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+#[derive(Default)]
+struct Built {
+    insert: Duration,
+    seal: Duration,
+    merge: Duration,
+    written: usize,
+}
+
+/// Inserts in order, sealing and merging as the catalog does. What the head still holds is sealed.
+fn build(data: &Data, options: IndexOptions) -> (VectorIndex, Built) {
+    let index = VectorIndex::new(data.dimensions, options);
+    let mut built = Built::default();
+    let mut start = cpu();
+    let mut upkeep = |index: &VectorIndex, force: bool| {
+        built.insert += cpu() - start;
+        start = cpu();
+        if force || index.needs_seal() {
+            if let Some(segment) = index.seal().expect("seal") {
+                built.written += segment.bytes.len();
+                index.commit(segment.id).expect("commit");
+            }
+        }
+        built.seal += cpu() - start;
+        start = cpu();
+        while let Some(ids) = index.plan_merge() {
+            let segment = index.merge(&ids).expect("merge").expect("segments");
+            built.written += segment.bytes.len();
+            index.commit(segment.id).expect("commit");
+        }
+        built.merge += cpu() - start;
+        start = cpu();
+    };
+    for i in 0..data.len() {
+        index.insert(i as u64, (i / 3) as u32, data.vector(i)).expect("insert");
+        if index.needs_seal() {
+            upkeep(&index, false);
+        }
+    }
+    upkeep(&index, true);
+    (index, built)
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
+        for i in 0..16 {
+            sums[i] += a[i] * b[i];
+        }
+    }
+    sums.iter().sum()
+}
+
+/// The ten nearest of each query among the points that count.
+fn truth(data: &Data, counts: impl Fn(usize) -> bool + Sync) -> Vec<Vec<u64>> {
+    (0..data.query_count())
+        .into_par_iter()
+        .map(|query| {
+            let query = data.query(query);
+            let mut scored: Vec<(f32, u64)> = (0..data.len())
+                .filter(|&i| counts(i))
+                .map(|i| (dot(query, data.vector(i)), i as u64))
+                .collect();
+            let ten = scored.len().min(10);
+            if ten < scored.len() {
+                scored.select_nth_unstable_by(ten, |a, b| b.0.total_cmp(&a.0));
+            }
+            scored.truncate(ten);
+            scored.into_iter().map(|(_, i)| i).collect()
+        })
+        .collect()
+}
+
+/// How to search.
+#[derive(Clone, Copy)]
+struct How<'a> {
+    k: usize,
+    ef: usize,
+    filter: Option<&'a RoaringBitmap>,
+    rescore: bool,
+}
+
+/// The ten best of a query, by exact score where asked for.
+fn ten(data: &Data, index: &VectorIndex, query: usize, how: How<'_>) -> Vec<u64> {
+    let query = data.query(query);
+    let found = index.search(query, how.k, how.ef, false, how.filter).expect("search");
+    let mut scored: Vec<(f32, u64)> = found
+        .iter()
+        .map(|c| {
+            (if how.rescore { dot(query, data.vector(c.point as usize)) } else { c.similarity }, c.point)
+        })
+        .collect();
+    scored.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    scored.into_iter().take(10).map(|(_, point)| point).collect()
+}
+
+fn recall(data: &Data, index: &VectorIndex, truth: &[Vec<u64>], how: How<'_>) -> f64 {
+    let (mut hits, mut wanted) = (0, 0);
+    for (query, truth) in truth.iter().enumerate() {
+        let found: HashSet<u64> = ten(data, index, query, how).into_iter().collect();
+        hits += truth.iter().filter(|point| found.contains(point)).count();
+        wanted += truth.len();
+    }
+    hits as f64 / wanted.max(1) as f64
+}
+
+/// Queries per second of so many threads that all run all queries.
+fn speed(data: &Data, index: &VectorIndex, threads: usize, how: How<'_>) -> f64 {
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                for query in 0..data.query_count() {
+                    std::hint::black_box(ten(data, index, query, how));
+                }
+            });
+        }
+    });
+    (threads * data.query_count()) as f64 / start.elapsed().as_secs_f64()
+}
+
+fn serve(data: &Data, index: &VectorIndex, built: &Built) {
+    let (open_seconds, _) = reopen(index);
+    println!(
+        "{{\"points\": {}, \"build_cpu\": {:.2}, \"bytes_per_point\": {:.0}, \"open_seconds\": {open_seconds:.3}}}",
+        index.len(),
+        (built.insert + built.seal + built.merge).as_secs_f64(),
+        index.memory() as f64 / index.len() as f64
+    );
+    let truth = truth(data, |_| true);
+    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
+        let numbers: Vec<usize> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let &[k, ef, threads] = numbers.as_slice() else { continue };
+        let how = How { k, ef, filter: None, rescore: k > 10 };
+        let recall = recall(data, index, &truth, how);
+        let qps = speed(data, index, threads, how);
+        println!("{{\"recall\": {recall:.4}, \"qps\": {qps:.1}}}");
+        let _ = std::io::stdout().flush();
+    }
+}
+
+/// Opens the index from its bytes; the seconds that took, and the bytes.
+fn reopen(index: &VectorIndex) -> (f64, usize) {
+    let stored = index.segment_bytes();
+    let bytes = stored.values().map(Vec::len).sum();
+    let manifest = index.manifest();
+    let start = Instant::now();
+    let read = |id: u64| Ok(stored.get(&id).cloned().unwrap_or_default());
+    let opened = VectorIndex::from_segments(IndexOptions::default(), &manifest, read).expect("open");
+    let seconds = start.elapsed().as_secs_f64();
+    assert_eq!(opened.len() + index.tombstones(), index.len() + index.tombstones());
+    (seconds, bytes)
+}
+
+fn report(data: &Data, pool: &rayon::ThreadPool, index: VectorIndex, built: &Built) {
+    let points = data.len();
+    let total = built.insert + built.seal + built.merge;
+    println!("points {points}, queries {}, dimensions {}", data.query_count(), data.dimensions);
+    println!(
+        "build CPU-s: insert {:.1}, seal {:.1}, merge {:.1}, total {:.1}; written {:.1} MB",
+        built.insert.as_secs_f64(),
+        built.seal.as_secs_f64(),
+        built.merge.as_secs_f64(),
+        total.as_secs_f64(),
+        built.written as f64 / 1e6
+    );
+    let (seconds, bytes) = reopen(&index);
+    println!(
+        "segments {}, bytes per point {:.0} in memory, {:.0} stored; opened in {seconds:.3} s",
+        index.segment_ids().len(),
+        index.memory() as f64 / points as f64,
+        bytes as f64 / points as f64
+    );
+    let all = truth(data, |_| true);
+    table("several segments", data, &index, &all);
+    filters(data, &index);
+    let start = cpu();
+    let ids = index.segment_ids();
+    if ids.len() > 1 {
+        let segment = pool.install(|| index.merge(&ids)).expect("merge").expect("segments");
+        index.commit(segment.id).expect("commit");
+        println!("merging all: CPU-s {:.1}", (cpu() - start).as_secs_f64());
+        table("one segment", data, &index, &all);
+        filters(data, &index);
+    }
+    let start = Instant::now();
+    for i in (0..points).filter(|i| i % 4 == 1) {
+        index.remove_range(i as u64..i as u64 + 1);
+    }
+    println!("removing {} points one by one: {:.2} s", index.tombstones(), start.elapsed().as_secs_f64());
+    let rest = truth(data, |i| i % 4 != 1);
+    table("a quarter removed", data, &index, &rest);
+    let start = cpu();
+    let segment = pool.install(|| index.merge(&index.segment_ids())).expect("merge").expect("segments");
+    index.commit(segment.id).expect("commit");
+    println!("rewriting without them: CPU-s {:.1}", (cpu() - start).as_secs_f64());
+    table("rewritten", data, &index, &rest);
+}
+
+fn table(name: &str, data: &Data, index: &VectorIndex, truth: &[Vec<u64>]) {
+    println!(
+        "\n{name}\n| candidates | ef | recall@10 | QPS, 1 thread | QPS, 2 threads |\n|---|---|---|---|---|"
+    );
+    for (k, ef) in [
+        (10, 10),
+        (10, 16),
+        (10, 24),
+        (10, 32),
+        (10, 64),
+        (20, 32),
+        (20, 64),
+        (20, 96),
+        (10 + EXTRA, 96),
+        (10 + EXTRA, 192),
+        (10 + EXTRA, 384),
+    ] {
+        let how = How { k, ef, filter: None, rescore: k > 10 };
+        let recall = recall(data, index, truth, how);
+        let (one, two) = (speed(data, index, 1, how), speed(data, index, 2, how));
+        println!("| {k} | {ef} | {recall:.4} | {one:.0} | {two:.0} |");
+    }
+}
+
+fn filters(data: &Data, index: &VectorIndex) {
+    println!("\nfilters, ef 96\n| share | recall@10 | microseconds |\n|---|---|---|");
+    for every in [1u32, 2, 5, 10, 20, 100, 1000, 10_000] {
+        let counts = |doc: u32| doc.wrapping_mul(0x9e37_79b9).rotate_right(16) % every == 0;
+        let filter: RoaringBitmap = (0..data.len() as u32 / 3 + 1).filter(|doc| counts(*doc)).collect();
+        let truth = truth(data, |i| counts((i / 3) as u32));
+        let how = How { k: 10 + EXTRA, ef: 96, filter: Some(&filter), rescore: true };
+        let recall = recall(data, index, &truth, how);
+        println!(
+            "| {:.2} % | {recall:.4} | {:.0} |",
+            100.0 / f64::from(every),
+            1e6 / speed(data, index, 1, how)
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! What is searched for when a question follows others.
+
+use super::words::content_words;
+
+/// A question of fewer content words leans on what was said before.
+const FEW_WORDS: usize = 3;
+
+/// Words that stand for something that was said before.
+const REFERENCES: &[&str] = &[
+    "he", "her", "hers", "him", "his", "it", "its", "she", "that", "their", "theirs", "them", "these",
+    "they", "this", "those", "former", "latter", "one", "ones", "there",
+];
+
+/// The text to search for. A question that has a pronoun, or fewer than three content words, or begins as a
+/// continuation ("and", "what about"), is put behind the question before it; others are searched as they are.
+///
+/// That question is taken as it was searched itself, so that "who?" after "when?" still knows of what; no model runs.
+pub fn retrieval_query(earlier: &[&str], question: &str) -> String {
+    let mut query = String::new();
+    for question in earlier.iter().copied().chain([question]) {
+        let question = question.trim();
+        if query.is_empty() || !leans_on_context(question) {
+            query = question.to_owned();
+        } else {
+            query = format!("{query} {question}");
+        }
+    }
+    query
+}
+
+fn leans_on_context(question: &str) -> bool {
+    let lower = question.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    if words.clone().any(|word| REFERENCES.contains(&word)) {
+        return true;
+    }
+    let continues = match words.next() {
+        Some("and" | "but" | "so" | "or" | "then") => true,
+        Some("what" | "how") => words.next() == Some("about"),
+        _ => false,
+    };
+    continues || content_words(question).len() < FEW_WORDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follow_ups_carry_the_question_before() {
+        let first = "Who led the Norse raiders to Normandy?";
+        assert_eq!(retrieval_query(&[], "When was it?"), "When was it?");
+        assert_eq!(retrieval_query(&[first], "When was he born?"), format!("{first} When was he born?"));
+        assert_eq!(retrieval_query(&[first], " Why? "), format!("{first} Why?"));
+        assert_eq!(
+            retrieval_query(&[first, "When?"], "And what about southern England?"),
+            format!("{first} When? And what about southern England?")
+        );
+        let other = "Which compression method does Git use?";
+        assert_eq!(retrieval_query(&[first, "When?"], other), other);
+    }
+}

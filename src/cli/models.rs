@@ -1,0 +1,282 @@
+//! `trove models`: works on the data directory of this machine; a server is only asked what it has loaded.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::args::{ModelsArgs, ModelsCommand};
+use super::client::Client;
+use super::failure::Usage;
+use super::{EXIT_OK, output};
+use crate::config::{Config, Flag};
+use crate::encoder;
+use crate::error::{Error, ErrorKind};
+use crate::model::{Import, Imported, ModelDir, Pull, PullProgress, Runtime, check_name, list_models};
+use crate::proto::{GetServerInfoRequest, Model};
+
+/// How long a server may take to tell what it has loaded.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Characters of a content hash that tell revisions apart for people, with the mark of what is left out.
+const SHORT_REVISION: usize = 13;
+
+/// Lists, shows, imports or pulls models.
+pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
+    let flag = |value| Flag { flag: "--data-dir".to_owned(), key: "data_dir".to_owned(), value };
+    let flags: Vec<Flag> = args.data_dir.map(flag).into_iter().collect();
+    let config = Config::load(args.config.as_deref(), &flags).map_err(told)?;
+    let models = config.data_dir.join("models");
+    match args.command {
+        ModelsCommand::List => list(client, json, &models).await,
+        ModelsCommand::Show { name } => show(client, json, &models, &name).await,
+        ModelsCommand::Import { source, name, replace } => {
+            if !source.is_dir() {
+                return Err(anyhow!(Usage(format!("{} is not a directory", source.display()))));
+            }
+            let own = source.canonicalize().ok();
+            let own = own.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
+            let name = name.or(own).unwrap_or_default();
+            let label = source.display().to_string();
+            let (model, imported) = import(config, source, label, name, replace).await?;
+            report(json, &model, imported, None)
+        }
+        ModelsCommand::Pull { repository, revision, name, offline, replace } => {
+            let bar = progress_bar();
+            let pulled = {
+                let (bar, repository) = (bar.clone(), repository.clone());
+                blocking(move || {
+                    let pull = Pull { repository: &repository, revision: revision.as_deref(), offline };
+                    pull.run(move |PullProgress { total, done }| {
+                        bar.set_length(total);
+                        bar.set_position(done);
+                    })
+                })
+                .await
+            };
+            bar.finish_and_clear();
+            let pulled = pulled?;
+            let own = repository.rsplit('/').next().unwrap_or_default().to_owned();
+            let label = format!("{repository}@{}", pulled.commit);
+            let (model, imported) = import(config, pulled.path, label, name.unwrap_or(own), replace).await?;
+            report(json, &model, imported, Some((&pulled.commit, pulled.from_cache)))
+        }
+    }
+}
+
+async fn import(
+    config: Config,
+    source: PathBuf,
+    label: String,
+    name: String,
+    replace: bool,
+) -> Result<(ModelDir, Imported)> {
+    blocking(move || {
+        let library = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
+        let has_runtime = match Runtime::init(&library) {
+            Ok(()) => true,
+            Err(error) => {
+                output::note(format!("note: the model is not tried out: {}", error.message));
+                false
+            }
+        };
+        let models = config.data_dir.join("models");
+        let import = Import { source: &source, label: &label, models: &models, name: &name, replace };
+        import.run(|staged| encoder::check_model(staged, has_runtime))
+    })
+    .await
+}
+
+fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str, bool)>) -> Result<i32> {
+    let what = match imported {
+        Imported::New => "imported",
+        Imported::Replaced => "replaced",
+        Imported::Unchanged => "unchanged",
+    };
+    if json {
+        let mut value = about(model);
+        value["result"] = json!(what);
+        if let Some((commit, from_cache)) = pulled {
+            value["commit"] = json!(commit);
+            value["from_cache"] = json!(from_cache);
+        }
+        output::print_json(&value)?;
+        return Ok(EXIT_OK);
+    }
+    if let Some((commit, true)) = pulled {
+        output::line(format!("commit {commit} from the hub's cache"))?;
+    }
+    output::line(format!(
+        "{what} {}: {} dimensions, {} tokens, revision {}",
+        model.id,
+        model.dimensions(),
+        model.max_tokens,
+        short(&model.revision)
+    ))?;
+    let id = &model.id;
+    output::line(format!(
+        "a server loads it if encoder.models names it: trove serve --set encoder.models={id}"
+    ))?;
+    Ok(EXIT_OK)
+}
+
+async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
+    let names = list_models(models).map_err(told)?;
+    let loaded = loaded(client).await;
+    let mut values = Vec::with_capacity(names.len());
+    let mut rows = Vec::with_capacity(names.len());
+    for name in names {
+        let path = models.join(&name);
+        let bytes = files(&path).iter().map(|(_, bytes)| bytes).sum();
+        match open(path).await {
+            Ok(model) => {
+                let runs = runs(&model, &loaded);
+                let mut value = about(&model);
+                value["bytes"] = json!(bytes);
+                value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
+                values.push(value);
+                let state =
+                    runs.map_or_else(String::new, |m| format!("{} {}", m.execution_provider, m.precision));
+                let [dimensions, tokens] = [model.dimensions(), model.max_tokens].map(|n| n.to_string());
+                let pooling = model.pooling.as_str().to_owned();
+                rows.push([name, dimensions, tokens, pooling, size(bytes), short(&model.revision), state]);
+            }
+            Err(error) => {
+                values.push(json!({"id": name, "bytes": bytes,
+                    "error": {"reason": error.reason, "message": error.message}}));
+                let none = String::new;
+                let state = format!("{}: {}", error.reason, error.message);
+                rows.push([name, none(), none(), none(), size(bytes), none(), state]);
+            }
+        }
+    }
+    if json {
+        output::print_json(&json!({ "models": values }))?;
+    } else if rows.is_empty() {
+        output::line(format!("no models in {}", models.display()))?;
+    } else {
+        let header = ["model", "dimensions", "tokens", "pooling", "size", "revision", "runs on"];
+        output::print_table(header, rows)?;
+    }
+    Ok(EXIT_OK)
+}
+
+async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<i32> {
+    check_name(name).map_err(told)?;
+    let path = models.join(name);
+    let model = open(path.clone()).await.map_err(told)?;
+    let loaded = loaded(client).await;
+    let runs = runs(&model, &loaded);
+    let files = files(&path);
+    if json {
+        let mut value = about(&model);
+        value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
+        value["files"] = files.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect();
+        output::print_json(&value)?;
+        return Ok(EXIT_OK);
+    }
+    let weights =
+        if model.imported { format!("{} (imported)", model.weights) } else { model.weights.clone() };
+    let default = model.default_prompt.as_deref().unwrap_or("none");
+    let prompts: Vec<_> = model.prompts.iter().map(|(name, text)| format!("{name} {text:?}")).collect();
+    let prompts = if prompts.is_empty() { "none".to_owned() } else { prompts.join(", ") };
+    let runs = runs.map_or_else(
+        || "no server that answers has it loaded".to_owned(),
+        |m| format!("{}, {}", m.execution_provider, m.precision),
+    );
+    let rows = [
+        ("model", model.id.clone()),
+        ("revision", model.revision.clone()),
+        ("family", model.family.clone()),
+        ("weights", weights),
+        ("dimensions", model.dimensions().to_string()),
+        ("tokens", format!("{} at most", model.max_tokens)),
+        ("pooling", model.pooling.as_str().to_owned()),
+        ("normalize", if model.normalize { "yes" } else { "no" }.to_owned()),
+        ("prompts", prompts),
+        ("default prompt", default.to_owned()),
+        ("runs on", runs),
+    ];
+    output::print_fields(&rows)?;
+    output::line("")?;
+    let rows = files.into_iter().map(|(name, bytes)| [name, size(bytes)]).collect();
+    output::print_table(["file", "size"], rows)?;
+    Ok(EXIT_OK)
+}
+
+fn about(model: &ModelDir) -> Value {
+    json!({"id": model.id, "revision": model.revision, "family": model.family, "weights": model.weights,
+        "imported": model.imported, "dimensions": model.dimensions(), "max_tokens": model.max_tokens,
+        "pooling": model.pooling.as_str(), "normalize": model.normalize, "prompts": model.prompts,
+        "default_prompt_name": model.default_prompt})
+}
+
+fn on_server(model: &Model) -> Value {
+    json!({"execution_provider": model.execution_provider, "precision": model.precision})
+}
+
+/// Models that the server has loaded; none where no server answers.
+async fn loaded(client: &Client) -> Vec<Model> {
+    let mut admin = client.admin();
+    let request = admin.get_server_info(GetServerInfoRequest {});
+    match tokio::time::timeout(SERVER_TIMEOUT, request).await {
+        Ok(Ok(response)) => response.into_inner().models,
+        _ => Vec::new(),
+    }
+}
+
+/// The very model on the server, not another one of its name.
+fn runs(model: &ModelDir, loaded: &[Model]) -> Option<Model> {
+    loaded.iter().find(|m| m.id == model.id && m.revision == model.revision).cloned()
+}
+
+async fn open(path: PathBuf) -> Result<ModelDir, Error> {
+    let opened = tokio::task::spawn_blocking(move || ModelDir::open(&path)).await;
+    opened.unwrap_or_else(|e| Err(Error::internal("LOAD_FAILED", "reading failed").with_source(e)))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await?.map_err(told)
+}
+
+/// Reason and message; a wrong argument is wrong usage.
+fn told(error: Error) -> anyhow::Error {
+    match error.kind {
+        ErrorKind::InvalidArgument => anyhow!(Usage(format!("{}: {}", error.reason, error.message))),
+        _ => error.into(),
+    }
+}
+
+/// Files of a directory and below, by name, with their sizes; what cannot be read is left out.
+fn files(folder: &Path) -> Vec<(String, u64)> {
+    let walk = ignore::WalkBuilder::new(folder).standard_filters(false).follow_links(true).build();
+    let mut files: Vec<_> = walk
+        .flatten()
+        .filter_map(|entry| {
+            let found = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+            let name = entry.path().strip_prefix(folder).ok()?.to_string_lossy().into_owned();
+            Some((name, found.len()))
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+fn short(revision: &str) -> String {
+    output::shorten(revision, SHORT_REVISION)
+}
+
+fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}
+
+fn progress_bar() -> ProgressBar {
+    let template = "{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(0).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

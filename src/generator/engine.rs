@@ -1,0 +1,410 @@
+//! The thread that owns a decoder: it gives slots to waiting generations and runs them in turn.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::draft::Drafter;
+use super::options::{Event, Finish, FinishReason};
+use super::queue::{Job, Queue};
+use super::sample::Sampler;
+use super::text::{Piece, TextStream};
+use super::tokens::ChatTokenizer;
+use crate::error::{Error, Result};
+use crate::model::decoder::{DecoderSession, Step};
+
+/// A shorter common beginning is computed again rather than copied.
+const LEAST_SHARED: usize = 8;
+/// While others decode, a prompt's share of a turn is divided by this.
+const BUSY_DIVISOR: usize = 4;
+
+/// How the engine runs.
+#[derive(Debug, Clone)]
+pub(super) struct EngineOptions {
+    pub slots: usize,
+    pub context_tokens: usize,
+    pub prefill_tokens: usize,
+    pub end_ids: Vec<u32>,
+}
+
+pub(super) struct Engine {
+    session: DecoderSession,
+    tokenizer: Arc<ChatTokenizer>,
+    queue: Arc<Queue>,
+    options: EngineOptions,
+    /// Those with a generation come first, so that they are a batch.
+    slots: Vec<Slot>,
+    /// How many of them have one.
+    active: usize,
+    /// Turns so far.
+    turn: u64,
+}
+
+/// A KV cache. After its generation has ended its tokens stay, for a prompt that starts with them.
+#[derive(Default)]
+struct Slot {
+    /// What is in the cache.
+    tokens: Vec<u32>,
+    /// The turn in which it was last given away.
+    used: u64,
+    generation: Option<Generation>,
+}
+
+struct Generation {
+    /// Prompt and answer. What the cache does not hold yet is to be run next: the rest of the prompt, or one token.
+    context: Vec<u32>,
+    prompt_tokens: usize,
+    cached: usize,
+    max_tokens: usize,
+    speculation: bool,
+    accepted: u32,
+    sampler: Sampler,
+    text: TextStream,
+    drafter: Drafter,
+    events: UnboundedSender<Result<Event>>,
+    queue: Duration,
+    started: Instant,
+}
+
+impl Engine {
+    pub fn new(
+        session: DecoderSession,
+        tokenizer: Arc<ChatTokenizer>,
+        queue: Arc<Queue>,
+        options: EngineOptions,
+    ) -> Self {
+        let slots = (0..options.slots).map(|_| Slot::default()).collect();
+        Self { session, tokenizer, queue, options, slots, active: 0, turn: 0 }
+    }
+
+    /// Works until the queue is closed.
+    pub fn run(mut self) {
+        while !self.queue.is_closed() {
+            self.turn += 1;
+            self.release_left();
+            self.admit();
+            if self.active == 0 {
+                self.queue.wait();
+                continue;
+            }
+            self.prefill();
+            self.decode();
+        }
+        for slot in &mut self.slots {
+            if let Some(generation) = slot.generation.take() {
+                generation.finish(FinishReason::Cancelled);
+            }
+        }
+    }
+
+    /// Frees the slots of callers that have left.
+    fn release_left(&mut self) {
+        for index in (0..self.active).rev() {
+            if self.slots[index].generation.as_ref().is_none_or(|g| g.events.is_closed()) {
+                self.release(index);
+            }
+        }
+    }
+
+    /// Moves a slot out of the active ones.
+    fn release(&mut self, index: usize) {
+        self.slots[index].generation = None;
+        self.active -= 1;
+        self.exchange(index, self.active);
+    }
+
+    fn exchange(&mut self, a: usize, b: usize) {
+        if a == b {
+            return;
+        }
+        let tokens = self.slots[a].tokens.len().max(self.slots[b].tokens.len());
+        if let Err(error) = self.session.swap(a, b, tokens) {
+            // The caches are as they were, so nothing in them can be trusted under the other's name.
+            tracing::error!(%error, "cannot exchange slots");
+            self.fail(a..a + 1, &error);
+            self.fail(b..b + 1, &error);
+        }
+        self.slots.swap(a, b);
+    }
+
+    fn admit(&mut self) {
+        while self.active < self.slots.len() {
+            let Some(job) = self.queue.take() else { return };
+            let started = Instant::now();
+            match self.prepare(&job.prompt) {
+                Ok(cached) => {
+                    let vocabulary = self.session.vocabulary();
+                    let slot = &mut self.slots[self.active];
+                    slot.used = self.turn;
+                    slot.generation = Some(Generation::new(job, cached, started, vocabulary));
+                    self.active += 1;
+                }
+                Err(error) => {
+                    self.slots[self.active].tokens.clear();
+                    // The caller may have left meanwhile.
+                    let _ = job.events.send(Err(error));
+                }
+            }
+        }
+    }
+
+    /// Makes the first idle slot hold as much of the beginning of a prompt as any slot does; gives the length.
+    fn prepare(&mut self, prompt: &[u32]) -> Result<usize> {
+        let first = self.active;
+        // The last token is always run, for its logits.
+        let wanted = &prompt[..prompt.len().saturating_sub(1)];
+        let shared = |slot: &Slot| slot.tokens.iter().zip(wanted).take_while(|(a, b)| a == b).count();
+        let lengths: Vec<usize> = self.slots.iter().map(shared).collect();
+        let idle = first..self.slots.len();
+        let oldest = idle.clone().min_by_key(|&i| self.slots[i].used).unwrap_or(first);
+        let source = (0..self.slots.len()).max_by_key(|&i| lengths[i]).unwrap_or(first);
+        let cached = if lengths[source] < LEAST_SHARED { 0 } else { lengths[source] };
+        // A cache of which most is of use is continued where it is; another one keeps what it has.
+        let continued = idle
+            .clone()
+            .find(|&i| lengths[i] == cached && cached * 2 >= self.slots[i].tokens.len() && cached > 0);
+        let target = continued.unwrap_or(oldest);
+        if continued.is_none() && cached > 0 && source != target {
+            self.session.copy(source, target, cached)?;
+            self.slots[target].tokens = wanted[..cached].to_vec();
+        }
+        self.slots[target].tokens.truncate(cached);
+        self.exchange(target, first);
+        Ok(cached)
+    }
+
+    /// Runs a part of one prompt, the longest waiting first.
+    fn prefill(&mut self) {
+        let pending =
+            |slot: &Slot| slot.generation.as_ref().map_or(0, |g| g.context.len() - slot.tokens.len());
+        let waiting = (0..self.active).filter(|&i| pending(&self.slots[i]) > 1);
+        let Some(index) = waiting.min_by_key(|&i| self.slots[i].used) else { return };
+        let others = (0..self.active).any(|i| pending(&self.slots[i]) == 1);
+        let most =
+            if others { self.options.prefill_tokens / BUSY_DIVISOR } else { self.options.prefill_tokens };
+        // The next one's turn comes before this one's next.
+        self.slots[index].used = self.turn;
+        self.advance(index, most.max(2), &[]);
+    }
+
+    /// Runs one token of each generation whose prompt is done.
+    fn decode(&mut self) {
+        let mut ready: Vec<Range<usize>> = Vec::new();
+        for index in 0..self.active {
+            let slot = &self.slots[index];
+            if slot.generation.as_ref().is_none_or(|g| g.context.len() - slot.tokens.len() != 1) {
+                continue;
+            }
+            match ready.last_mut() {
+                Some(run) if run.end == index && self.session.can_batch() => run.end += 1,
+                _ => ready.push(index..index + 1),
+            }
+        }
+        // From the last one, for a slot that ends changes places with the last active one.
+        for run in ready.into_iter().rev() {
+            if run.len() > 1 {
+                self.advance_batch(run);
+            } else {
+                let draft = self.draft(run.start);
+                self.advance(run.start, 1, &draft);
+            }
+        }
+    }
+
+    fn draft(&mut self, index: usize) -> Vec<u32> {
+        let slot = &mut self.slots[index];
+        let held = slot.tokens.len();
+        let Some(generation) = slot.generation.as_mut().filter(|g| g.speculation) else { return Vec::new() };
+        let room = (self.options.context_tokens - held).min(generation.left()).saturating_sub(1);
+        generation.drafter.draft(&generation.context, room).to_vec()
+    }
+
+    /// Runs up to a number of a slot's pending tokens and, behind the last one, drafted ones.
+    fn advance(&mut self, index: usize, most: usize, draft: &[u32]) {
+        let slot = &mut self.slots[index];
+        let Some(generation) = slot.generation.as_mut() else { return };
+        let held = slot.tokens.len();
+        let end = generation.context.len().min(held + most);
+        let ids: Vec<i64> = generation.context[held..end].iter().chain(draft).map(|&id| id.into()).collect();
+        let last = (end - held - 1) as i64;
+        let rows: Vec<i64> = (last..ids.len() as i64).collect();
+        let step = Step { slot: index, past: &[held], ids: &ids, rows: &rows };
+        let result = match self.session.run(&step) {
+            Ok(logits) => {
+                slot.tokens.extend_from_slice(&generation.context[held..end]);
+                if end < generation.context.len() {
+                    return;
+                }
+                let rows = logits.chunks_exact(logits.len() / step.rows.len());
+                generation.verify(rows, draft, &mut slot.tokens, &self.tokenizer, &self.options.end_ids)
+            }
+            Err(error) => Err(error),
+        };
+        self.settle(index, result);
+    }
+
+    /// Runs one token each of several slots at once.
+    fn advance_batch(&mut self, run: Range<usize>) {
+        let slots = &mut self.slots[run.clone()];
+        let past: Vec<usize> = slots.iter().map(|slot| slot.tokens.len()).collect();
+        let pending = |slot: &Slot| slot.generation.as_ref().and_then(|g| g.context.last()).copied();
+        let ids: Vec<u32> = slots.iter().map(|slot| pending(slot).unwrap_or_default()).collect();
+        let wide: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
+        let rows: Vec<i64> = (0..run.len() as i64).collect();
+        let step = Step { slot: run.start, past: &past, ids: &wide, rows: &rows };
+        let mut results = Vec::with_capacity(run.len());
+        match self.session.run(&step) {
+            Ok(logits) => {
+                let rows = logits.chunks_exact(logits.len() / run.len());
+                for ((slot, row), id) in slots.iter_mut().zip(rows).zip(ids) {
+                    slot.tokens.push(id);
+                    if let Some(generation) = slot.generation.as_mut() {
+                        results.push(generation.accept(row, &self.tokenizer, &self.options.end_ids));
+                    }
+                }
+            }
+            Err(error) => return self.fail(run, &error),
+        }
+        for (index, result) in run.zip(results).rev() {
+            self.settle(index, result);
+        }
+    }
+
+    /// Ends a generation that is done or has failed.
+    fn settle(&mut self, index: usize, result: Result<Option<FinishReason>>) {
+        match result {
+            Ok(None) => {}
+            Ok(Some(reason)) => {
+                if let Some(generation) = self.slots[index].generation.take() {
+                    generation.finish(reason);
+                }
+                self.release(index);
+            }
+            Err(error) => self.fail(index..index + 1, &error),
+        }
+    }
+
+    /// Tells the callers of slots, whose caches are then as good as empty. Their turn to be released comes at the start
+    /// of the next one.
+    fn fail(&mut self, run: Range<usize>, error: &Error) {
+        for slot in &mut self.slots[run] {
+            slot.tokens.clear();
+            if let Some(generation) = slot.generation.take() {
+                let error = Error::new(error.kind, error.reason, error.message.clone());
+                // The caller may have left meanwhile.
+                let _ = generation.events.send(Err(error));
+            }
+        }
+    }
+}
+
+impl Generation {
+    fn new(job: Job, cached: usize, started: Instant, vocabulary: usize) -> Self {
+        let Job { prompt, sampling, events, since } = job;
+        Self {
+            sampler: Sampler::new(&sampling, vocabulary, &prompt),
+            prompt_tokens: prompt.len(),
+            context: prompt,
+            cached,
+            max_tokens: sampling.max_tokens as usize,
+            speculation: sampling.speculation,
+            accepted: 0,
+            text: TextStream::new(sampling.stop),
+            drafter: Drafter::new(),
+            events,
+            queue: started - since,
+            started,
+        }
+    }
+
+    /// Tokens that may still come.
+    fn left(&self) -> usize {
+        self.max_tokens.saturating_sub(self.context.len() - self.prompt_tokens)
+    }
+
+    /// Goes on as long as the drafted tokens are those that are chosen from the rows of logits, and notes which of them
+    /// the cache holds for good.
+    fn verify<'a>(
+        &mut self,
+        rows: impl Iterator<Item = &'a [f32]>,
+        draft: &[u32],
+        held: &mut Vec<u32>,
+        tokenizer: &ChatTokenizer,
+        end_ids: &[u32],
+    ) -> Result<Option<FinishReason>> {
+        let mut right = 0;
+        for row in rows {
+            let end = self.accept(row, tokenizer, end_ids)?;
+            let drafted = draft.get(right).copied();
+            let as_drafted = drafted.is_some() && self.context.last().copied() == drafted;
+            if as_drafted {
+                right += 1;
+                self.accepted += 1;
+            }
+            if end.is_some() {
+                return Ok(end);
+            }
+            let (true, Some(id)) = (as_drafted, drafted) else { break };
+            held.push(id);
+        }
+        self.drafter.learn(draft.len(), right);
+        Ok(None)
+    }
+
+    /// Chooses the next token and sends its text.
+    fn accept(
+        &mut self,
+        logits: &[f32],
+        tokenizer: &ChatTokenizer,
+        end_ids: &[u32],
+    ) -> Result<Option<FinishReason>> {
+        let id = self.sampler.next(logits).ok_or_else(|| {
+            Error::internal("INFERENCE_FAILED", "the model gave logits that are not numbers")
+        })?;
+        self.context.push(id);
+        if end_ids.contains(&id) {
+            self.flush();
+            return Ok(Some(FinishReason::Stop));
+        }
+        match self.text.push(tokenizer, id)? {
+            Piece::Text(text) => self.send(text),
+            Piece::Stopped(text) => {
+                self.send(text);
+                return Ok(Some(FinishReason::Stop));
+            }
+        }
+        if self.left() > 0 {
+            return Ok(None);
+        }
+        self.flush();
+        Ok(Some(FinishReason::Length))
+    }
+
+    fn flush(&mut self) {
+        let rest = self.text.finish();
+        self.send(rest);
+    }
+
+    fn send(&self, text: String) {
+        if !text.is_empty() {
+            // The caller may have left; the next turn frees the slot.
+            let _ = self.events.send(Ok(Event::Delta(text)));
+        }
+    }
+
+    fn finish(self, reason: FinishReason) {
+        let finish = Finish {
+            reason,
+            prompt_tokens: self.prompt_tokens as u32,
+            completion_tokens: (self.context.len() - self.prompt_tokens) as u32,
+            accepted_draft_tokens: self.accepted,
+            cached_prompt_tokens: self.cached as u32,
+            queue: self.queue,
+            inference: self.started.elapsed(),
+        };
+        // The caller may have left meanwhile.
+        let _ = self.events.send(Ok(Event::Done(finish)));
+    }
+}

@@ -1,0 +1,95 @@
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::options::{Event, Sampling};
+use crate::error::{Error, ErrorKind, Result};
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A generation that waits for a slot.
+pub(super) struct Job {
+    pub prompt: Vec<u32>,
+    pub sampling: Sampling,
+    /// Bounded by `max_tokens`.
+    pub events: UnboundedSender<Result<Event>>,
+    pub since: Instant,
+}
+
+/// Generations that wait, oldest first.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Job>,
+    closed: bool,
+}
+
+impl Queue {
+    pub fn new(capacity: usize) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), capacity: capacity.max(1) }
+    }
+
+    pub fn push(&self, job: Job) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(stopping());
+        }
+        state.waiting.retain(|job| !job.events.is_closed());
+        let waiting = state.waiting.len();
+        if waiting >= self.capacity {
+            return Err(Error::exhausted(
+                "QUEUE_FULL",
+                format!("{waiting} generations wait already, at most {} may", self.capacity),
+                RETRY_AFTER,
+            ));
+        }
+        state.waiting.push_back(job);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// The oldest one whose caller is still there.
+    pub fn take(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        state.waiting.retain(|job| !job.events.is_closed());
+        state.waiting.pop_front()
+    }
+
+    /// Waits until there is a job, or the queue is closed.
+    pub fn wait(&self) {
+        let mut state = self.state.lock();
+        while state.waiting.is_empty() && !state.closed {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Turns away all that wait and all that come.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        for job in state.waiting.drain(..) {
+            // The caller may have left meanwhile.
+            let _ = job.events.send(Err(stopping()));
+        }
+        self.changed.notify_all();
+    }
+}
+
+pub(super) fn stopping() -> Error {
+    Error::new(ErrorKind::Unavailable, "STOPPING", "the generator is stopping")
+}

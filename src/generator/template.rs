@@ -1,0 +1,85 @@
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value, context};
+
+use super::options::Message;
+use crate::error::{Error, Result};
+
+const NAME: &str = "chat";
+
+/// A model's chat template.
+pub(super) struct ChatTemplate {
+    environment: Environment<'static>,
+    start_token: String,
+    end_token: String,
+}
+
+impl ChatTemplate {
+    /// Compiles a template as Hugging Face's `apply_chat_template` does: blocks are trimmed, Python's methods of strings
+    /// and dictionaries are there.
+    pub fn new(source: String, start_token: Option<String>, end_token: Option<String>) -> Result<Self> {
+        let bad = |e: minijinja::Error| {
+            Error::data_loss("BAD_CHAT_TEMPLATE", format!("cannot compile the model's chat template: {e}"))
+                .with_source(e)
+        };
+        let mut environment = Environment::new();
+        environment
+            .set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(bad)?);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, message))
+        });
+        // A template is data from elsewhere; it gets no more than this many instructions.
+        environment.set_fuel(Some(1 << 24));
+        environment.add_template_owned(NAME, source).map_err(bad)?;
+        let or_empty = Option::unwrap_or_default;
+        Ok(Self { environment, start_token: or_empty(start_token), end_token: or_empty(end_token) })
+    }
+
+    /// The prompt up to where the model's answer starts.
+    pub fn render(&self, messages: &[Message]) -> Result<String> {
+        let refused = |e: minijinja::Error| {
+            Error::invalid("BAD_MESSAGES", format!("the model's chat template refuses the messages: {e}"))
+                .with_source(e)
+        };
+        let messages: Vec<Value> =
+            messages.iter().map(|m| context! { role => m.role.as_str(), content => &m.content }).collect();
+        let template = self.environment.get_template(NAME).map_err(refused)?;
+        template
+            .render(context! {
+                messages,
+                bos_token => &self.start_token,
+                eos_token => &self.end_token,
+                add_generation_prompt => true,
+            })
+            .map_err(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator::Role;
+
+    fn render(source: &str) -> Result<String> {
+        let messages = [Message::new(Role::System, " Be short. "), Message::new(Role::User, "{{ 1 }} <b>")];
+        ChatTemplate::new(source.to_owned(), Some("<s>".to_owned()), None)?.render(&messages)
+    }
+
+    #[test]
+    fn templates_may_use_what_hugging_face_offers() {
+        let source = "{{ bos_token }}{% for m in messages %}\n{{ m['role'] + ':' + m.content.strip() }}\n{% endfor %}\
+                      {% if add_generation_prompt %}assistant:{% endif %}";
+        assert_eq!(render(source).unwrap(), "<s>system:Be short.\nuser:{{ 1 }} <b>\nassistant:");
+    }
+
+    #[test]
+    fn bad_templates_and_messages_have_errors_of_their_own() {
+        assert_eq!(render("{% for %}").unwrap_err().reason, "BAD_CHAT_TEMPLATE");
+        let error = render("{{ raise_exception('roles must alternate') }}").unwrap_err();
+        assert_eq!(error.reason, "BAD_MESSAGES");
+        assert!(error.message.contains("roles must alternate"), "{}", error.message);
+        let endless =
+            "{% for i in range(100000) %}{% for j in range(100000) %}{{ j }}{% endfor %}{% endfor %}";
+        assert_eq!(render(endless).unwrap_err().reason, "BAD_MESSAGES");
+    }
+}

@@ -1,0 +1,246 @@
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::graph::{DATA_FILE, GRAPH_FILE};
+use super::import::{GRAPH_DIR, import_gguf, import_llama_safetensors};
+use crate::error::{Error, Result};
+
+/// Files beside the graph that decide what the model computes, in the order they are hashed.
+const HASHED: [&str; 5] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
+
+/// Two loads of one model at once write its graph once.
+static IMPORT: Mutex<()> = Mutex::new(());
+
+/// A directory of a decoder-only model in the Hugging Face layout.
+#[derive(Debug, Clone)]
+pub struct DecoderDir {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Last part of its path.
+    pub id: String,
+    /// BLAKE3 of the files that decide what the model computes.
+    pub revision: String,
+    /// The ONNX graph.
+    pub graph: PathBuf,
+    /// Positions that the model was trained for.
+    pub context_tokens: usize,
+    /// Type of most weights, such as `int4`; `unknown` for a ready-made graph that does not say.
+    pub precision: String,
+    /// Tokens that end an answer.
+    pub end_ids: Vec<u32>,
+    /// Jinja source that makes a prompt of messages.
+    pub chat_template: Option<String>,
+    /// Text of the token that starts a text.
+    pub start_token: Option<String>,
+    /// Text of the token that ends one.
+    pub end_token: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct ModelConfig {
+    #[serde(alias = "n_positions", alias = "n_ctx")]
+    max_position_embeddings: Option<usize>,
+    #[serde(default)]
+    eos_token_id: Ids,
+    #[serde(alias = "torch_dtype", alias = "dtype")]
+    weight_type: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct GenerationConfig {
+    #[serde(default)]
+    eos_token_id: Ids,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(untagged)]
+enum Ids {
+    Many(Vec<u32>),
+    One(u32),
+    #[default]
+    None,
+}
+
+impl Ids {
+    fn into_vec(self) -> Vec<u32> {
+        match self {
+            Ids::Many(ids) => ids,
+            Ids::One(id) => vec![id],
+            Ids::None => Vec::new(),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    chat_template: Option<Templates>,
+    bos_token: Option<Token>,
+    eos_token: Option<Token>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Templates {
+    One(String),
+    Named(Vec<NamedTemplate>),
+}
+
+#[derive(Deserialize)]
+struct NamedTemplate {
+    name: String,
+    template: String,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Token {
+    Text(String),
+    Added { content: String },
+}
+
+impl Token {
+    fn into_text(self) -> String {
+        match self {
+            Token::Text(text) | Token::Added { content: text } => text,
+        }
+    }
+}
+
+impl DecoderDir {
+    /// Reads a model directory. One that holds a GGUF file or llama safetensors and no graph gets its graph written
+    /// first, once.
+    ///
+    /// # Errors
+    /// `MODEL_NOT_FOUND`, `MODEL_FILE_MISSING`, `DAMAGED_MODEL`, and those of [`import_gguf`].
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.is_dir() {
+            return Err(Error::not_found(
+                "MODEL_NOT_FOUND",
+                format!("no model directory at {}", path.display()),
+            ));
+        }
+        let graph = match find_graph(path) {
+            Some(graph) => graph,
+            None => {
+                let _guard = IMPORT.lock();
+                match find_graph(path) {
+                    Some(graph) => graph,
+                    None => import(path)?,
+                }
+            }
+        };
+        let config: ModelConfig = parse(path, "config.json")?.ok_or_else(|| missing(path, "config.json"))?;
+        let generation: GenerationConfig = parse(path, "generation_config.json")?.unwrap_or_default();
+        let tokens: TokenizerConfig = parse(path, "tokenizer_config.json")?.unwrap_or_default();
+        if !path.join("tokenizer.json").is_file() {
+            return Err(missing(path, "tokenizer.json"));
+        }
+        let mut end_ids = generation.eos_token_id.into_vec();
+        if end_ids.is_empty() {
+            end_ids = config.eos_token_id.into_vec();
+        }
+        let file = path.join("chat_template.jinja");
+        let chat_template = if file.is_file() {
+            Some(std::fs::read_to_string(&file).map_err(|e| unreadable(&file, e))?)
+        } else {
+            tokens.chat_template.and_then(default_template)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
+            revision: hash(path, &graph)?,
+            graph,
+            context_tokens: config.max_position_embeddings.unwrap_or(0),
+            precision: config.weight_type.unwrap_or_else(|| "unknown".to_owned()),
+            end_ids,
+            chat_template,
+            start_token: tokens.bos_token.map(Token::into_text),
+            end_token: tokens.eos_token.map(Token::into_text),
+        })
+    }
+}
+
+fn default_template(templates: Templates) -> Option<String> {
+    match templates {
+        Templates::One(template) => Some(template),
+        Templates::Named(named) => {
+            named.into_iter().find(|entry| entry.name == "default").map(|entry| entry.template)
+        }
+    }
+}
+
+fn find_graph(dir: &Path) -> Option<PathBuf> {
+    [dir.join(GRAPH_DIR).join(GRAPH_FILE), dir.join(GRAPH_FILE)].into_iter().find(|path| path.is_file())
+}
+
+fn import(dir: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(dir).map_err(|e| unreadable(dir, e))?;
+    let is_gguf = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "gguf");
+    let files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(is_gguf).collect();
+    tracing::info!(model = %dir.display(), "writing the model's graph");
+    match files.as_slice() {
+        [file] => import_gguf(file, dir)?,
+        [] if dir.join("model.safetensors").is_file() => import_llama_safetensors(dir)?,
+        [] => return Err(missing(dir, "onnx/model.onnx, a GGUF file or model.safetensors")),
+        many => {
+            return Err(Error::precondition(
+                "UNSUPPORTED_MODEL",
+                format!("expected one GGUF file in {}, got {}", dir.display(), many.len()),
+            ));
+        }
+    };
+    Ok(dir.join(GRAPH_DIR).join(GRAPH_FILE))
+}
+
+fn missing(dir: &Path, name: &str) -> Error {
+    Error::not_found("MODEL_FILE_MISSING", format!("expected {name} in {}", dir.display()))
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display()))
+        .with_source(error)
+}
+
+fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
+    let path = dir.join(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(&path).map_err(|e| unreadable(&path, e))?;
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+        Error::data_loss("DAMAGED_MODEL", format!("cannot parse {}: {e}", path.display())).with_source(e)
+    })
+}
+
+fn hash(dir: &Path, graph: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let beside = HASHED.map(|name| (name, dir.join(name)));
+    let of_graph = [(GRAPH_FILE, graph.to_owned()), (DATA_FILE, graph.with_file_name(DATA_FILE))];
+    let mut buffer = vec![0; 1 << 20];
+    for (name, path) in beside.into_iter().chain(of_graph) {
+        if !path.is_file() {
+            continue;
+        }
+        let mut file = std::fs::File::open(&path).map_err(|e| unreadable(&path, e))?;
+        let length = file.metadata().map_err(|e| unreadable(&path, e))?.len();
+        hasher.update(name.as_bytes()).update(&length.to_le_bytes());
+        loop {
+            let read = file.read(&mut buffer).map_err(|e| unreadable(&path, e))?;
+            if read == 0 {
+                break;
+            }
+            hasher.update(&buffer[..read]);
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

@@ -1,0 +1,512 @@
+//! Writes a llama-architecture model as an ONNX graph of fused operators.
+//!
+//! Quantized weights keep their file's values: `y = x · (scale · q)ᵀ + s · offsetᵀ`, where the first product is a
+//! symmetric `MatMulNBits` and `s` holds the sums of `x` over the blocks of the weights. The only rounding is that of
+//! the activations to 8 bits within the operator (`accuracy_level` 4).
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use prost::Message;
+
+use super::config::LlamaConfig;
+use super::tensors::{Source, Tensor};
+use crate::error::{Error, Result};
+use crate::model::gguf::{BlockRows, Weights};
+use crate::model::onnx::{
+    Axis, FLOAT, Graph, INT32, INT64, MICROSOFT, Model, Node, OperatorSet, Tensor as Initializer, UINT8,
+    ValueInfo,
+};
+
+/// Name of the graph's file in its directory.
+pub const GRAPH_FILE: &str = "model.onnx";
+/// Name of the weights' file beside it.
+pub const DATA_FILE: &str = "model.onnx.data";
+/// Input of token ids, `[batch, sequence]`.
+pub(super) const INPUT_IDS: &str = "input_ids";
+/// Input: length of each row with its new tokens, less one.
+pub(super) const SEQUENCE_LENGTHS: &str = "seqlens_k";
+/// Input: the greatest of those lengths.
+pub(super) const TOTAL_LENGTH: &str = "total_sequence_length";
+/// Input: which rows of `[batch * sequence]` get logits. Ready-made graphs do not have it.
+pub(super) const LOGIT_ROWS: &str = "logit_rows";
+/// Output, `[rows, vocabulary]`.
+pub(super) const LOGITS: &str = "logits";
+
+const IR_VERSION: i64 = 8;
+const OPSET: i64 = 17;
+/// ONNX Runtime maps external data that starts on a page.
+const PAGE: u64 = 4096;
+/// `MatMulNBits`: activations in 8-bit integers.
+const ACCURACY_LEVEL: i64 = 4;
+
+/// Writes graph and weights into a directory that exists; gives the type of most weights.
+pub(super) fn write(config: &LlamaConfig, source: &dyn Source, dir: &Path) -> Result<&'static str> {
+    source.check_names(config.layers)?;
+    let data = DataFile::create(&dir.join(DATA_FILE))?;
+    let mut writer =
+        Writer { source, config, graph: Graph::default(), data, sums: HashSet::new(), precision: "fp32" };
+    writer.write()?;
+    let Writer { graph, data, precision, .. } = writer;
+    data.finish()?;
+    let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
+    let model = Model {
+        ir_version: IR_VERSION,
+        producer_name: "trove".to_owned(),
+        graph: Some(graph),
+        opset_import: vec![opset("", OPSET), opset(MICROSOFT, 1)],
+    };
+    let path = dir.join(GRAPH_FILE);
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&model.encode_to_vec())?;
+        file.sync_all()
+    });
+    written.map_err(|e| unwritable(&path, e))?;
+    Ok(precision)
+}
+
+pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {error}", path.display()))
+        .with_source(error)
+}
+
+struct Writer<'a> {
+    source: &'a dyn Source,
+    config: &'a LlamaConfig,
+    graph: Graph,
+    data: DataFile,
+    /// Names of block sums that the graph has already.
+    sums: HashSet<String>,
+    precision: &'static str,
+}
+
+impl Writer<'_> {
+    fn write(&mut self) -> Result<()> {
+        let LlamaConfig { layers, hidden, kv_heads, head, vocabulary, .. } = *self.config;
+        self.graph.name = "llama".to_owned();
+        let rows = || vec![Axis::Free("batch"), Axis::Free("sequence")];
+        self.graph.input = vec![
+            ValueInfo::tensor(INPUT_IDS, INT64, rows()),
+            ValueInfo::tensor(SEQUENCE_LENGTHS, INT32, vec![Axis::Free("batch")]),
+            ValueInfo::tensor(TOTAL_LENGTH, INT32, Vec::new()),
+            ValueInfo::tensor(LOGIT_ROWS, INT64, vec![Axis::Free("rows")]),
+        ];
+        let logits = vec![Axis::Free("rows"), Axis::Fixed(vocabulary as i64)];
+        self.graph.output = vec![ValueInfo::tensor(LOGITS, FLOAT, logits)];
+        for layer in 0..layers {
+            for part in ["key", "value"] {
+                let axes = || {
+                    vec![
+                        Axis::Free("batch"),
+                        Axis::Fixed(kv_heads as i64),
+                        Axis::Free("capacity"),
+                        Axis::Fixed(head as i64),
+                    ]
+                };
+                let past = format!("past_key_values.{layer}.{part}");
+                self.graph.input.push(ValueInfo::tensor(&past, FLOAT, axes()));
+                self.graph.output.push(ValueInfo::tensor(&format!("present.{layer}.{part}"), FLOAT, axes()));
+            }
+        }
+
+        self.constants()?;
+        self.embedding()?;
+        self.norm(Tensor::AttentionNorm(0), "norm.0.weight")?;
+        let node =
+            Node::new("SimplifiedLayerNormalization", "", &["embedded", "norm.0.weight"], "layer.0.input");
+        let node = node.int("axis", -1).int("stash_type", 1).float("epsilon", self.config.norm_epsilon);
+        self.graph.node.push(node);
+        let mut residual = "embedded".to_owned();
+        for layer in 0..layers {
+            residual = self.layer(layer, &residual)?;
+        }
+        self.gather_rows(hidden, &format!("layer.{layers}.input"))
+    }
+
+    /// Tables and shapes that all layers use.
+    fn constants(&mut self) -> Result<()> {
+        let LlamaConfig { context, head, hidden, heads, .. } = *self.config;
+        let (cos, sin) = self.config.rope_tables();
+        self.store_floats("cos_cache", &[context, head / 2], &cos)?;
+        self.store_floats("sin_cache", &[context, head / 2], &sin)?;
+        self.integers("shape.hidden", &[-1, hidden as i64]);
+        self.integers("shape.attended", &[-1, (heads * head) as i64]);
+        self.graph.node.push(Node::new("Shape", "", &[INPUT_IDS], "shape.rows"));
+        Ok(())
+    }
+
+    /// Rows of the embedding, `[batch * sequence, hidden]`; quantized ones stay quantized in memory.
+    fn embedding(&mut self) -> Result<()> {
+        let LlamaConfig { vocabulary, hidden, tied, .. } = *self.config;
+        self.integers("shape.flat", &[-1]);
+        self.graph.node.push(Node::new("Reshape", "", &[INPUT_IDS, "shape.flat"], "ids"));
+        let blocks = match self.source.matrix(Tensor::Embedding, vocabulary, hidden)? {
+            Weights::Dense(values) => {
+                self.store_floats("embedding.weight", &[vocabulary, hidden], &values)?;
+                self.graph.node.push(Node::new("Gather", "", &["embedding.weight", "ids"], "embedded"));
+                return Ok(());
+            }
+            Weights::Blocks(blocks) => blocks,
+        };
+        let shape = [vocabulary, blocks.blocks_per_row, blocks.block];
+        // Two 4-bit values of a byte cannot be gathered apart, so narrow ones are widened here. An output matrix of
+        // 8 bits shares the tensors.
+        let shared = tied && blocks.bits == 8;
+        let name = if shared { "output" } else { "embedding" };
+        self.store(&format!("{name}.weight"), &shape, UINT8, &bytes_of(&blocks))?;
+        self.store_floats(&format!("{name}.scales"), &shape[..2], &blocks.scales)?;
+        self.graph.node.push(Node::new("Gather", "", &[&format!("{name}.weight"), "ids"], "embedding.bytes"));
+        self.graph.node.push(Node::new("Gather", "", &[&format!("{name}.scales"), "ids"], "embedding.scale"));
+        self.floats("byte_zero", &[], &[128.0]);
+        self.integers("axis.last", &[2]);
+        self.graph
+            .node
+            .push(Node::new("Cast", "", &["embedding.bytes"], "embedding.cast").int("to", FLOAT.into()));
+        self.graph.node.push(Node::new("Sub", "", &["embedding.cast", "byte_zero"], "embedding.centred"));
+        self.graph.node.push(Node::new(
+            "Unsqueeze",
+            "",
+            &["embedding.scale", "axis.last"],
+            "embedding.factor",
+        ));
+        self.graph.node.push(Node::new(
+            "Mul",
+            "",
+            &["embedding.centred", "embedding.factor"],
+            "embedding.scaled",
+        ));
+        let mut scaled = "embedding.scaled";
+        if let Some(offsets) = &blocks.offsets {
+            self.store_floats("embedding.offsets", &shape[..2], offsets)?;
+            self.graph.node.push(Node::new("Gather", "", &["embedding.offsets", "ids"], "embedding.offset"));
+            let input = ["embedding.offset", "axis.last"];
+            self.graph.node.push(Node::new("Unsqueeze", "", &input, "embedding.shift"));
+            self.graph.node.push(Node::new("Add", "", &[scaled, "embedding.shift"], "embedding.shifted"));
+            scaled = "embedding.shifted";
+        }
+        self.graph.node.push(Node::new("Reshape", "", &[scaled, "shape.hidden"], "embedded"));
+        Ok(())
+    }
+
+    /// Attention and feed-forward of a layer with the norms after them; gives the name of the residual.
+    fn layer(&mut self, layer: usize, residual: &str) -> Result<String> {
+        let LlamaConfig { layers, hidden, inner, heads, kv_heads, head, .. } = *self.config;
+        let name = |part: &str| format!("layer.{layer}.{part}");
+        let input = name("input");
+        let parts = [
+            (Tensor::Query(layer), "query", heads * head),
+            (Tensor::Key(layer), "key", kv_heads * head),
+            (Tensor::Value(layer), "value", kv_heads * head),
+        ];
+        let projected = self.project(&name("attention"), &parts, hidden, &input)?;
+        self.attention(layer, projected)?;
+
+        let attended = name("attended");
+        self.single(Tensor::AttentionOutput(layer), &name("output"), hidden, heads * head, &attended)?;
+        let middle = name("middle");
+        self.norm(Tensor::InnerNorm(layer), &name("inner_norm.weight"))?;
+        self.skip_norm(&name("output"), residual, &name("inner_norm.weight"), &middle, &name("residual"));
+
+        let parts = [(Tensor::Gate(layer), "gate", inner), (Tensor::Up(layer), "up", inner)];
+        let mut widened = self.project(&name("widened"), &parts, hidden, &middle)?;
+        if widened.len() == 1 {
+            self.integers("split.inner", &[inner as i64, inner as i64]);
+            let node = Node::new("Split", "", &[&widened[0], "split.inner"], &name("gate")).int("axis", -1);
+            self.graph.node.push(node.and_output(&name("up")));
+            widened = vec![name("gate"), name("up")];
+        }
+        // With alpha 1 this is x * sigmoid(x).
+        let silu = Node::new("QuickGelu", MICROSOFT, &[&widened[0]], &name("activated")).float("alpha", 1.0);
+        self.graph.node.push(silu);
+        self.graph.node.push(Node::new("Mul", "", &[&name("activated"), &widened[1]], &name("gated")));
+        self.single(Tensor::Down(layer), &name("down"), hidden, inner, &name("gated"))?;
+
+        let next = layer + 1;
+        let norm = if next == layers { Tensor::OutputNorm } else { Tensor::AttentionNorm(next) };
+        self.norm(norm, &format!("norm.{next}.weight"))?;
+        let output = format!("layer.{next}.input");
+        let last = name("last");
+        self.skip_norm(&name("down"), &name("residual"), &format!("norm.{next}.weight"), &output, &last);
+        Ok(last)
+    }
+
+    fn attention(&mut self, layer: usize, projected: Vec<String>) -> Result<()> {
+        let LlamaConfig { heads, kv_heads, head, interleaved, .. } = *self.config;
+        let name = |part: &str| format!("layer.{layer}.{part}");
+        let widths: &[usize] = match projected.len() {
+            1 => &[(heads + 2 * kv_heads) * head],
+            _ => &[heads * head, kv_heads * head, kv_heads * head],
+        };
+        let mut inputs = Vec::with_capacity(9);
+        for (from, width) in projected.iter().zip(widths) {
+            let shape = format!("shape.rows.{width}");
+            if self.integers(&format!("width.{width}"), &[*width as i64]) {
+                let node = Node::new("Concat", "", &["shape.rows", &format!("width.{width}")], &shape);
+                self.graph.node.push(node.int("axis", 0));
+            }
+            let to = format!("{from}.rows");
+            self.graph.node.push(Node::new("Reshape", "", &[from, &shape], &to));
+            inputs.push(to);
+        }
+        inputs.resize(3, String::new());
+        for part in ["key", "value"] {
+            inputs.push(format!("past_key_values.{layer}.{part}"));
+        }
+        inputs.extend([SEQUENCE_LENGTHS, TOTAL_LENGTH, "cos_cache", "sin_cache"].map(str::to_owned));
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let node = Node::new("GroupQueryAttention", MICROSOFT, &inputs, &name("attended.rows"))
+            .and_output(&format!("present.{layer}.key"))
+            .and_output(&format!("present.{layer}.value"))
+            .int("num_heads", heads as i64)
+            .int("kv_num_heads", kv_heads as i64)
+            .int("do_rotary", 1)
+            .int("rotary_interleaved", interleaved.into());
+        self.graph.node.push(node);
+        let input = [name("attended.rows"), "shape.attended".to_owned()];
+        self.graph.node.push(Node::new("Reshape", "", &[&input[0], &input[1]], &name("attended")));
+        Ok(())
+    }
+
+    /// Logits of the rows that are asked for.
+    fn gather_rows(&mut self, hidden: usize, state: &str) -> Result<()> {
+        let LlamaConfig { vocabulary, tied, .. } = *self.config;
+        self.graph.node.push(Node::new("Gather", "", &[state, LOGIT_ROWS], "chosen"));
+        let tensor = if tied { Tensor::Embedding } else { Tensor::Output };
+        let weights = self.source.matrix(tensor, vocabulary, hidden)?;
+        if tied && matches!(weights, Weights::Dense(_)) {
+            let node = Node::new("Gemm", "", &["chosen", "embedding.weight"], LOGITS).int("transB", 1);
+            self.graph.node.push(node);
+            return Ok(());
+        }
+        self.linear("output", weights, hidden, "chosen", LOGITS)
+    }
+
+    /// One matrix after an input; the output has the name.
+    fn single(&mut self, tensor: Tensor, name: &str, rows: usize, columns: usize, input: &str) -> Result<()> {
+        let weights = self.source.matrix(tensor, rows, columns)?;
+        self.linear(name, weights, columns, input, name)
+    }
+
+    /// Several matrices after one input: as one, where their formats agree. Gives the names of the outputs.
+    fn project(
+        &mut self,
+        name: &str,
+        parts: &[(Tensor, &str, usize)],
+        columns: usize,
+        input: &str,
+    ) -> Result<Vec<String>> {
+        let weights = parts
+            .iter()
+            .map(|&(tensor, _, rows)| self.source.matrix(tensor, rows, columns))
+            .collect::<Result<Vec<_>>>()?;
+        match join(weights) {
+            Ok(joined) => {
+                self.linear(name, joined, columns, input, name)?;
+                Ok(vec![name.to_owned()])
+            }
+            Err(apart) => {
+                let mut names = Vec::with_capacity(apart.len());
+                for (weights, (_, part, _)) in apart.into_iter().zip(parts) {
+                    let name = format!("{name}.{part}");
+                    self.linear(&name, weights, columns, input, &name)?;
+                    names.push(name);
+                }
+                Ok(names)
+            }
+        }
+    }
+
+    /// `output = input · weightsᵀ`, all of rank 2.
+    fn linear(
+        &mut self,
+        name: &str,
+        weights: Weights,
+        columns: usize,
+        input: &str,
+        output: &str,
+    ) -> Result<()> {
+        let weight = format!("{name}.weight");
+        let blocks = match weights {
+            Weights::Dense(values) => {
+                let rows = values.len() / columns;
+                let mut transposed = vec![0.0; values.len()];
+                for (row, from) in values.chunks_exact(columns).enumerate() {
+                    from.iter().enumerate().for_each(|(column, &x)| transposed[column * rows + row] = x);
+                }
+                self.store_floats(&weight, &[columns, rows], &transposed)?;
+                self.graph.node.push(Node::new("MatMul", "", &[input, &weight], output));
+                return Ok(());
+            }
+            Weights::Blocks(blocks) => blocks,
+        };
+        let rows = blocks.rows();
+        let scales = format!("{name}.scales");
+        if !self.data.names.contains(&weight) {
+            let packed = if blocks.bits == 4 { nibbles_of(&blocks) } else { bytes_of(&blocks) };
+            let width = blocks.block * blocks.bits / 8;
+            self.store(&weight, &[rows, blocks.blocks_per_row, width], UINT8, &packed)?;
+            self.store_floats(&scales, &[rows, blocks.blocks_per_row], &blocks.scales)?;
+        }
+        if blocks.bits == 4 || self.precision == "fp32" {
+            self.precision = if blocks.bits == 4 { "int4" } else { "int8" };
+        }
+        let symmetric =
+            if blocks.offsets.is_some() { format!("{name}.symmetric") } else { output.to_owned() };
+        let node = Node::new("MatMulNBits", MICROSOFT, &[input, &weight, &scales], &symmetric)
+            .int("K", columns as i64)
+            .int("N", rows as i64)
+            .int("bits", blocks.bits as i64)
+            .int("block_size", blocks.block as i64)
+            .int("accuracy_level", ACCURACY_LEVEL);
+        self.graph.node.push(node);
+        let Some(offsets) = &blocks.offsets else { return Ok(()) };
+
+        let per_row = blocks.blocks_per_row;
+        let mut transposed = vec![0.0; offsets.len()];
+        for (row, from) in offsets.chunks_exact(per_row).enumerate() {
+            from.iter().enumerate().for_each(|(block, &x)| transposed[block * rows + row] = x);
+        }
+        let offset = format!("{name}.offsets");
+        self.store_floats(&offset, &[per_row, rows], &transposed)?;
+        let sums = self.block_sums(input, columns, blocks.block);
+        self.graph.node.push(Node::new("Gemm", "", &[&sums, &offset, &symmetric], output));
+        Ok(())
+    }
+
+    /// Sums of an input over blocks of its columns, once for each input: `[rows, columns / block]`.
+    fn block_sums(&mut self, input: &str, columns: usize, block: usize) -> String {
+        let sums = format!("{input}.sums{block}");
+        if !self.sums.insert(sums.clone()) {
+            return sums;
+        }
+        let count = columns / block;
+        let shape = format!("shape.blocks.{count}.{block}");
+        self.integers(&shape, &[-1, count as i64, block as i64]);
+        self.integers("axis.last", &[2]);
+        let blocks = format!("{input}.blocks{block}");
+        self.graph.node.push(Node::new("Reshape", "", &[input, &shape], &blocks));
+        let node = Node::new("ReduceSum", "", &[&blocks, "axis.last"], &sums).int("keepdims", 0);
+        self.graph.node.push(node);
+        sums
+    }
+
+    fn norm(&mut self, tensor: Tensor, name: &str) -> Result<()> {
+        let values = self.source.vector(tensor, self.config.hidden)?;
+        self.floats(name, &[values.len()], &values);
+        Ok(())
+    }
+
+    fn skip_norm(&mut self, input: &str, skip: &str, weight: &str, output: &str, sum: &str) {
+        let node = Node::new("SkipSimplifiedLayerNormalization", MICROSOFT, &[input, skip, weight], output);
+        let node = node.and_output("").and_output("").and_output(sum);
+        self.graph.node.push(node.float("epsilon", self.config.norm_epsilon));
+    }
+
+    /// A small tensor within the graph.
+    fn floats(&mut self, name: &str, dims: &[usize], values: &[f32]) {
+        if self.data.names.insert(name.to_owned()) {
+            self.graph.initializer.push(Initializer::floats(name, dims, values));
+        }
+    }
+
+    /// A vector of integers within the graph; false where it is there already.
+    fn integers(&mut self, name: &str, values: &[i64]) -> bool {
+        let new = self.data.names.insert(name.to_owned());
+        if new {
+            self.graph.initializer.push(Initializer::integers(name, &[values.len()], values));
+        }
+        new
+    }
+
+    fn store_floats(&mut self, name: &str, dims: &[usize], values: &[f32]) -> Result<()> {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.store(name, dims, FLOAT, &bytes)
+    }
+
+    fn store(&mut self, name: &str, dims: &[usize], data_type: i32, bytes: &[u8]) -> Result<()> {
+        let offset = self.data.append(bytes)?;
+        self.data.names.insert(name.to_owned());
+        let tensor = Initializer::external(name, dims, data_type, DATA_FILE, offset, bytes.len() as u64);
+        self.graph.initializer.push(tensor);
+        Ok(())
+    }
+}
+
+/// One above another, where the formats agree.
+fn join(parts: Vec<Weights>) -> std::result::Result<Weights, Vec<Weights>> {
+    let agree = parts.windows(2).all(|pair| match pair {
+        [Weights::Dense(_), Weights::Dense(_)] => true,
+        [Weights::Blocks(a), Weights::Blocks(b)] => a.same_format(b),
+        _ => false,
+    });
+    if !agree {
+        return Err(parts);
+    }
+    let joined = parts.into_iter().reduce(|mut all, part| {
+        match (&mut all, part) {
+            (Weights::Dense(all), Weights::Dense(part)) => all.extend(part),
+            (Weights::Blocks(all), Weights::Blocks(part)) => {
+                all.values.extend(part.values);
+                all.scales.extend(part.scales);
+                if let (Some(all), Some(part)) = (&mut all.offsets, part.offsets) {
+                    all.extend(part);
+                }
+            }
+            _ => {}
+        }
+        all
+    });
+    joined.ok_or_else(Vec::new)
+}
+
+/// As `MatMulNBits` wants them: an unsigned byte each, zero at 128.
+fn bytes_of(blocks: &BlockRows) -> Vec<u8> {
+    blocks.values.iter().map(|&q| (i16::from(q) + 128) as u8).collect()
+}
+
+/// As `MatMulNBits` wants them: two to a byte, the first one low, zero at 8.
+fn nibbles_of(blocks: &BlockRows) -> Vec<u8> {
+    blocks
+        .values
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|&[low, high]| (low + 8) as u8 | ((high + 8) as u8) << 4)
+        .collect()
+}
+
+/// The weights' file; tensors start on pages.
+struct DataFile {
+    path: std::path::PathBuf,
+    file: BufWriter<File>,
+    length: u64,
+    /// Of all initializers, those within the graph too.
+    names: HashSet<String>,
+}
+
+impl DataFile {
+    fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| unwritable(path, e))?;
+        Ok(Self { path: path.to_owned(), file: BufWriter::new(file), length: 0, names: HashSet::new() })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<u64> {
+        let offset = self.length.next_multiple_of(PAGE);
+        let padding = vec![0; (offset - self.length) as usize];
+        self.file
+            .write_all(&padding)
+            .and_then(|()| self.file.write_all(bytes))
+            .map_err(|e| unwritable(&self.path, e))?;
+        self.length = offset + bytes.len() as u64;
+        Ok(offset)
+    }
+
+    fn finish(self) -> Result<()> {
+        let Self { path, file, .. } = self;
+        let synced =
+            file.into_inner().map_err(std::io::IntoInnerError::into_error).and_then(|f| f.sync_all());
+        synced.map_err(|e| unwritable(&path, e))
+    }
+}

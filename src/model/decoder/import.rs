@@ -1,0 +1,175 @@
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+use super::config::LlamaConfig;
+use super::graph::{self, unwritable};
+use super::tokenizer;
+use crate::error::{Error, Result};
+use crate::model::gguf::Gguf;
+
+/// Folder of the graph within a model directory.
+pub const GRAPH_DIR: &str = "onnx";
+
+/// What an import made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportedDecoder {
+    /// The model directory.
+    pub path: PathBuf,
+    /// Type of most weights: `int4`, `int8` or `fp32`.
+    pub precision: String,
+    /// Tokens in the vocabulary.
+    pub vocabulary: usize,
+    /// Positions that the model was trained for.
+    pub context_tokens: usize,
+    /// Bytes of graph and weights.
+    pub bytes: u64,
+}
+
+/// Turns a llama-architecture GGUF file into a model directory in the Hugging Face layout: `onnx/model.onnx` with its
+/// weights beside it, `config.json`, `generation_config.json`, `tokenizer.json` and `tokenizer_config.json`. The weights
+/// keep the file's quantization.
+///
+/// The files are written beside their place and moved there at the end, the graph last. Those of an older import are
+/// replaced; other files are kept.
+///
+/// # Errors
+/// `NOT_GGUF`, `DAMAGED_MODEL`, `UNSUPPORTED_MODEL`, `VOCABULARY_MISMATCH`, `MODEL_FILE_MISSING`, `MODEL_WRITE_FAILED`.
+pub fn import_gguf(path: &Path, out_dir: &Path) -> Result<ImportedDecoder> {
+    let file = Gguf::open(path)?;
+    let config = LlamaConfig::from_gguf(&file)?;
+    let tokens = tokenizer::build(&file, config.vocabulary, config.context)?;
+    let staging = Staging::create(out_dir)?;
+    let precision = graph::write(&config, &file, &staging.graph_dir)?;
+    staging.write_json("tokenizer.json", &tokens.tokenizer)?;
+    staging.write_json("tokenizer_config.json", &tokens.tokenizer_config)?;
+    let config_json = config_json(&config, precision, tokens.start_id, &tokens.end_ids);
+    staging.write_json("config.json", &config_json)?;
+    let generation = json!({ "bos_token_id": tokens.start_id, "eos_token_id": tokens.end_ids });
+    staging.write_json("generation_config.json", &generation)?;
+    let bytes = staging.publish(out_dir)?;
+    Ok(imported(&config, precision, bytes, out_dir))
+}
+
+/// Writes the graph of a Hugging Face directory with `config.json` of model type `llama` and `model.safetensors` into
+/// that directory, as `onnx/model.onnx` with its weights beside it.
+///
+/// # Errors
+/// As of [`import_gguf`].
+pub fn import_llama_safetensors(model_dir: &Path) -> Result<ImportedDecoder> {
+    let read = |name: &str| {
+        let path = model_dir.join(name);
+        std::fs::read(&path).map_err(|e| {
+            Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {e}", path.display()))
+                .with_source(e)
+        })
+    };
+    let config = LlamaConfig::from_json(&read("config.json")?)?;
+    let bytes = read("model.safetensors")?;
+    let weights = SafeTensors::deserialize(&bytes).map_err(|e| {
+        Error::data_loss("DAMAGED_MODEL", format!("model.safetensors cannot be read: {e}")).with_source(e)
+    })?;
+    let staging = Staging::create(model_dir)?;
+    let precision = graph::write(&config, &weights, &staging.graph_dir)?;
+    let bytes = staging.publish(model_dir)?;
+    Ok(imported(&config, precision, bytes, model_dir))
+}
+
+fn imported(config: &LlamaConfig, precision: &str, bytes: u64, path: &Path) -> ImportedDecoder {
+    ImportedDecoder {
+        path: path.to_owned(),
+        precision: precision.to_owned(),
+        vocabulary: config.vocabulary,
+        context_tokens: config.context,
+        bytes,
+    }
+}
+
+fn config_json(config: &LlamaConfig, precision: &str, start_id: Option<u32>, end_ids: &[u32]) -> Value {
+    json!({
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": config.hidden,
+        "intermediate_size": config.inner,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head,
+        "vocab_size": config.vocabulary,
+        "max_position_embeddings": config.context,
+        "rms_norm_eps": config.norm_epsilon,
+        "rope_theta": config.rope_base,
+        "hidden_act": "silu",
+        "tie_word_embeddings": config.tied,
+        "weight_type": precision,
+        "bos_token_id": start_id,
+        "eos_token_id": end_ids,
+    })
+}
+
+/// A directory that is filled beside its place; deleted unless it is published.
+struct Staging {
+    dir: PathBuf,
+    graph_dir: PathBuf,
+}
+
+impl Staging {
+    fn create(out_dir: &Path) -> Result<Self> {
+        let name = out_dir.file_name().ok_or_else(|| {
+            Error::invalid("BAD_PATH", format!("expected a directory to write to, got {}", out_dir.display()))
+        })?;
+        let dir =
+            out_dir.with_file_name(format!(".{}.import-{}", name.to_string_lossy(), std::process::id()));
+        let graph_dir = dir.join(GRAPH_DIR);
+        std::fs::create_dir_all(&graph_dir).map_err(|e| unwritable(&graph_dir, e))?;
+        Ok(Self { dir, graph_dir })
+    }
+
+    fn write_json(&self, name: &str, value: &Value) -> Result<()> {
+        let path = self.dir.join(name);
+        let bytes = serde_json::to_vec(value)
+            .map_err(|e| Error::internal("MODEL_WRITE_FAILED", format!("cannot write {name}: {e}")))?;
+        File::create(&path)
+            .and_then(|mut file| {
+                file.write_all(&bytes)?;
+                file.sync_all()
+            })
+            .map_err(|e| unwritable(&path, e))
+    }
+
+    /// Moves every file to its place, the graph last, for a directory without it is not taken for a model.
+    fn publish(self, out_dir: &Path) -> Result<u64> {
+        let to_graph = out_dir.join(GRAPH_DIR);
+        std::fs::create_dir_all(&to_graph).map_err(|e| unwritable(&to_graph, e))?;
+        let old = to_graph.join(graph::GRAPH_FILE);
+        if old.is_file() {
+            std::fs::remove_file(&old).map_err(|e| unwritable(&old, e))?;
+        }
+        let entries = std::fs::read_dir(&self.dir).map_err(|e| unwritable(&self.dir, e))?;
+        for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
+            if let Some(name) = path.file_name() {
+                std::fs::rename(&path, out_dir.join(name)).map_err(|e| unwritable(&path, e))?;
+            }
+        }
+        let mut bytes = 0;
+        for name in [graph::DATA_FILE, graph::GRAPH_FILE] {
+            let (from, to) = (self.graph_dir.join(name), to_graph.join(name));
+            bytes += std::fs::metadata(&from).map_err(|e| unwritable(&from, e))?.len();
+            std::fs::rename(&from, &to).map_err(|e| unwritable(&to, e))?;
+        }
+        for dir in [to_graph.as_path(), out_dir] {
+            File::open(dir).and_then(|file| file.sync_all()).map_err(|e| unwritable(dir, e))?;
+        }
+        Ok(bytes)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What is left of a failed import is of no use to anyone.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}

@@ -1,0 +1,17 @@
+//! Decoder-only models of the llama architecture: import, and sessions with KV caches.
+
+mod binding;
+mod config;
+mod dir;
+mod graph;
+mod growing;
+mod import;
+mod session;
+mod shared;
+mod tensors;
+mod tokenizer;
+
+pub use dir::DecoderDir;
+pub use graph::{DATA_FILE, GRAPH_FILE};
+pub use import::{GRAPH_DIR, ImportedDecoder, import_gguf, import_llama_safetensors};
+pub use session::{DecoderOptions, DecoderSession, Step};
