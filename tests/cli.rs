@@ -59,6 +59,7 @@ impl Server {
         let mut child = program()
             .args(["serve", "--listen", listen, "--log-filter", "warn", "--data-dir"])
             .arg(data)
+            .env("TROVE__GENERATOR__MODELS", "none")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
