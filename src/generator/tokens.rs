@@ -49,9 +49,9 @@ impl ChatTokenizer {
         encode(&self.tokenizer, text, true)
     }
 
-    /// Number of tokens of a text alone.
-    pub fn count(&self, text: &str) -> Result<usize> {
-        encode(&self.tokenizer, text, false).map(|ids| ids.len())
+    /// Tokens of a text alone.
+    pub fn plain_ids(&self, text: &str) -> Result<Vec<u32>> {
+        encode(&self.tokenizer, text, false)
     }
 
     /// Text of tokens, without special ones.

@@ -1,6 +1,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -16,6 +17,9 @@ const HASHED: [&str; 5] = [
     "tokenizer_config.json",
     "chat_template.jinja",
 ];
+
+/// Two loads of one model at once write its graph once.
+static IMPORT: Mutex<()> = Mutex::new(());
 
 /// A directory of a decoder-only model in the Hugging Face layout.
 #[derive(Debug, Clone)]
@@ -127,7 +131,13 @@ impl DecoderDir {
         }
         let graph = match find_graph(path) {
             Some(graph) => graph,
-            None => import(path)?,
+            None => {
+                let _guard = IMPORT.lock();
+                match find_graph(path) {
+                    Some(graph) => graph,
+                    None => import(path)?,
+                }
+            }
         };
         let config: ModelConfig = parse(path, "config.json")?.ok_or_else(|| missing(path, "config.json"))?;
         let generation: GenerationConfig = parse(path, "generation_config.json")?.unwrap_or_default();

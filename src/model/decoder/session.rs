@@ -73,6 +73,10 @@ enum Cache {
 }
 
 impl DecoderSession {
+    /// ONNX Runtime's provider. Decoders run on the CPU only: `GroupQueryAttention` on CUDA does not take 32-bit floats,
+    /// and nothing here has shown another one right.
+    pub const PROVIDER: &'static str = "CPUExecutionProvider";
+
     /// Loads a graph: one that [`super::import_gguf`] has written, or a ready-made one in the Hugging Face layout.
     ///
     /// # Errors
@@ -194,7 +198,7 @@ fn open(graph: &Path, options: DecoderOptions) -> Result<Session> {
     let failed = |e: String| {
         Error::precondition(
             "SESSION_FAILED",
-            format!("cannot load {} on {}: {e}", graph.display(), provider.provider()),
+            format!("cannot load {} on {}: {e}", graph.display(), DecoderSession::PROVIDER),
         )
     };
     if !graph.is_file() {
