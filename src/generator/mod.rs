@@ -24,7 +24,6 @@ pub use stream::GenerationStream;
 
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderDir, DecoderOptions, DecoderSession};
-use crate::model::{CudaOptions, Device, Precision, SessionOptions};
 use engine::{Engine, EngineOptions};
 use queue::{Job, Queue};
 use template::ChatTemplate;
@@ -66,12 +65,6 @@ impl Generator {
         let tokenizer = ChatTokenizer::load(&model.path.join("tokenizer.json"), vocabulary, template)?;
         let tokenizer = Arc::new(tokenizer);
         let queue = Arc::new(Queue::new(options.queue_capacity));
-        let provider = SessionOptions {
-            device: Device::Cpu,
-            precision: Precision::Auto,
-            threads: decoder.threads,
-            cuda: CudaOptions::default(),
-        };
         let info = GeneratorInfo {
             id: model.id,
             revision: model.revision,

@@ -7,8 +7,8 @@ use super::graph::{LOGIT_ROWS, LOGITS};
 use super::growing::GrowingCache;
 use super::shared::SharedCache;
 use crate::error::{Error, Result};
+use crate::model::Device;
 use crate::model::runtime::Runtime;
-use crate::model::{CudaOptions, Device, Precision, SessionOptions};
 
 /// How to load a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,12 +189,6 @@ impl DecoderSession {
 }
 
 fn open(graph: &Path, options: DecoderOptions) -> Result<Session> {
-    let provider = SessionOptions {
-        device: Device::Cpu,
-        precision: Precision::Auto,
-        threads: options.threads,
-        cuda: CudaOptions::default(),
-    };
     let failed = |e: String| {
         Error::precondition(
             "SESSION_FAILED",
