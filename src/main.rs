@@ -89,5 +89,4 @@ async fn stop_signal() {
         () = terminate => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    tracing::info!("stopping: no new calls, finishing those that run");
 }

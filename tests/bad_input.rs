@@ -303,3 +303,44 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
 
     assert_eq!(ids(&found(&channel, query("note")).await), ["a"], "the server goes on");
 }
+
+#[test]
+fn the_extraction_worker_keeps_no_inherited_file() {
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "exec 7</dev/null; exec \"$0\" extract-worker text/html", env!("CARGO_BIN_EXE_trove")])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let fds = format!("/proc/{}/fd", child.id());
+    let limits = format!("/proc/{}/limits", child.id());
+    // It waits for its standard input; before that it shuts itself in.
+    let mut open = Vec::new();
+    for _ in 0..500 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        open =
+            std::fs::read_dir(&fds).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        if open.len() == 3 {
+            break;
+        }
+    }
+    open.sort_unstable();
+    assert_eq!(open, ["0", "1", "2"]);
+    let limited = |name: &str| {
+        let limits = std::fs::read_to_string(&limits).unwrap();
+        let line = limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        !line.contains("unlimited")
+    };
+    for name in ["Max address space", "Max cpu time", "Max file size", "Max open files", "Max core file size"]
+    {
+        assert!(
+            (0..100).any(|_| limited(name) || {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                false
+            }),
+            "{name}"
+        );
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

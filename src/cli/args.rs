@@ -167,11 +167,11 @@ pub enum ConfigCommand {
 #[derive(Debug, Clone, Args)]
 pub struct ModelsArgs {
     /// Configuration file.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Directory whose models/ is meant.
-    #[arg(long, global = true)]
-    pub data_dir: Option<PathBuf>,
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
     /// What to do.
     #[command(subcommand)]
     pub command: ModelsCommand,
@@ -248,6 +248,9 @@ pub struct IndexArgs {
     /// What the documents' ids start with, instead of the name of the folder or file; for one path.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Extract and encode again even what is unchanged.
+    #[arg(long)]
+    pub force: bool,
     /// Only list the files that would be indexed.
     #[arg(long)]
     pub dry_run: bool,

@@ -7,9 +7,6 @@ use super::client::Client;
 use super::{EXIT_OK, output};
 use crate::proto::{GetServerInfoRequest, Model, Pooling};
 
-/// Characters of a content hash that tell revisions apart for people.
-const SHORT_REVISION: usize = 12;
-
 /// Prints version, limits and models.
 pub async fn run(client: &Client, json: bool) -> Result<i32> {
     let info = client.admin().get_server_info(GetServerInfoRequest {}).await?.into_inner();
@@ -29,6 +26,7 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         output::print_json(&json!({"version": info.version, "commit": info.commit,
             "schema_version": info.schema_version, "models": models,
             "limits": {"max_batch_size": limits.max_batch_size, "max_message_bytes": limits.max_message_bytes,
+                "max_document_bytes": limits.max_document_bytes,
                 "max_concurrent_requests": limits.max_concurrent_requests}}))?;
         return Ok(EXIT_OK);
     }
@@ -37,9 +35,10 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         info.version, info.commit, info.schema_version
     ))?;
     output::line(format!(
-        "at most {} inputs a request, {} a message, {} requests at once",
+        "at most {} inputs a request, {} a message, {} a document, {} requests at once",
         limits.max_batch_size,
         indicatif::BinaryBytes(limits.max_message_bytes),
+        indicatif::BinaryBytes(limits.max_document_bytes),
         limits.max_concurrent_requests
     ))?;
     let rows = info
@@ -47,7 +46,7 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         .into_iter()
         .map(|m| {
             let pooling = pooling_name(&m);
-            let revision = output::shorten(&m.revision, SHORT_REVISION);
+            let revision = output::shorten(&m.revision, 13);
             let [dimensions, max_tokens] = [m.dimensions, m.max_tokens].map(|n| n.to_string());
             let prompts = m.prompt_names.join(", ");
             [m.id, revision, m.execution_provider, m.precision, dimensions, max_tokens, pooling, prompts]

@@ -11,7 +11,7 @@ use super::args::{ModelsArgs, ModelsCommand};
 use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_OK, output};
-use crate::config::Config;
+use crate::config::{Config, Flag};
 use crate::encoder;
 use crate::error::{Error, ErrorKind};
 use crate::model::decoder::{DecoderDir, import_gguf};
@@ -20,15 +20,14 @@ use crate::proto::{GetServerInfoRequest, Model};
 
 /// How long a server may take to tell what it has loaded.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Characters of a content hash that tell revisions apart for people.
-const SHORT_REVISION: usize = 12;
+/// Characters of a content hash that tell revisions apart for people, with the mark of what is left out.
+const SHORT_REVISION: usize = 13;
 
 /// Lists, shows, imports or pulls models.
 pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
-    let mut config = Config::load(args.config.as_deref(), &[]).map_err(told)?;
-    if let Some(data_dir) = args.data_dir {
-        config.data_dir = data_dir;
-    }
+    let flag = |value| Flag { flag: "--data-dir".to_owned(), key: "data_dir".to_owned(), value };
+    let flags: Vec<Flag> = args.data_dir.map(flag).into_iter().collect();
+    let config = Config::load(args.config.as_deref(), &flags).map_err(told)?;
     let models = config.data_dir.join("models");
     match args.command {
         ModelsCommand::List => list(client, json, &models).await,
@@ -176,9 +175,9 @@ fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str
         model.max_tokens,
         short(&model.revision)
     ))?;
+    let id = &model.id;
     output::line(format!(
-        "a server loads it if encoder.models names it, such as TROVE__ENCODER__MODELS={}",
-        model.id
+        "a server loads it if encoder.models names it: trove serve --set encoder.models={id}"
     ))?;
     Ok(EXIT_OK)
 }
@@ -269,9 +268,7 @@ async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<
         ("default prompt", default.to_owned()),
         ("runs on", runs),
     ];
-    for (key, value) in rows {
-        output::line(format!("{key:15} {value}"))?;
-    }
+    output::print_fields(&rows)?;
     output::line("")?;
     let rows = files.into_iter().map(|(name, bytes)| [name, size(bytes)]).collect();
     output::print_table(["file", "size"], rows)?;
@@ -317,10 +314,9 @@ async fn blocking<T: Send + 'static>(
 
 /// Reason and message; a wrong argument is wrong usage.
 fn told(error: Error) -> anyhow::Error {
-    let text = format!("{}: {}", error.reason, error.message);
     match error.kind {
-        ErrorKind::InvalidArgument => anyhow!(Usage(text)),
-        _ => anyhow!(text),
+        ErrorKind::InvalidArgument => anyhow!(Usage(format!("{}: {}", error.reason, error.message))),
+        _ => error.into(),
     }
 }
 
@@ -340,7 +336,7 @@ fn files(folder: &Path) -> Vec<(String, u64)> {
 }
 
 fn short(revision: &str) -> String {
-    revision.chars().take(SHORT_REVISION).collect()
+    output::shorten(revision, SHORT_REVISION)
 }
 
 fn size(bytes: u64) -> String {

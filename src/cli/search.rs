@@ -10,7 +10,7 @@ use super::output::{bold, dim, line};
 use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
-use crate::proto::{SearchHit, SearchQuery, SearchRequest, SearchUnit, search_query};
+use crate::proto::{Passage, SearchHit, SearchQuery, SearchRequest, SearchUnit, search_query};
 
 /// Columns before a hit's text.
 const INDENT: usize = 5;
@@ -42,6 +42,12 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
     } else {
         print_hits(&response.hits, args.full)?;
     }
+    if response.damaged_hits > 0 {
+        output::note(format!(
+            "left out {} hits whose records are damaged; the server's log names them",
+            response.damaged_hits
+        ));
+    }
     Ok(if response.hits.is_empty() { EXIT_FAILED } else { EXIT_OK })
 }
 
@@ -62,7 +68,7 @@ fn hit_json(hit: &SearchHit) -> Value {
             |h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}),
         )
         .collect();
-    json!({"score": hit.score, "passage": hit.passage.as_ref().map(passage_json),
+    json!({"score": hit.score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
         "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
 }
 
@@ -99,13 +105,24 @@ fn print_hit(rank: usize, hit: &SearchHit, layout: Layout) -> Result<()> {
         bold(&passage.document_id),
         dim(place.join(", "))
     ))?;
-    if !passage.headings.is_empty() {
-        let headings = output::shorten(&passage.headings.join(" > "), layout.width);
-        line(format!("{:INDENT$}{}", "", dim(headings)))?;
+    let place = heading_line(hit, &passage);
+    if !place.is_empty() {
+        line(format!("{:INDENT$}{}", "", dim(output::shorten(&place, layout.width))))?;
     }
     let best = hit.highlights.first().and_then(|h| h.span).map(|s| s.start as usize..s.end as usize);
     for row in snippet(&passage.text, best, layout) {
         line(format!("{:INDENT$}{row}", ""))?;
     }
     Ok(())
+}
+
+/// The title and the heading path, without saying one thing twice.
+fn heading_line(hit: &SearchHit, passage: &Passage) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in std::iter::once(hit.title.as_str()).chain(passage.headings.iter().map(String::as_str)) {
+        if !part.trim().is_empty() && parts.last() != Some(&part) {
+            parts.push(part);
+        }
+    }
+    parts.join(" > ")
 }

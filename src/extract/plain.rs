@@ -63,42 +63,51 @@ pub fn read(text: String) -> Result<Extracted> {
 }
 
 fn headings(text: &str) -> Vec<Heading<'_>> {
-    let mut lines = Vec::new();
     let mut at = 0;
-    for line in text.split_inclusive('\n') {
-        lines.push((at, line.trim_end()));
+    let lines = text.split_inclusive('\n').map(|line| {
+        let start = at;
         at += line.len();
-    }
-    let line = |i: Option<usize>| i.and_then(|i| lines.get(i)).map_or("", |(_, line)| *line);
+        (start, line.trim_end())
+    });
+    let mut lines = lines.peekable();
+    let (mut above, mut farther_above) = ((0, ""), "");
     let mut found = Vec::new();
-    for (i, (start, text)) in lines.iter().enumerate() {
-        let (above, below) = (line(i.checked_sub(1)), line(i.checked_add(1)));
-        if !is_title(text) {
-            continue;
+    while let Some((start, line)) = lines.next() {
+        let below = lines.peek().map_or("", |(_, line)| line);
+        if is_title(line) {
+            found.extend(heading(farther_above, above, (start, line), below));
         }
-        if let Some(with) = underline(text, below) {
-            let overlined = above == below;
-            let before = if overlined { line(i.checked_sub(2)) } else { above };
-            if before.is_empty() {
-                let start = if overlined { lines[i - 1].0 } else { *start };
-                found.push(Heading {
-                    start,
-                    style: Style::Underlined { with, overlined },
-                    title: text.trim(),
-                });
-            }
-        } else if let Some(numbers) = numbers(text)
-            && above.is_empty()
-            && below.is_empty()
-        {
-            found.push(Heading { start: *start, style: Style::Numbered(numbers), title: text });
-        }
+        farther_above = above.1;
+        above = (start, line);
     }
     // A line such as "1. Do this" is a heading only where "1.1" or the like is one too.
     if !found.iter().any(|h| matches!(h.style, Style::Numbered(2..))) {
         found.retain(|h| !matches!(h.style, Style::Numbered(_)));
     }
     found
+}
+
+/// A heading, if a line is one among its neighbours; lines come with their offsets.
+fn heading<'a>(
+    farther_above: &str,
+    above: (usize, &str),
+    (start, line): (usize, &'a str),
+    below: &str,
+) -> Option<Heading<'a>> {
+    if let Some(with) = underline(line, below) {
+        // A title between two lines that are shorter than it is text between the marks of a block.
+        let overlined = above.1 == below;
+        if overlined && below.len() < line.chars().count() {
+            return None;
+        }
+        let before = if overlined { farther_above } else { above.1 };
+        let start = if overlined { above.0 } else { start };
+        let style = Style::Underlined { with, overlined };
+        return before.is_empty().then_some(Heading { start, style, title: line.trim() });
+    }
+    let alone = above.1.is_empty() && below.is_empty();
+    let numbers = numbers(line).filter(|_| alone)?;
+    Some(Heading { start, style: Style::Numbered(numbers), title: line })
 }
 
 fn is_title(line: &str) -> bool {
@@ -166,7 +175,7 @@ mod tests {
         let nested = "1. Scope\n\na\n\n1.1. Terms\n\nb\n\n2. Rules\n\nc\n";
         assert_eq!(paths(nested), ["1. Scope", "1. Scope / 1.1. Terms", "2. Rules"]);
         assert_eq!(paths("1. Wash\n\n2. Rinse\n"), [""]);
-        assert_eq!(paths("1. Scope\n\n1.1 ends like a sentence.\n\n10.5 Mb were sent\n"), [""]);
+        assert_eq!(paths("1. Scope\n\n1.1 ends like a sentence.\n\n10.5 mb were sent\n"), [""]);
     }
 
     #[test]

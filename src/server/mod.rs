@@ -245,7 +245,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         tokio::spawn(end_watches(health));
     };
     let server = Server::builder()
-        .layer(crate::telemetry::calls())
+        .layer(crate::telemetry::CallsLayer::default())
         .layer(MapResponseLayer::new(grpc::explain_response))
         .concurrency_limit_per_connection(limits.max_concurrent_requests)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

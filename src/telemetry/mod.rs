@@ -2,7 +2,7 @@
 
 mod calls;
 
-pub use calls::{CallsLayer, calls};
+pub use calls::{Calls, CallsLayer};
 
 use tracing_subscriber::EnvFilter;
 

@@ -294,11 +294,11 @@ mod tests {
     #[test]
     fn rules_count_towards_a_passage_but_are_no_sentences() {
         let text = "One two.\n--------\nThree four.\n\n====";
-        let found = split(text, 7, 0);
-        assert_eq!(found.len(), 1, "three tokens, a rule of two, and two");
+        let found = split(text, 8, 0);
+        assert_eq!(found.len(), 1, "two tokens, a rule of two, and four");
         assert_eq!(found[0].sentences.len(), 2);
         assert_eq!(found[0].span.slice(text), Some("One two.\n--------\nThree four."));
-        assert_eq!(split(text, 6, 0).len(), 2);
+        assert_eq!(split(text, 7, 0).len(), 2);
         assert!(split("-----", 6, 0).is_empty());
     }
 

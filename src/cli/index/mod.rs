@@ -22,6 +22,7 @@ use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
 use crate::proto::GetServerInfoRequest;
 use known::Known;
 use progress::{Progress, Tally};
+use read::ReadLimits;
 use send::SendOptions;
 use walk::{Choice, Found, Root};
 
@@ -55,9 +56,9 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         .unwrap_or_default();
     client.ensure_collection(&args.collection, "").await?;
     let known = Arc::new(known::load(client, &args.collection, &roots).await?);
-    let max_bytes = match limits.max_message_bytes {
-        0 => u64::MAX,
-        bytes => bytes.saturating_sub(MESSAGE_SLACK),
+    let read_limits = ReadLimits {
+        message_bytes: limits.max_message_bytes.saturating_sub(MESSAGE_SLACK),
+        file_bytes: limits.max_document_bytes,
     };
     let mut progress = Progress::new(found.files.iter().map(|file| file.size).sum())?;
     let mut tally = Tally::default();
@@ -68,10 +69,11 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         collection: args.collection.clone(),
         window: args.window as usize,
         patience: Duration::from_secs(args.patience),
+        force: args.force,
     };
     let complete_walk = found.problems.is_empty();
     let skipped = skipped_text(&found);
-    let items = read::start(found.files, known.clone(), max_bytes);
+    let items = read::start(found.files, known.clone(), read_limits, args.force);
     let sent = send::send(client, &options, items, &mut progress, &mut tally).await;
     progress.finish();
     let mut result = sent;
@@ -211,12 +213,13 @@ fn report(
 ) -> Result<()> {
     if json {
         return output::print_json(&json!({"collection": collection, "indexed": tally.indexed,
-            "passages": tally.passages, "unchanged": tally.unchanged, "empty": tally.empty,
+            "passages": tally.passages, "updated": tally.updated, "unchanged": tally.unchanged, "empty": tally.empty,
             "failed": tally.failures.len(), "failures": failures(&tally.failures), "deleted": tally.deleted,
             "interrupted": tally.interrupted, "seconds": elapsed.as_secs_f64()}));
     }
     let mut parts = vec![format!("{} indexed ({} passages)", tally.indexed, HumanCount(tally.passages))];
     for (count, what) in [
+        (tally.updated, "updated"),
         (tally.unchanged, "unchanged"),
         (tally.empty, "empty"),
         (tally.failures.len() as u64, "failed"),

@@ -18,6 +18,8 @@ pub struct Tally {
     pub indexed: u64,
     /// Passages of those.
     pub passages: u64,
+    /// Documents of which only title, source or metadata were stored anew.
+    pub updated: u64,
     /// Documents that were stored already.
     pub unchanged: u64,
     /// Documents without text.
@@ -35,7 +37,7 @@ pub struct Tally {
 impl Tally {
     /// Documents that are settled.
     pub fn done(&self) -> u64 {
-        self.indexed + self.unchanged + self.empty + self.failures.len() as u64
+        self.indexed + self.updated + self.unchanged + self.empty + self.failures.len() as u64
     }
 }
 

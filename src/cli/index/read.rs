@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -16,6 +16,9 @@ use crate::cli::output::string_value;
 use crate::proto::document::Content;
 use crate::proto::metadata_value;
 use crate::proto::{Document, MetadataValue};
+
+/// Files from this size on are sent in pieces, so that little of them is held in memory.
+const PIECES_FROM: u64 = 4 << 20;
 
 /// What reading gives for one document, with the bytes of the file that it stands for.
 #[derive(Debug)]
@@ -33,18 +36,36 @@ pub struct Item {
 pub enum Read {
     /// A document to send.
     Document(Box<Document>),
+    /// A file that is sent in pieces, and the document that announces it.
+    File(Box<Document>, PathBuf),
     /// A document that the collection holds just so.
     Unchanged,
     /// A file or record that cannot be used, and why.
     Failed(String),
 }
 
+/// What the server takes.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimits {
+    /// Most bytes of a document that is sent in one message.
+    pub message_bytes: u64,
+    /// Most bytes of a file that is sent in pieces.
+    pub file_bytes: u64,
+}
+
 /// Starts reading; the channel ends after the last file. Dropping the receiver stops it.
-pub fn start(files: Vec<FoundFile>, known: Arc<Known>, max_bytes: u64) -> mpsc::Receiver<Item> {
+///
+/// With `force`, documents that the collection holds just so are given all the same.
+pub fn start(
+    files: Vec<FoundFile>,
+    known: Arc<Known>,
+    limits: ReadLimits,
+    force: bool,
+) -> mpsc::Receiver<Item> {
     // Few: each item may hold a whole file.
     let (sender, receiver) = mpsc::channel(4);
     std::thread::spawn(move || {
-        let reader = Reader { known: &known, max_bytes, sender };
+        let reader = Reader { known: &known, limits, force, sender };
         for file in files {
             if !reader.read(&file) {
                 return;
@@ -56,7 +77,8 @@ pub fn start(files: Vec<FoundFile>, known: Arc<Known>, max_bytes: u64) -> mpsc::
 
 struct Reader<'a> {
     known: &'a Known,
-    max_bytes: u64,
+    limits: ReadLimits,
+    force: bool,
     sender: mpsc::Sender<Item>,
 }
 
@@ -81,10 +103,9 @@ impl Reader<'_> {
 
     fn whole(&self, file: &FoundFile, media_type: &str) -> Result<Read, String> {
         let metadata = std::fs::metadata(&file.path).map_err(|error| error.to_string())?;
-        if metadata.len() > self.max_bytes {
-            return Err(too_large(metadata.len(), self.max_bytes));
+        if metadata.len() > self.limits.file_bytes {
+            return Err(too_large(metadata.len(), self.limits.file_bytes));
         }
-        let data = std::fs::read(&file.path).map_err(|error| error.to_string())?;
         let mut document = Document {
             id: file.id.clone(),
             source_uri: source_uri(&file.path),
@@ -99,6 +120,17 @@ impl Reader<'_> {
             let kind = Some(metadata_value::Kind::TimestampValue(time));
             document.metadata.insert("modified".to_owned(), MetadataValue { kind });
         }
+        if metadata.len() > PIECES_FROM.min(self.limits.message_bytes) {
+            let hash = File::open(&file.path)
+                .and_then(|opened| Ok(blake3::Hasher::new().update_reader(opened)?.finalize()));
+            document.content = Some(Content::DataSize(metadata.len()));
+            let read = self.compare(document, &hash.map_err(|error| error.to_string())?)?;
+            return Ok(match read {
+                Read::Document(document) => Read::File(document, file.path.clone()),
+                other => other,
+            });
+        }
+        let data = std::fs::read(&file.path).map_err(|error| error.to_string())?;
         let hash = blake3::hash(&data);
         document.content = Some(Content::Data(data));
         self.compare(document, &hash)
@@ -139,8 +171,8 @@ impl Reader<'_> {
         document.metadata.extend(describe(file));
         let id = document.id.clone();
         let encoded = prost::Message::encoded_len(&document) as u64;
-        let read = if encoded > self.max_bytes {
-            Err(too_large(encoded, self.max_bytes))
+        let read = if encoded > self.limits.message_bytes {
+            Err(too_large(encoded, self.limits.message_bytes))
         } else {
             let hash = match &document.content {
                 Some(Content::Text(text)) => blake3::hash(text.as_bytes()),
@@ -161,7 +193,7 @@ impl Reader<'_> {
                 "the collection has a document of this id from {other}, which is still there; use --name or another --collection"
             ));
         }
-        if stored.is(hash, &document) {
+        if !self.force && stored.is(hash, &document) {
             return Ok(Read::Unchanged);
         }
         Ok(Read::Document(Box::new(document)))

@@ -2,11 +2,13 @@
 //! until every one is settled. Sending one twice is harmless: the server tells that it is unchanged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
+use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
@@ -15,6 +17,7 @@ use super::progress::{Progress, Tally};
 use super::read::{Item, Read};
 use crate::cli::client::Client;
 use crate::cli::failure::{code_name, describe_status};
+use crate::proto::document::Content;
 use crate::proto::ingest_documents_response::Event;
 use crate::proto::{
     Document, DocumentResult, DocumentStatus, IngestDocumentsRequest, IngestStart,
@@ -23,6 +26,8 @@ use crate::proto::{
 
 /// Most bytes sent and not yet acknowledged, unless one document alone is larger.
 const MAX_UNACKNOWLEDGED: u64 = 64 << 20;
+/// Bytes of one piece of a file.
+const PIECE: usize = 1 << 20;
 /// First wait after a lost connection or a full queue; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest wait.
@@ -39,11 +44,15 @@ pub struct SendOptions {
     pub window: usize,
     /// Time to go on trying without an acknowledgement.
     pub patience: Duration,
+    /// Whether even unchanged documents are made anew.
+    pub force: bool,
 }
 
 /// A document on its way.
 struct Outgoing {
     document: Box<Document>,
+    /// The file that follows in pieces.
+    file: Option<PathBuf>,
     size: u64,
     attempts: u32,
 }
@@ -54,6 +63,8 @@ enum End {
     Done,
     /// The user does not want to wait any longer.
     Interrupted,
+    /// What is left needs another stream.
+    Reopen,
     /// The connection is gone; what is not acknowledged waits to be sent again.
     Lost(String),
 }
@@ -85,6 +96,7 @@ pub async fn send(
         let before = run.settled_at;
         let lost = match run.stream().await {
             Ok(End::Done | End::Interrupted) => return Ok(()),
+            Ok(End::Reopen) => continue,
             Ok(End::Lost(why)) => (why, None),
             Err(status) if may_pass(&status) => (describe_status(&status), Some(status)),
             Err(status) => return Err(status.into()),
@@ -150,7 +162,10 @@ impl Run<'_> {
 
     async fn exchange(&mut self, in_flight: &mut BTreeMap<u64, Outgoing>) -> Result<End, tonic::Status> {
         let (sender, receiver) = mpsc::channel(self.options.window + 1);
-        let start = Part::Start(IngestStart { collection: self.options.collection.clone(), force: false });
+        let start = Part::Start(IngestStart {
+            collection: self.options.collection.clone(),
+            force: self.options.force,
+        });
         let _ = sender.send(IngestDocumentsRequest { part: Some(start) }).await;
         let messages = ReceiverStream::new(receiver);
         let mut inbound = self.client.documents().ingest_documents(messages).await?.into_inner();
@@ -158,17 +173,21 @@ impl Run<'_> {
         let mut next_index = 0;
         let mut read_all = false;
         let mut resume_at = Instant::now();
+        let mut pieces: Option<Pieces> = None;
         loop {
             if read_all && self.again.is_empty() && in_flight.is_empty() {
                 return Ok(End::Done);
             }
-            if sender.is_none() && in_flight.is_empty() && self.tally.interrupted {
-                return Ok(End::Interrupted);
+            if self.tally.interrupted && pieces.is_none() {
+                sender = None;
+            }
+            if sender.is_none() && in_flight.is_empty() {
+                return Ok(if self.tally.interrupted { End::Interrupted } else { End::Reopen });
             }
             let bytes: u64 = in_flight.values().map(|outgoing| outgoing.size).sum();
             let room = in_flight.len() < self.options.window && bytes < MAX_UNACKNOWLEDGED;
             let paused = resume_at > Instant::now();
-            let may_send = sender.is_some() && room && !paused;
+            let may_send = sender.is_some() && pieces.is_none() && room && !paused;
             tokio::select! {
                 message = inbound.message() => match message? {
                     Some(response) => match response.event {
@@ -180,7 +199,7 @@ impl Run<'_> {
                                 self.again.push_back(again);
                             }
                         }
-                        Some(Event::ShuttingDown(_)) => sender = None,
+                        Some(Event::ShuttingDown(_)) => (sender, pieces) = (None, None),
                         None => {}
                     },
                     None => return Ok(End::Lost("the server ended the stream".to_owned())),
@@ -188,6 +207,7 @@ impl Run<'_> {
                 item = next(&mut self.again, &mut self.items, &mut read_all), if may_send && !(read_all && self.again.is_empty()) => {
                     let Some(outgoing) = item.and_then(|next| self.take(next)) else { continue };
                     let part = Some(Part::Document((*outgoing.document).clone()));
+                    pieces = outgoing.file.as_ref().map(|path| Pieces::new(path, outgoing.size));
                     in_flight.insert(next_index, outgoing);
                     next_index += 1;
                     let Some(sender) = &sender else { continue };
@@ -195,9 +215,22 @@ impl Run<'_> {
                         return Ok(End::Lost("the server closed the stream".to_owned()));
                     }
                 },
+                // Only the wait for room may be dropped here: reading moves on in the file.
+                slot = slot(sender.clone()), if sender.is_some() && pieces.is_some() => {
+                    let Some(slot) = slot else {
+                        return Ok(End::Lost("the server closed the stream".to_owned()));
+                    };
+                    match next_piece(&mut pieces).await {
+                        Ok(piece) => {
+                            slot.send(IngestDocumentsRequest { part: Some(Part::DataChunk(piece)) });
+                        }
+                        // The server tells that the file is not whole once the stream ends.
+                        Err(_) => (sender, pieces) = (None, None),
+                    }
+                },
                 () = sleep_until(resume_at), if paused => {}
-                _ = self.interrupt.recv() => if self.interrupted(&mut sender, in_flight.len()) { return Ok(End::Interrupted) },
-                _ = self.terminate.recv() => if self.interrupted(&mut sender, in_flight.len()) { return Ok(End::Interrupted) },
+                _ = self.interrupt.recv() => if self.interrupted(in_flight.len()) { return Ok(End::Interrupted) },
+                _ = self.terminate.recv() => if self.interrupted(in_flight.len()) { return Ok(End::Interrupted) },
             }
         }
     }
@@ -211,7 +244,14 @@ impl Run<'_> {
         self.tally.seen.insert(item.id.clone());
         match item.read {
             Read::Document(document) => {
-                return Some(Outgoing { document, size: item.size, attempts: 0 });
+                return Some(Outgoing { document, file: None, size: item.size, attempts: 0 });
+            }
+            Read::File(document, path) => {
+                let size = match document.content {
+                    Some(Content::DataSize(size)) => size,
+                    _ => item.size,
+                };
+                return Some(Outgoing { document, file: Some(path), size, attempts: 0 });
             }
             Read::Unchanged => self.tally.unchanged += 1,
             Read::Failed(reason) => self.progress.fail(self.tally, &item.id, &reason),
@@ -228,7 +268,8 @@ impl Run<'_> {
                 self.tally.indexed += 1;
                 self.tally.passages += u64::from(result.passage_count);
             }
-            DocumentStatus::Unchanged | DocumentStatus::Updated => self.tally.unchanged += 1,
+            DocumentStatus::Updated => self.tally.updated += 1,
+            DocumentStatus::Unchanged => self.tally.unchanged += 1,
             _ if is_busy(&result) && outgoing.attempts < MOST_ATTEMPTS => {
                 outgoing.attempts += 1;
                 return Some(outgoing);
@@ -250,17 +291,12 @@ impl Run<'_> {
     }
 
     /// The first interrupt stops sending; whether this one ends the run at once.
-    fn interrupted(
-        &mut self,
-        sender: &mut Option<mpsc::Sender<IngestDocumentsRequest>>,
-        waiting: usize,
-    ) -> bool {
+    fn interrupted(&mut self, waiting: usize) -> bool {
         if self.tally.interrupted {
             self.progress.note(&format!("left {waiting} documents without an answer"));
             return true;
         }
         self.tally.interrupted = true;
-        *sender = None;
         self.progress.note(&format!(
             "interrupted: waiting for the {waiting} documents already sent; interrupt again to leave at once"
         ));
@@ -274,6 +310,48 @@ impl Run<'_> {
             _ = self.terminate.recv() => true,
         }
     }
+}
+
+/// A file that is being sent.
+struct Pieces {
+    path: PathBuf,
+    file: Option<tokio::fs::File>,
+    left: u64,
+}
+
+impl Pieces {
+    fn new(path: &Path, size: u64) -> Self {
+        Self { path: path.to_owned(), file: None, left: size }
+    }
+
+    /// The next piece; a file that has become shorter is an error.
+    async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(tokio::fs::File::open(&self.path).await?),
+        };
+        let mut piece = vec![0; usize::try_from(self.left).unwrap_or(usize::MAX).min(PIECE)];
+        file.read_exact(&mut piece).await?;
+        self.left -= piece.len() as u64;
+        Ok(piece)
+    }
+}
+
+/// Reads the next piece of a file, after which there may be none left.
+async fn next_piece(pieces: &mut Option<Pieces>) -> std::io::Result<Vec<u8>> {
+    let Some(current) = pieces else { return Ok(Vec::new()) };
+    let piece = current.read().await?;
+    if current.left == 0 {
+        *pieces = None;
+    }
+    Ok(piece)
+}
+
+/// Waits for room in the stream; none where the stream is closed.
+async fn slot(
+    sender: Option<mpsc::Sender<IngestDocumentsRequest>>,
+) -> Option<OwnedPermit<IngestDocumentsRequest>> {
+    sender?.reserve_owned().await.ok()
 }
 
 /// What to send next.
