@@ -297,7 +297,12 @@ impl Answering {
         let record = self.catalog.collection(&request.collection)?;
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
         let vector = vector_of(&encoder, &asked, encoder.query_prompt(), Overflow::Window).await?;
-        let question = Question { vector, words: content_words(&asked) };
+        // A follow-up is found by the question before it too, but it is its own words that an answer must meet.
+        let mut words = content_words(&request.question);
+        if words.is_empty() {
+            words = content_words(&asked);
+        }
+        let question = Question { vector, words };
         let catalog = self.catalog.clone();
         let evidence = tokio::task::spawn_blocking(move || Evidence::load(&catalog, &record, &hits, &used))
             .await
