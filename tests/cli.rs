@@ -46,6 +46,7 @@ impl Server {
         let mut child = program()
             .args(["serve", "--listen", listen, "--log-filter", "warn", "--set", setting, "--data-dir"])
             .arg(data)
+            .env("TROVE__GENERATOR__MODELS", "none")
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

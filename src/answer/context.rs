@@ -4,7 +4,7 @@
 //! 1. System text, question, template and the room for the answer always have their place; where they alone are too
 //!    long the request is refused.
 //! 2. History gives way, oldest turn first, until the best passage fits whole.
-//! 3. Passages are taken best first and whole, up to the most that are wanted. The first that does not fit whole is
+//! 3. Passages are taken in the order given, best first, and whole, up to the most that are wanted. The first that does not fit whole is
 //!    cut at the end of a sentence, and is the last.
 //!
 //! Nothing is estimated: every step counts the tokens of the whole rendered prompt, since tokens of parts do not add

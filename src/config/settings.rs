@@ -92,9 +92,9 @@ section! {
         /// Room for a generated answer in tokens, unless a request says otherwise.
         max_tokens: u32 = 128, Rule::AtLeast(1);
         /// Least answerability of a question by the passages from which on an answer is written.
-        answerability_threshold: f32 = 0.5, Rule::Fraction;
+        answerability_threshold: f64 = 0.5, Rule::Fraction;
         /// Least support of an answer's sentence by a passage from which on the passage is cited for it.
-        support_threshold: f32 = 0.5, Rule::Fraction;
+        support_threshold: f64 = 0.5, Rule::Fraction;
         /// Prompt template: `default`, or the name of a file `data_dir/prompts/NAME.toml` with `user` and maybe
         /// `system`, Jinja templates over `question` and `passages` (`number`, `text`, `title`, `headings`, `page`).
         prompt: String = "default".to_owned(), Rule::Name;

@@ -175,8 +175,8 @@ fn answer_options(config: &Config) -> AnswerOptions {
         extractive_passages: settings.extractive_passages,
         extractive_sentences: settings.extractive_sentences,
         max_tokens: settings.max_tokens,
-        answerability_threshold: settings.answerability_threshold,
-        support_threshold: settings.support_threshold,
+        answerability_threshold: settings.answerability_threshold as f32,
+        support_threshold: settings.support_threshold as f32,
         prompt: settings.prompt.clone(),
     }
 }
