@@ -67,6 +67,9 @@ pub struct Packed {
     pub prompt_tokens: usize,
 }
 
+/// Tokens of a whole prompt, by how many of the oldest messages it leaves out and its passages, by index and text.
+type Counter<'a> = dyn Fn(usize, &[(usize, &str)]) -> Result<usize> + 'a;
+
 /// Packs a prompt.
 ///
 /// `count` gives the exact number of tokens of the prompt without that many of the oldest messages of the history and
@@ -74,12 +77,7 @@ pub struct Packed {
 ///
 /// # Errors
 /// `PROMPT_TOO_LONG` where question and template alone leave no room for the answer; those of `count`.
-pub fn pack(
-    history: usize,
-    passages: &[Candidate],
-    room: Room,
-    count: &dyn Fn(usize, &[(usize, &str)]) -> Result<usize>,
-) -> Result<Packed> {
+pub fn pack(history: usize, passages: &[Candidate], room: Room, count: &Counter<'_>) -> Result<Packed> {
     let limit = room.context_tokens.saturating_sub(room.answer_tokens);
     let bare = count(history, &[])?;
     if bare > limit {
