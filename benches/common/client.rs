@@ -41,7 +41,7 @@ pub async fn ingest(
 ) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
     use proto::ingest_documents_request::Part;
     use proto::ingest_documents_response::Event;
-    let start = proto::IngestStart { collection: name.to_owned() };
+    let start = proto::IngestStart { collection: name.to_owned(), force: false };
     let documents = records.into_iter().map(|record| {
         Part::Document(proto::Document {
             id: record.id,
