@@ -142,11 +142,11 @@ fn build(data: &Data, options: IndexOptions) -> (VectorIndex, Built) {
     let mut upkeep = |index: &VectorIndex, force: bool| {
         built.insert += cpu() - start;
         start = cpu();
-        if force || index.needs_seal() {
-            if let Some(segment) = index.seal().expect("seal") {
-                built.written += segment.bytes.len();
-                index.commit(segment.id).expect("commit");
-            }
+        if (force || index.needs_seal())
+            && let Some(segment) = index.seal().expect("seal")
+        {
+            built.written += segment.bytes.len();
+            index.commit(segment.id).expect("commit");
         }
         built.seal += cpu() - start;
         start = cpu();
@@ -344,7 +344,7 @@ fn table(name: &str, data: &Data, index: &VectorIndex, truth: &[Vec<u64>]) {
 fn filters(data: &Data, index: &VectorIndex) {
     println!("\nfilters, ef 96\n| share | recall@10 | microseconds |\n|---|---|---|");
     for every in [1u32, 2, 5, 10, 20, 100, 1000, 10_000] {
-        let counts = |doc: u32| doc.wrapping_mul(0x9e37_79b9).rotate_right(16) % every == 0;
+        let counts = |doc: u32| doc.wrapping_mul(0x9e37_79b9).rotate_right(16).is_multiple_of(every);
         let filter: RoaringBitmap = (0..data.len() as u32 / 3 + 1).filter(|doc| counts(*doc)).collect();
         let truth = truth(data, |i| counts((i / 3) as u32));
         let how = How { k: 10 + EXTRA, ef: 96, filter: Some(&filter), rescore: true };

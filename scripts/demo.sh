@@ -63,8 +63,15 @@ show search "who founded Debian, and when?" --collection demo --limit 3 --unit s
 step "Whole documents, among the Markdown ones only"
 show search "read a file line by line" --collection demo --limit 3 --unit document --filter extension=md
 
+step "Answers with their sources, by the generator where one is loaded; word for word with --extractive"
+show ask "who founded Debian, and when?" --collection demo || true
+show ask "how do I undo the last commit?" --collection demo --extractive || true
+step "A question that these documents do not answer"
+show ask "how hot is the surface of Venus?" --collection demo || true
+
 step "Done. To go on with the same documents:"
 cat <<TEXT
   $trove serve --data-dir "$data_dir"
   $trove search "what is a closure?" --collection demo
+  $trove chat --collection demo
 TEXT

@@ -4,7 +4,7 @@
 //! 1. System text, question, template and the room for the answer always have their place; where they alone are too
 //!    long the request is refused.
 //! 2. History gives way, oldest turn first, until the best passage fits whole.
-//! 3. Passages are taken best first and whole, up to the most that are wanted. The first that does not fit whole is
+//! 3. Passages are taken in the order given, best first, and whole, up to the most that are wanted. The first that does not fit whole is
 //!    cut at the end of a sentence, and is the last.
 //!
 //! Nothing is estimated: every step counts the tokens of the whole rendered prompt, since tokens of parts do not add
@@ -67,6 +67,9 @@ pub struct Packed {
     pub prompt_tokens: usize,
 }
 
+/// Tokens of a whole prompt, by how many of the oldest messages it leaves out and its passages, by index and text.
+type Counter<'a> = dyn Fn(usize, &[(usize, &str)]) -> Result<usize> + 'a;
+
 /// Packs a prompt.
 ///
 /// `count` gives the exact number of tokens of the prompt without that many of the oldest messages of the history and
@@ -74,12 +77,7 @@ pub struct Packed {
 ///
 /// # Errors
 /// `PROMPT_TOO_LONG` where question and template alone leave no room for the answer; those of `count`.
-pub fn pack(
-    history: usize,
-    passages: &[Candidate],
-    room: Room,
-    count: &dyn Fn(usize, &[(usize, &str)]) -> Result<usize>,
-) -> Result<Packed> {
+pub fn pack(history: usize, passages: &[Candidate], room: Room, count: &Counter<'_>) -> Result<Packed> {
     let limit = room.context_tokens.saturating_sub(room.answer_tokens);
     let bare = count(history, &[])?;
     if bare > limit {

@@ -111,15 +111,31 @@ impl Evidence {
         self.sentences.is_empty()
     }
 
+    /// The hits in the order in which they seem to answer the question, each by the measure of
+    /// [`Evidence::answerability`]; those without sentences here follow as they are.
+    pub fn order(&self, question: &Question, hits: usize) -> Vec<usize> {
+        let mut scores = vec![f32::NEG_INFINITY; hits];
+        for sentence in &self.sentences {
+            if let Some(score) = scores.get_mut(sentence.hit) {
+                *score = score.max(self.answers(question, sentence));
+            }
+        }
+        let mut order: Vec<usize> = (0..hits).collect();
+        order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+        order
+    }
+
     /// How well the passages seem to answer the question, 0 to 1: the mean of the similarity of the closest sentence
     /// and the share of the question's content words in one passage, for the passage where that is greatest.
     pub fn answerability(&self, question: &Question) -> f32 {
-        let scores = self.sentences.iter().map(|sentence| {
-            let held = self.passages.get(&sentence.hit);
-            let coverage = coverage(&question.words, |word| held.is_some_and(|held| held.contains(word)));
-            (similarity(&question.vector, &sentence.vector) + coverage) / 2.0
-        });
-        scores.fold(0.0, f32::max)
+        self.sentences.iter().map(|sentence| self.answers(question, sentence)).fold(0.0, f32::max)
+    }
+
+    /// Similarity of a sentence to the question, and the share of the question's words in its passage.
+    fn answers(&self, question: &Question, sentence: &EvidenceSentence) -> f32 {
+        let held = self.passages.get(&sentence.hit);
+        let coverage = coverage(&question.words, |word| held.is_some_and(|held| held.contains(word)));
+        (similarity(&question.vector, &sentence.vector) + coverage) / 2.0
     }
 
     /// The sentences that answer the question best, at most this many, in the order of hits and texts.
@@ -254,6 +270,7 @@ mod tests {
         assert!(evidence.answerability(&raiders) > 0.99);
         assert!(evidence.answerability(&question("Whose moon is Titan?", [-1.0, 0.0])) < 0.1);
         assert_eq!(Evidence::default().answerability(&raiders), 0.0);
+        assert_eq!(evidence.order(&question("How long is dough kneaded?", [0.0, 1.0]), 4), [1, 0, 2, 3]);
     }
 
     #[test]

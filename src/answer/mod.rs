@@ -26,12 +26,15 @@ use crate::encoder::{Encoders, Overflow};
 use crate::error::{Error, Result};
 use crate::generator::{Generator, Message, Prompt, Role, Sampling};
 use crate::search::{Hit, Options, Query, Search};
+use crate::store::CollectionRecord;
 use crate::text::sentences;
 use evidence::{Evidence, Question};
 use writing::{Writing, extract, vector_of};
 
 /// Most passages that an answer is made from.
 pub const MAX_PASSAGES: usize = 100;
+/// Hits that are put in order by how well they seem to answer the question before the prompt is packed.
+const RERANKED: usize = 5;
 /// Most bytes of a question.
 pub const MAX_QUESTION_BYTES: usize = 64 << 10;
 
@@ -267,6 +270,19 @@ impl Answering {
             prompt_tokens: 0,
             context_tokens: 0,
         };
+        let model = generator.as_ref().map(|g| g.info().id.clone()).unwrap_or_default();
+        if hits.is_empty() {
+            return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
+        }
+        let record = self.catalog.collection(&request.collection)?;
+        let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
+        let vector = vector_of(&encoder, &asked, encoder.query_prompt(), Overflow::Window).await?;
+        // A follow-up is found by the question before it too, but it is its own words that an answer must meet.
+        let mut words = content_words(&request.question);
+        if words.is_empty() {
+            words = content_words(&asked);
+        }
+        let question = Question { vector, words };
         let mut messages = Vec::new();
         match &generator {
             None => {
@@ -280,7 +296,11 @@ impl Answering {
                     max_passages,
                 };
                 let prompt = prompt.clone();
-                let packed = self.packed(generator.clone(), prompt, &request, hits.clone(), room).await?;
+                let considered = hits.iter().take(RERANKED.max(max_passages)).enumerate();
+                let whole = considered.map(|(index, hit)| (index, whole(hit))).collect();
+                let order = self.evidence(&record, &hits, whole).await?.order(&question, hits.len());
+                let packed =
+                    self.packed(generator.clone(), prompt, &request, hits.clone(), order, room).await?;
                 retrieval.uses = packed.0.uses;
                 retrieval.dropped_history = packed.0.dropped_history;
                 retrieval.prompt_tokens = packed.0.prompt_tokens;
@@ -288,20 +308,12 @@ impl Answering {
                 messages = packed.1;
             }
         }
-        let model = generator.as_ref().map(|g| g.info().id.clone()).unwrap_or_default();
         let used = used_parts(&hits, &retrieval.uses);
         if used.is_empty() {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
         }
 
-        let record = self.catalog.collection(&request.collection)?;
-        let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
-        let vector = vector_of(&encoder, &asked, encoder.query_prompt(), Overflow::Window).await?;
-        let question = Question { vector, words: content_words(&asked) };
-        let catalog = self.catalog.clone();
-        let evidence = tokio::task::spawn_blocking(move || Evidence::load(&catalog, &record, &hits, &used))
-            .await
-            .map_err(|e| Error::internal("ANSWER_FAILED", "reading the passages failed").with_source(e))??;
+        let evidence = self.evidence(&record, &hits, used).await?;
         if evidence.is_empty() {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
         }
@@ -320,19 +332,35 @@ impl Answering {
         Ok(Answer { model, events: first.chain(writing.events()).boxed() })
     }
 
-    /// The packed prompt and its messages. Counting tokens takes milliseconds, so it does not run on the async threads.
+    /// The sentences of these parts of the hits.
+    async fn evidence(
+        &self,
+        record: &CollectionRecord,
+        hits: &Arc<Vec<Hit>>,
+        parts: Vec<(usize, Span)>,
+    ) -> Result<Evidence> {
+        let (catalog, record, hits) = (self.catalog.clone(), record.clone(), hits.clone());
+        tokio::task::spawn_blocking(move || Evidence::load(&catalog, &record, &hits, &parts))
+            .await
+            .map_err(|e| Error::internal("ANSWER_FAILED", "reading the passages failed").with_source(e))?
+    }
+
+    /// The packed prompt, its uses in the order of the hits, and its messages; passages are packed in the order of
+    /// `order`. Counting tokens takes milliseconds, so it does not run on the async threads.
     async fn packed(
         &self,
         generator: Arc<Generator>,
         prompt: String,
         request: &Request,
         hits: Arc<Vec<Hit>>,
+        order: Vec<usize>,
         room: Room,
     ) -> Result<(Packed, Vec<Message>)> {
         let prompts = self.prompts.clone();
         let (history, question) = (request.history.clone(), request.question.clone());
         let work = move || {
-            let candidates: Vec<Candidate> = hits.iter().map(candidate).collect();
+            let ordered: Vec<(usize, &Hit)> = order.iter().filter_map(|&i| Some((i, hits.get(i)?))).collect();
+            let candidates: Vec<Candidate> = ordered.iter().map(|(_, hit)| candidate(hit)).collect();
             let messages = |dropped: usize, passages: &[(usize, &str)]| {
                 let kept = history.get(dropped..).unwrap_or_default();
                 let passages: Vec<PromptPassage> = passages
@@ -344,12 +372,17 @@ impl Answering {
             let count = |dropped: usize, passages: &[(usize, &str)]| {
                 generator.prompt_tokens(&messages(dropped, passages)?)
             };
-            let packed = pack(history.len(), &candidates, room, &count)?;
-            let used: Vec<(usize, &str)> = used_parts(&hits, &packed.uses)
-                .into_iter()
-                .filter_map(|(index, part)| Some((index, part.slice(&hits.get(index)?.text)?)))
+            let mut packed = pack(history.len(), &candidates, room, &count)?;
+            let used: Vec<(usize, &str)> = candidates
+                .iter()
+                .zip(&packed.uses)
+                .enumerate()
+                .filter_map(|(at, (candidate, used))| Some((at, used_text(&candidate.text, used)?)))
                 .collect();
             let messages = messages(packed.dropped_history, &used)?;
+            let mut by_hit: Vec<(usize, Use)> = order.into_iter().zip(packed.uses).collect();
+            by_hit.sort_by_key(|(index, _)| *index);
+            packed.uses = by_hit.into_iter().map(|(_, used)| used).collect();
             Ok((packed, messages))
         };
         tokio::task::spawn_blocking(work)
@@ -416,12 +449,24 @@ fn extractive_use(index: usize, most: usize) -> Use {
 
 /// The parts of the hits that are used, by index.
 fn used_parts(hits: &[Hit], uses: &[Use]) -> Vec<(usize, Span)> {
-    let part = |(index, (hit, used)): (usize, (&Hit, &Use))| match used {
-        Use::Whole { .. } => Some((index, Span::new(0, hit.text.len() as u32))),
-        Use::Cut { end, .. } => Some((index, Span::new(0, *end))),
-        Use::OverLimit | Use::NoRoom => None,
+    let part = |(index, (hit, used)): (usize, (&Hit, &Use))| {
+        let text = used_text(&hit.text, used)?;
+        Some((index, Span::new(0, text.len() as u32)))
     };
     hits.iter().zip(uses).enumerate().filter_map(part).collect()
+}
+
+/// What of a passage's text is used.
+fn used_text<'a>(text: &'a str, used: &Use) -> Option<&'a str> {
+    match used {
+        Use::Whole { .. } => Some(text),
+        Use::Cut { end, .. } => text.get(..*end as usize),
+        Use::OverLimit | Use::NoRoom => None,
+    }
+}
+
+fn whole(hit: &Hit) -> Span {
+    Span::new(0, hit.text.len() as u32)
 }
 
 fn candidate(hit: &Hit) -> Candidate {

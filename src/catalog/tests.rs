@@ -30,9 +30,11 @@ struct Fixture {
 impl Fixture {
     fn new(index_sentences: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store =
-            Store::open(dir.path(), StoreOptions { cache_bytes: 16 << 20, ..StoreOptions::default() })
-                .unwrap();
+        let store = Store::open(
+            dir.path(),
+            StoreOptions { cache_bytes: 16 << 20, queue: 64, ..StoreOptions::default() },
+        )
+        .unwrap();
         let record = CollectionRecord {
             name: "a".to_owned(),
             dimensions: 8,

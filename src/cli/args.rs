@@ -187,9 +187,9 @@ pub enum ModelsCommand {
         /// Name.
         name: String,
     },
-    /// Take in a model directory in the Hugging Face layout.
+    /// Take in a model directory in the Hugging Face layout, or a GGUF file as a generator.
     Import {
-        /// Directory with config.json, tokenizer.json and model.safetensors, onnx/model.onnx or model.onnx.
+        /// Directory with config.json, tokenizer.json and model.safetensors, onnx/model.onnx or model.onnx; or a .gguf file.
         source: PathBuf,
         /// Name to give it; the directory's if left out.
         #[arg(long)]

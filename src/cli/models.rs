@@ -14,6 +14,7 @@ use super::{EXIT_OK, output};
 use crate::config::{Config, Flag};
 use crate::encoder;
 use crate::error::{Error, ErrorKind};
+use crate::model::decoder::{DecoderDir, import_gguf};
 use crate::model::{Import, Imported, ModelDir, Pull, PullProgress, Runtime, check_name, list_models};
 use crate::proto::{GetServerInfoRequest, Model};
 
@@ -32,6 +33,9 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
         ModelsCommand::List => list(client, json, &models).await,
         ModelsCommand::Show { name } => show(client, json, &models, &name).await,
         ModelsCommand::Import { source, name, replace } => {
+            if source.extension().is_some_and(|extension| extension == "gguf") {
+                return import_generator(json, models, source, name, replace).await;
+            }
             if !source.is_dir() {
                 return Err(anyhow!(Usage(format!("{} is not a directory", source.display()))));
             }
@@ -88,6 +92,63 @@ async fn import(
     .await
 }
 
+/// Takes in a GGUF file as a generator.
+async fn import_generator(
+    json: bool,
+    models: PathBuf,
+    source: PathBuf,
+    name: Option<String>,
+    replace: bool,
+) -> Result<i32> {
+    let own = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    let name = name.or(own).unwrap_or_default();
+    check_name(&name).map_err(told)?;
+    let target = models.join(&name);
+    let there = target.exists();
+    if there && !replace {
+        return Err(told(Error::new(
+            ErrorKind::AlreadyExists,
+            "MODEL_EXISTS",
+            format!("a model named {name} is there already; expected another --name, or --replace"),
+        )));
+    }
+    let model = blocking(move || {
+        import_gguf(&source, &target)?;
+        DecoderDir::open(&target)
+    })
+    .await?;
+    let what = if there { "replaced" } else { "imported" };
+    if json {
+        let mut value = about_generator(&model);
+        value["result"] = json!(what);
+        output::print_json(&value)?;
+        return Ok(EXIT_OK);
+    }
+    output::line(format!(
+        "{what} {name}: a generator in {}, {} tokens, revision {}",
+        model.precision,
+        model.context_tokens,
+        short(&model.revision)
+    ))?;
+    Ok(EXIT_OK)
+}
+
+fn about_generator(model: &DecoderDir) -> Value {
+    json!({
+        "id": model.id,
+        "kind": "generator",
+        "revision": model.revision,
+        "max_tokens": model.context_tokens,
+        "precision": model.precision,
+        "chat_template": model.chat_template.is_some(),
+    })
+}
+
+/// The generator in a directory, where there is one whose graph has been written.
+async fn generator(path: PathBuf) -> Option<DecoderDir> {
+    blocking(move || DecoderDir::open_imported(&path)).await.ok()
+}
+
 fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str, bool)>) -> Result<i32> {
     let what = match imported {
         Imported::New => "imported",
@@ -129,6 +190,15 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
     for name in names {
         let path = models.join(&name);
         let bytes = files(&path).iter().map(|(_, bytes)| bytes).sum();
+        if let Some(model) = generator(path.clone()).await {
+            let mut value = about_generator(&model);
+            value["bytes"] = json!(bytes);
+            values.push(value);
+            let (none, tokens) = (String::new, model.context_tokens.to_string());
+            let kind = format!("generator, {}", model.precision);
+            rows.push([name, none(), tokens, none(), size(bytes), short(&model.revision), kind]);
+            continue;
+        }
         match open(path).await {
             Ok(model) => {
                 let runs = runs(&model, &loaded);

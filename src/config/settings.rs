@@ -49,8 +49,8 @@ section! {
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
         threads: usize = 0, Rule::AtLeast(0);
-        /// Most tokens of one batch, padding counted.
-        max_batch_tokens: usize = 4096, Rule::AtLeast(1);
+        /// Most tokens of one batch, padding counted. More gains nothing on a CPU and lets queries wait longer.
+        max_batch_tokens: usize = 1024, Rule::AtLeast(1);
         /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
     }
@@ -92,9 +92,9 @@ section! {
         /// Room for a generated answer in tokens, unless a request says otherwise.
         max_tokens: u32 = 128, Rule::AtLeast(1);
         /// Least answerability of a question by the passages from which on an answer is written.
-        answerability_threshold: f32 = 0.5, Rule::Fraction;
+        answerability_threshold: f64 = 0.5, Rule::Fraction;
         /// Least support of an answer's sentence by a passage from which on the passage is cited for it.
-        support_threshold: f32 = 0.5, Rule::Fraction;
+        support_threshold: f64 = 0.5, Rule::Fraction;
         /// Prompt template: `default`, or the name of a file `data_dir/prompts/NAME.toml` with `user` and maybe
         /// `system`, Jinja templates over `question` and `passages` (`number`, `text`, `title`, `headings`, `page`).
         prompt: String = "default".to_owned(), Rule::Name;

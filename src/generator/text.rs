@@ -99,7 +99,65 @@ mod tests {
         assert_eq!(stops(&["🙂!"]).push("é🙂"), Piece::Text("é".to_owned()));
     }
 
+    /// A tokenizer whose tokens are single bytes.
+    fn bytes() -> ChatTokenizer {
+        let mut alphabet: Vec<char> =
+            tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+        alphabet.sort_unstable();
+        let vocab: std::collections::BTreeMap<String, usize> =
+            alphabet.iter().map(char::to_string).zip(0..).collect();
+        let bytes = serde_json::json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+            "use_regex": false });
+        let json = serde_json::json!({ "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null, "pre_tokenizer": bytes, "post_processor": null, "decoder": bytes,
+            "model": { "type": "BPE", "vocab": vocab, "merges": [] } });
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tokenizer.json");
+        std::fs::write(&path, json.to_string()).unwrap();
+        ChatTokenizer::load(&path, 256, None).unwrap()
+    }
+
+    #[test]
+    fn an_incomplete_character_is_not_given() {
+        let tokenizer = bytes();
+        let ids = tokenizer.plain_ids("é🙂").unwrap();
+        assert_eq!(ids.len(), 6);
+        let mut stream = TextStream::new(Vec::new());
+        for id in &ids[..5] {
+            stream.push(&tokenizer, *id).unwrap();
+        }
+        assert_eq!(stream.finish(), "");
+        assert_eq!(stream.push(&tokenizer, ids[5]).unwrap(), Piece::Text("🙂".to_owned()));
+    }
+
+    #[test]
+    fn bytes_that_are_no_character_do_not_hold_the_text_back() {
+        let tokenizer = bytes();
+        let half = tokenizer.plain_ids("🙂").unwrap()[0];
+        let mut stream = TextStream::new(Vec::new());
+        let mut given = String::new();
+        for id in std::iter::repeat_n(half, 20).chain(tokenizer.plain_ids("abc").unwrap()) {
+            if let Piece::Text(text) = stream.push(&tokenizer, id).unwrap() {
+                given.push_str(&text);
+            }
+        }
+        assert!(given.ends_with("abc"), "{given:?}");
+    }
+
     proptest::proptest! {
+        #[test]
+        fn pieces_are_whole_characters_and_make_the_text(text in "[^\u{fffd}]{0,12}") {
+            let tokenizer = bytes();
+            let mut stream = TextStream::new(Vec::new());
+            let mut given = String::new();
+            for id in tokenizer.plain_ids(&text).unwrap() {
+                let Piece::Text(piece) = stream.push(&tokenizer, id).unwrap() else { panic!("no stop string") };
+                proptest::prop_assert!(!piece.contains(char::REPLACEMENT_CHARACTER));
+                given.push_str(&piece);
+            }
+            proptest::prop_assert_eq!(given, text);
+        }
+
         #[test]
         fn what_is_given_never_holds_a_stop_string(
             pieces in proptest::collection::vec("[ab]{0,3}", 0..12),

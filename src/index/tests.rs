@@ -217,7 +217,7 @@ fn merging_drops_the_dead_and_settles_their_removals() {
     index.commit(merged.id).unwrap();
     assert_eq!((index.len(), index.tombstones()), (1_200 - 65, 10));
     assert_eq!(index.settled_removals(), [100..150, 1_190..1_195]);
-    index.forget_removals(&[100..150]);
+    index.forget_removals(std::slice::from_ref(&(100..150)));
     assert!(index.settled_removals().iter().eq([&(1_190..1_195)]));
     let missing = VectorIndex::from_segments(options, &index.manifest(), read).unwrap_err();
     assert_eq!(missing.reason, "INDEX_DAMAGED");

@@ -175,8 +175,8 @@ fn answer_options(config: &Config) -> AnswerOptions {
         extractive_passages: settings.extractive_passages,
         extractive_sentences: settings.extractive_sentences,
         max_tokens: settings.max_tokens,
-        answerability_threshold: settings.answerability_threshold,
-        support_threshold: settings.support_threshold,
+        answerability_threshold: settings.answerability_threshold as f32,
+        support_threshold: settings.support_threshold as f32,
         prompt: settings.prompt.clone(),
     }
 }
@@ -237,7 +237,6 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let begin = stop.clone();
     let stopping = async move {
         shutdown.await;
-        tracing::info!("stopping: calls that run are finished");
         for name in SERVICES {
             health.set_service_status(name, ServingStatus::NotServing).await;
         }

@@ -67,6 +67,8 @@ impl Server {
         let child = Command::new(env!("CARGO_BIN_EXE_trove"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(data)
+            // Loading a generator takes time that only its own tests need to spend.
+            .env("TROVE__GENERATOR__MODELS", "none")
             .envs(settings.iter().copied())
             .stderr(Stdio::inherit())
             .spawn()

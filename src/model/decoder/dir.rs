@@ -56,6 +56,11 @@ struct ModelConfig {
     weight_type: Option<String>,
 }
 
+#[derive(Deserialize)]
+struct Kind {
+    model_type: String,
+}
+
 #[derive(Default, Deserialize)]
 struct GenerationConfig {
     #[serde(default)]
@@ -139,6 +144,26 @@ impl DecoderDir {
                 }
             }
         };
+        Self::read(path, graph)
+    }
+
+    /// As [`DecoderDir::open`], but a directory without a graph is not a model, and neither is one of another kind.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_MODEL` too.
+    pub fn open_imported(path: &Path) -> Result<Self> {
+        let graph = find_graph(path).ok_or_else(|| missing(path, "onnx/model.onnx"))?;
+        let kind: Kind = parse(path, "config.json")?.ok_or_else(|| missing(path, "config.json"))?;
+        if kind.model_type != "llama" {
+            return Err(Error::precondition(
+                "UNSUPPORTED_MODEL",
+                format!("expected model_type llama, got {:?}", kind.model_type),
+            ));
+        }
+        Self::read(path, graph)
+    }
+
+    fn read(path: &Path, graph: PathBuf) -> Result<Self> {
         let config: ModelConfig = parse(path, "config.json")?.ok_or_else(|| missing(path, "config.json"))?;
         let generation: GenerationConfig = parse(path, "generation_config.json")?.unwrap_or_default();
         let tokens: TokenizerConfig = parse(path, "tokenizer_config.json")?.unwrap_or_default();

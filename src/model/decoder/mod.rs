@@ -9,6 +9,8 @@ mod import;
 mod session;
 mod shared;
 mod tensors;
+#[cfg(test)]
+mod tests;
 mod tokenizer;
 
 pub use dir::DecoderDir;

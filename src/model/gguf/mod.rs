@@ -4,7 +4,11 @@
 //! size of the file whatever it says.
 
 mod blocks;
+#[cfg(test)]
+pub(crate) mod builder;
 mod header;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fs::File;
