@@ -5,15 +5,11 @@ use std::path::PathBuf;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use trove::domain::Span;
 use trove::encoder::{Device, Encoder, EncoderOptions, Precision};
-use trove::index::quantize;
 use trove::model::Runtime;
 use trove::text::{SplitOptions, sentences, split_passages};
 
 fn hot(criterion: &mut Criterion) {
     let data = PathBuf::from(std::env::var("TROVE_DATA_DIR").unwrap_or_else(|_| ".trove".to_owned()));
-    let vector: Vec<f32> = (0..384).map(|i| (i as f32 * 0.37).sin()).collect();
-    criterion.bench_function("quantize 384", |b| b.iter(|| quantize(384, std::hint::black_box(&vector))));
-
     let Ok(text) = std::fs::read_to_string("demo/text/gittutorial.txt") else { return };
     let mut group = criterion.benchmark_group("gittutorial.txt");
     group.throughput(Throughput::Bytes(text.len() as u64));

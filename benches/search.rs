@@ -288,15 +288,18 @@ fn incoming(channel: &Channel, held_out: &[corpus::Record]) -> Incoming {
     let (channel, records, stopped) = (channel.clone(), held_out.to_vec(), stop.clone());
     let task = tokio::spawn(async move {
         client::collection(&channel, OTHER).await?;
-        for (number, part) in (0..).flat_map(|n| records.chunks(256).map(move |part| (n, part))) {
+        let parts = records.len().div_ceil(256).max(1);
+        for turn in 0.. {
             if stopped.load(Ordering::Relaxed) {
                 break;
             }
-            let rename = |record: &corpus::Record| corpus::Record {
-                id: format!("{}-{number}", record.id),
-                ..record.clone()
-            };
-            client::ingest(&channel, OTHER, part.iter().map(rename).collect()).await?;
+            let (number, from) = (turn / parts, turn % parts * 256);
+            let part = records[from..]
+                .iter()
+                .take(256)
+                .map(|record| corpus::Record { id: format!("{}-{number}", record.id), ..record.clone() });
+            let part = part.collect();
+            client::ingest(&channel, OTHER, part).await?;
         }
         Ok(())
     });
