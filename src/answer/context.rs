@@ -67,10 +67,13 @@ pub struct Packed {
     pub prompt_tokens: usize,
 }
 
+/// Counts the tokens of a prompt without that many of the oldest messages of the history and with these passages, by
+/// index and text.
+pub type Count<'a> = dyn Fn(usize, &[(usize, &str)]) -> Result<usize> + 'a;
+
 /// Packs a prompt.
 ///
-/// `count` gives the exact number of tokens of the prompt without that many of the oldest messages of the history and
-/// with these passages, by index and text.
+/// `count` is exact, template included.
 ///
 /// # Errors
 /// `PROMPT_TOO_LONG` where question and template alone leave no room for the answer; those of `count`.
@@ -78,7 +81,7 @@ pub fn pack(
     history: usize,
     passages: &[Candidate],
     room: Room,
-    count: &dyn Fn(usize, &[(usize, &str)]) -> Result<usize>,
+    count: &Count<'_>,
 ) -> Result<Packed> {
     let limit = room.context_tokens.saturating_sub(room.answer_tokens);
     let bare = count(history, &[])?;

@@ -131,7 +131,7 @@ fn questions(args: &EvalArgs, corpus: &[Entry]) -> Result<Vec<Question>> {
     kept.retain(|entry| {
         let count = if entry.answerable { &mut answerable } else { &mut unanswerable };
         *count += 1;
-        *count <= most && !(args.unanswerable && !entry.answerable)
+        *count <= most && (entry.answerable || !args.unanswerable)
     });
     let mut relevant: HashMap<String, Vec<String>> = HashMap::new();
     for row in read_tsv(&args.path.join("qrels.tsv"))? {
