@@ -4,7 +4,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 DATA ?=
 
-.PHONY: help demo test lint fmt docs models build eval
+.PHONY: help demo test lint fmt docs models build eval bench
 
 help:
 	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
@@ -13,6 +13,7 @@ help:
 	@echo "make build          the release build: target/release/trove"
 	@echo "make models         only fetch: into $(DATA_DIR) (DATA_DIR=... for another place)"
 	@echo "make eval DATA=dir  measure quality on evaluation data that you have (docs/EVALUATION.md)"
+	@echo "make bench          measure the speed of this machine (docs/BENCHMARKS.md)"
 	@echo "make docs           write docs/CONFIG.md again"
 
 # Fetches the pinned runtime library and models (SHA-256 checked), builds, indexes demo/ and searches it.
@@ -22,6 +23,13 @@ demo: models build
 # Everything the tests need, then all tests.
 test: models
 	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" $(CARGO) test --locked
+
+# Speeds on this machine; docs/BENCHMARKS.md says what the options are and what was measured.
+bench: models
+	$(CARGO) bench --locked --bench encoder
+	$(CARGO) bench --locked --bench ingest
+	$(CARGO) bench --locked --bench search
+	$(CARGO) bench --locked --bench hot
 
 models:
 	@$(PYTHON) scripts/fetch.py --data-dir "$(DATA_DIR)"

@@ -35,22 +35,20 @@ measure() {
 }
 
 measure sts/stsb-dev.tsv
-measure words/wic-train.tsv
-measure words/ws353-all.tsv
 measure scifact
+measure stackfaq
+measure stackfaq --no-title
+measure cranfield
+measure cranfield --no-exclude
+measure squad2
+measure covidqa
+measure words/ws353-all.tsv
+measure words/wic-train.tsv
 measure scifact --protocol service
 measure scifact --protocol service --exact
 measure scifact --protocol service --unit document
-measure stackfaq
-measure stackfaq --no-title
 measure stackfaq --protocol service
-measure stackfaq --protocol service --no-title
-measure cranfield
-measure cranfield --no-exclude
 measure cranfield --protocol service
-measure squad2
 measure squad2 --protocol service
-measure covidqa
 measure covidqa --protocol service
-measure covidqa --protocol service --exact
 measure covidqa --protocol service --unit document

@@ -6,7 +6,7 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use trove::cli::{self, Cli, Outcome, ServeArgs, output};
-use trove::config::Config;
+use trove::config::{Config, Flag};
 use trove::error::{Error, Result};
 use trove::{extract, server, telemetry};
 
@@ -36,7 +36,14 @@ fn main() -> std::process::ExitCode {
             exit(code)
         }
         Outcome::Serve(args, json) => {
-            let served = runtime.block_on(serve(args, json));
+            let flags = match args.flags() {
+                Ok(flags) => flags,
+                Err(problem) => {
+                    output::note(format!("error: {problem}"));
+                    return exit(cli::EXIT_USAGE);
+                }
+            };
+            let served = runtime.block_on(serve(args, &flags, json));
             // What still blocks, such as the extraction of a file, was not acknowledged.
             runtime.shutdown_timeout(Duration::from_secs(1));
             let Err(error) = served else { return exit(cli::EXIT_OK) };
@@ -50,9 +57,8 @@ fn exit(code: i32) -> std::process::ExitCode {
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
-async fn serve(args: ServeArgs, json: bool) -> Result<()> {
-    let flags = args.flags().map_err(|problem| Error::invalid("BAD_CONFIG", problem))?;
-    let config = Config::load(args.config.as_deref(), &flags)?;
+async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
+    let config = Config::load(args.config.as_deref(), flags)?;
     telemetry::init(&config.log)?;
     let started = Instant::now();
     let address = config.listen;

@@ -1,5 +1,7 @@
 //! The command line as people and scripts meet it: the real program against a real server.
 
+mod common;
+
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -8,30 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use common::{data_dir, models};
 use serde_json::Value;
 
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Runtime and models; `make test` fetches them.
-fn models() -> Option<PathBuf> {
-    let dir = std::env::var_os("TROVE_DATA_DIR").map_or_else(|| PathBuf::from(".trove"), PathBuf::from);
-    if dir.join("models").is_dir() {
-        return Some(std::fs::canonicalize(dir).unwrap());
-    }
-    assert!(std::env::var_os("CI").is_none(), "no models in {}: run `make test`", dir.display());
-    eprintln!("skipped: no models in {}; `make test` fetches them", dir.display());
-    None
-}
-
-/// A fresh data directory that borrows the fetched runtime and models.
-fn data_dir(models: &Path) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for part in ["runtime", "models"] {
-        std::os::unix::fs::symlink(models.join(part), dir.path().join(part)).unwrap();
-    }
-    dir
-}
 
 fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trove"));
@@ -56,8 +39,12 @@ impl Drop for Server {
 impl Server {
     /// Starts the program and reads the address from its ready line.
     fn start(data: &Path, listen: &str) -> Self {
+        Self::start_with(data, listen, "limits.max_batch_size=1024")
+    }
+
+    fn start_with(data: &Path, listen: &str, setting: &str) -> Self {
         let mut child = program()
-            .args(["serve", "--listen", listen, "--log-filter", "warn", "--data-dir"])
+            .args(["serve", "--listen", listen, "--log-filter", "warn", "--set", setting, "--data-dir"])
             .arg(data)
             .env("TROVE__GENERATOR__MODELS", "none")
             .stdout(Stdio::piped())
@@ -112,6 +99,8 @@ fn folder(parent: &Path) -> PathBuf {
     );
     write("people.csv", "id,name,text\n7,Ada,Ada wrote the first program.\n");
     write("README", "This folder holds notes.\n");
+    // More than a message of the test's server takes: it is sent in pieces.
+    write("long.txt", &"Whales sing in the deep sea. ".repeat(600));
     write("empty.md", "");
     write("code.py", "print('not a document')\n");
     write("ignored.md", "Nobody reads this.\n");
@@ -130,7 +119,7 @@ fn ids(listed: &Value) -> Vec<&str> {
 fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     let Some(models) = models() else { return };
     let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());
-    let server = Server::start(store.path(), "127.0.0.1:0");
+    let server = Server::start_with(store.path(), "127.0.0.1:0", "limits.max_message_bytes=32000");
     let notes = folder(files.path());
     let path = notes.to_str().unwrap();
 
@@ -143,7 +132,7 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     let first = server.json(1, &["index", path]);
     assert_eq!(
         (&first["indexed"], &first["empty"], &first["failed"]),
-        (&8.into(), &1.into(), &1.into()),
+        (&9.into(), &1.into(), &1.into()),
         "{first}"
     );
     assert_eq!(first["failures"][0]["id"], "notes/broken.pdf");
@@ -153,6 +142,7 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
         "notes/README",
         "notes/bread.md",
         "notes/caf%E9.txt",
+        "notes/long.txt",
         "notes/page.html",
         "notes/people.csv#7",
         "notes/rows.jsonl#2",
@@ -163,7 +153,15 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
 
     std::fs::remove_file(notes.join("broken.pdf")).unwrap();
     let second = server.json(0, &["index", path]);
-    assert_eq!((&second["indexed"], &second["unchanged"]), (&0.into(), &8.into()), "{second}");
+    assert_eq!((&second["indexed"], &second["unchanged"]), (&0.into(), &9.into()), "{second}");
+
+    let pieces = server.json(0, &["search", "whales", "--filter", "path=notes/long.txt", "--limit", "500"]);
+    let end = |hit: &Value| hit["passage"]["span"][1].as_u64().unwrap();
+    assert!(pieces.as_array().unwrap().iter().map(end).max().unwrap() > 17_000, "the file is not whole");
+    let forced =
+        server.json(0, &["index", notes.join("README").to_str().unwrap(), "--force", "--name", "again"]);
+    assert_eq!(forced["indexed"], 1, "{forced}");
+    assert_eq!(server.json(0, &["documents", "delete", "again"])["deleted_count"], 1);
 
     let hits = server.json(0, &["search", "feline pets that catch rodents"]);
     assert_eq!(hits[0]["passage"]["document_id"], "notes/sub/cats.txt");
@@ -184,7 +182,7 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     let kept = server.json(1, &["index", path, missing.to_str().unwrap(), "--delete-missing"]);
     assert_eq!((&kept["deleted"], &kept["indexed"]), (&0.into(), &1.into()), "{kept}");
     let third = server.json(0, &["index", path, "--delete-missing"]);
-    assert_eq!((&third["deleted"], &third["unchanged"]), (&2.into(), &6.into()), "{third}");
+    assert_eq!((&third["deleted"], &third["unchanged"]), (&2.into(), &7.into()), "{third}");
 
     // Another folder of the same name must not take the place of this one.
     let other = files.path().join("other/notes");
@@ -198,7 +196,7 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     assert_eq!(shown["passages"][0]["headings"][0], "Baking");
     assert_eq!(server.json(0, &["documents", "delete", "others/README"])["deleted_count"], 1);
     assert_eq!(server.json(1, &["documents", "delete", "others/README"])["deleted_count"], 0);
-    assert_eq!(server.json(0, &["collections", "show", "default"])["document_count"], 6);
+    assert_eq!(server.json(0, &["collections", "show", "default"])["document_count"], 7);
     let refused = server.run(&["collections", "delete", "default"]);
     assert_eq!(refused.status.code(), Some(1), "{}", stdout(&refused));
     assert_eq!(server.json(0, &["collections", "delete", "default", "--force"])["deleted"], "default");

@@ -297,7 +297,8 @@ impl Drop for SmallDisk {
     }
 }
 
-#[tokio::test]
+// Several threads, or a test that waits for the server would keep its own connection from closing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_writes_and_loses_nothing() {
     let Some(models) = models() else { return };
     let Some(disk) = SmallDisk::mount(80) else { return };
@@ -388,7 +389,7 @@ async fn stores_of_every_past_version_open() {
 
 /// Run this with `--ignored` at the end of a schema's time, before the next one is written, and commit what
 /// it leaves in `tests/data/stores`.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "writes into the source tree"]
 async fn save_a_store_of_this_version() {
     let Some(models) = models() else { return };

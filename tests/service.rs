@@ -200,7 +200,13 @@ async fn a_file_above_the_message_limit_comes_in_pieces() {
     );
     let hits = found(&channel, query("who founded the Debian project")).await;
     assert_eq!(ids(&hits)[0], "whole");
-    assert_eq!(get(&channel, "whole").await.unwrap().content_hash, blake3::hash(&pdf).to_hex().to_string());
+    let request = proto::GetDocumentRequest {
+        collection: NOTES.to_owned(),
+        document_id: "whole".to_owned(),
+        view: proto::DocumentView::Basic as i32,
+    };
+    let whole = documents(&channel).get_document(request).await.unwrap().into_inner().document.unwrap();
+    assert_eq!(whole.content_hash, blake3::hash(&pdf).to_hex().to_string());
 
     let stray = vec![Part::Document(text_document("kept", "This one is kept.")), Part::DataChunk(vec![1])];
     let (results, end) = ingest(&channel, stray).await;

@@ -67,22 +67,17 @@ pub struct Packed {
     pub prompt_tokens: usize,
 }
 
-/// Counts the tokens of a prompt without that many of the oldest messages of the history and with these passages, by
-/// index and text.
-pub type Count<'a> = dyn Fn(usize, &[(usize, &str)]) -> Result<usize> + 'a;
+/// Tokens of a whole prompt, by how many of the oldest messages it leaves out and its passages, by index and text.
+type Counter<'a> = dyn Fn(usize, &[(usize, &str)]) -> Result<usize> + 'a;
 
 /// Packs a prompt.
 ///
-/// `count` is exact, template included.
+/// `count` gives the exact number of tokens of the prompt without that many of the oldest messages of the history and
+/// with these passages, by index and text.
 ///
 /// # Errors
 /// `PROMPT_TOO_LONG` where question and template alone leave no room for the answer; those of `count`.
-pub fn pack(
-    history: usize,
-    passages: &[Candidate],
-    room: Room,
-    count: &Count<'_>,
-) -> Result<Packed> {
+pub fn pack(history: usize, passages: &[Candidate], room: Room, count: &Counter<'_>) -> Result<Packed> {
     let limit = room.context_tokens.saturating_sub(room.answer_tokens);
     let bare = count(history, &[])?;
     if bare > limit {

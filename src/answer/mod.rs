@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 
-pub use context::{Candidate, Count, Packed, Room, Use, pack};
+pub use context::{Candidate, Packed, Room, Use, pack};
 pub use evidence::Support;
 pub use generators::Generators;
 pub use prompt::{DEFAULT_PROMPT, PromptPassage, Prompts};

@@ -135,7 +135,7 @@ impl Writing {
 
 /// The vector of a text with a prompt of the encoder.
 pub async fn vector_of(
-    encoder: &Encoder,
+    encoder: &Arc<Encoder>,
     text: &str,
     prompt_name: Option<String>,
     overflow: Overflow,

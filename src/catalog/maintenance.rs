@@ -80,10 +80,9 @@ fn seal_idle(
     let mut now = HashMap::new();
     for (cid, indexes) in catalog.all_indexes() {
         let unsealed = indexes.unsealed();
-        if unsealed >= IDLE_POINTS && before.get(&cid) == Some(&unsealed) {
-            if let Err(error) = pool.install(|| indexes.seal_from(&catalog.store, cid, IDLE_POINTS)) {
-                tracing::error!(cid, %error, "sealing an idle index failed; it goes on being scanned");
-            }
+        let idle = unsealed >= IDLE_POINTS && before.get(&cid) == Some(&unsealed);
+        if idle && let Err(error) = pool.install(|| indexes.seal_from(&catalog.store, cid, IDLE_POINTS)) {
+            tracing::error!(cid, %error, "sealing an idle index failed; it goes on being scanned");
         }
         now.insert(cid, indexes.unsealed());
     }

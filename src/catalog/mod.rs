@@ -3,6 +3,8 @@
 
 mod indexes;
 mod maintenance;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, mpsc};

@@ -49,8 +49,8 @@ section! {
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
         threads: usize = 0, Rule::AtLeast(0);
-        /// Most tokens of one batch, padding counted.
-        max_batch_tokens: usize = 4096, Rule::AtLeast(1);
+        /// Most tokens of one batch, padding counted. More gains nothing on a CPU and lets queries wait longer.
+        max_batch_tokens: usize = 1024, Rule::AtLeast(1);
         /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
     }

@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use super::options::{EncoderInfo, EncoderOptions};
 use super::queue::Queue;
 use super::tokens::TextTokenizer;
@@ -23,6 +25,7 @@ impl Encoder {
     /// vectors are off.
     pub fn load(model_dir: &Path, options: EncoderOptions) -> Result<Arc<Self>> {
         let (LoadedModel { model, mut graph, .. }, tokenizer) = read(model_dir)?;
+        let passage_tokens = passage_tokens(&model, &tokenizer)? as u32;
         let padding = model.padding.or(tokenizer.padding).unwrap_or(0);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
@@ -39,7 +42,7 @@ impl Encoder {
             revision: model.revision.clone(),
             dimensions: model.dimensions() as u32,
             max_tokens: model.max_tokens as u32,
-            passage_tokens: passage_tokens(&model, &tokenizer)? as u32,
+            passage_tokens,
             execution_provider: resolved.provider(),
             precision: resolved.precision.as_str(),
             pooling: model.pooling,
@@ -49,7 +52,10 @@ impl Encoder {
             default_prompt: model.default_prompt.clone(),
         };
         let width = model.dimensions();
-        let mut encoder = Self { info, model, tokenizer, table, queue, workers: Vec::with_capacity(count) };
+        let bulk_room = u32::try_from(options.queue_capacity / 2).unwrap_or(u32::MAX).max(1);
+        let bulk = Semaphore::new(bulk_room as usize);
+        let workers = Vec::with_capacity(count);
+        let mut encoder = Self { info, model, tokenizer, table, queue, bulk, bulk_room, workers };
         for (number, session) in sessions.into_iter().enumerate() {
             let queue = Arc::clone(&encoder.queue);
             let worker = std::thread::Builder::new()

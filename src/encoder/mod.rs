@@ -7,10 +7,13 @@ mod queue;
 mod registry;
 mod tokens;
 mod verify;
+mod wordpiece;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 pub use load::check_model;
 pub use options::{
@@ -23,11 +26,14 @@ pub use tokens::Token;
 pub use crate::model::{CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::Span;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelDir, StaticTable};
-use plan::{Plan, finish, reduce_static, scale_to_unit};
+use plan::{Plan, Sequence, finish, reduce_static, scale_to_unit};
 use queue::{Class, Done, Queue, Unit};
 use tokens::TextTokenizer;
+
+/// Texts of so many bytes are tokenized faster than another thread wakes up.
+const INLINE_BYTES: usize = 4 << 10;
 
 /// An encoder with its sessions, each on a thread of its own.
 pub struct Encoder {
@@ -36,7 +42,10 @@ pub struct Encoder {
     tokenizer: TextTokenizer,
     /// Input embeddings, if the model has them in plain sight.
     table: Option<StaticTable>,
-    queue: std::sync::Arc<Queue>,
+    queue: Arc<Queue>,
+    /// Room for passages in the queue: they wait outside, so that interactive work always finds some.
+    bulk: Semaphore,
+    bulk_room: u32,
     workers: Vec<std::thread::JoinHandle<()>>,
 }
 
@@ -75,12 +84,18 @@ impl Encoder {
         Ok(counts.into_iter().collect())
     }
 
-    /// Embeds texts ahead of all bulk work; results are in the order of the inputs.
-    pub async fn embed(&self, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
-        let context = self.plan_context();
-        let plans = inputs.iter().map(|text| context.embed(text, options)).collect::<Result<Vec<_>>>()?;
+    /// Embeds texts, ahead of bulk work unless they fill a batch by themselves; results are in the order of the
+    /// inputs.
+    pub async fn embed(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
+        let bytes = inputs.iter().map(String::len).sum();
+        let own = options.clone();
+        let plans = self
+            .plan(bytes, move |context| inputs.iter().map(|text| context.embed(text, &own)).collect())
+            .await?;
+        let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
+        let class = if tokens > self.queue.max_batch_tokens() { Class::Bulk } else { Class::Interactive };
         let (partials, queue, inference) = match options.representation {
-            Representation::Contextual => self.run(Class::Interactive, &plans).await?,
+            Representation::Contextual => self.run(class, &plans).await?,
             Representation::Static => (self.look_up(&plans)?, Duration::ZERO, Duration::ZERO),
         };
         let mut results = Vec::with_capacity(plans.len());
@@ -101,9 +116,16 @@ impl Encoder {
 
     /// Encodes passages with their sentences in one run each, after all interactive work. Vectors are pooled as the
     /// model was trained; a sentence without tokens of its own gets its passage's vector.
-    pub async fn encode_passages(&self, passages: Vec<PassageInput>) -> Result<Vec<PassageVectors>> {
-        let context = self.plan_context();
-        let plans = passages.iter().map(|p| context.passage(p)).collect::<Result<Vec<_>>>()?;
+    pub async fn encode_passages(
+        self: &Arc<Self>,
+        passages: Vec<PassageInput>,
+    ) -> Result<Vec<PassageVectors>> {
+        let bytes = passages.iter().map(|passage| passage.text.len()).sum();
+        let plans =
+            self.plan(bytes, move |context| passages.iter().map(|p| context.passage(p)).collect()).await?;
+        let wanted = u32::try_from(plans.len()).unwrap_or(u32::MAX).min(self.bulk_room);
+        let stopped = |_| Error::new(ErrorKind::Unavailable, "STOPPING", "the encoder is stopping");
+        let _room = self.bulk.acquire_many(wanted).await.map_err(stopped)?;
         let (partials, ..) = self.run(Class::Bulk, &plans).await?;
         let vectors_of = |(plan, parts): (Plan, Vec<Vec<Vec<f32>>>)| {
             let mut vectors = finish(&plan, &parts, self.info.dimensions as usize);
@@ -119,6 +141,22 @@ impl Encoder {
             PassageVectors { passage, sentences, sum, tokens: plan.tokens }
         };
         Ok(plans.into_iter().zip(partials).map(vectors_of).collect())
+    }
+
+    /// Makes plans for so many bytes of text, on a blocking thread unless that takes longer than the work.
+    async fn plan(
+        self: &Arc<Self>,
+        bytes: usize,
+        make: impl FnOnce(plan::Context) -> Result<Vec<Plan>> + Send + 'static,
+    ) -> Result<Vec<Plan>> {
+        let encoder = Arc::clone(self);
+        let work = move || make(plan::Context { tokenizer: &encoder.tokenizer, model: &encoder.model });
+        if bytes <= INLINE_BYTES {
+            return work();
+        }
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|e| Error::internal("TOKENIZER_FAILED", "the tokenizer failed").with_source(e))?
     }
 
     /// Name of the prompt for the query of a search, for [`EmbedOptions::prompt_name`].
@@ -147,43 +185,44 @@ impl Encoder {
         plans.iter().map(|plan| reduce_static(plan, table)).collect()
     }
 
-    fn plan_context(&self) -> plan::Context<'_> {
-        plan::Context { tokenizer: &self.tokenizer, model: &self.model }
-    }
-
-    /// Queues every sequence of the plans and waits for all; the longest wait and run are reported.
+    /// Queues every sequence of the plans, equal ones once, and waits for all; the longest wait and run are
+    /// reported.
     async fn run(
         &self,
         class: Class,
         plans: &[Plan],
     ) -> Result<(Vec<Vec<Vec<Vec<f32>>>>, Duration, Duration)> {
         let mut units = Vec::new();
-        let mut receivers = Vec::with_capacity(plans.len());
-        for plan in plans {
-            let mut of_plan = Vec::with_capacity(plan.sequences.len());
-            for sequence in &plan.sequences {
-                let (sender, receiver) = oneshot::channel();
-                units.push(Unit::new(sequence.clone(), sender));
-                of_plan.push(receiver);
+        let mut receivers = Vec::new();
+        let mut firsts: HashMap<&[u32], (&Sequence, usize)> = HashMap::new();
+        let mut places = Vec::with_capacity(plans.len());
+        for sequence in plans.iter().flat_map(|plan| &plan.sequences) {
+            let known = firsts.get(sequence.ids.as_slice()).filter(|(first, _)| *first == sequence);
+            if let Some(&(_, place)) = known {
+                places.push(place);
+                continue;
             }
-            receivers.push(of_plan);
+            let (sender, receiver) = oneshot::channel();
+            units.push(Unit::new(sequence.clone(), sender));
+            firsts.insert(&sequence.ids, (sequence, receivers.len()));
+            places.push(receivers.len());
+            receivers.push(receiver);
         }
         self.queue.push(class, units)?;
-        let (mut all, mut waited, mut ran) =
-            (Vec::with_capacity(plans.len()), Duration::ZERO, Duration::ZERO);
-        for of_plan in receivers {
-            let mut parts = Vec::with_capacity(of_plan.len());
-            for receiver in of_plan {
-                let stopped = |_| {
-                    Error::new(crate::error::ErrorKind::Unavailable, "STOPPING", "the encoder is stopping")
-                };
-                let Done { vectors, queue, inference } = receiver.await.map_err(stopped)??;
-                (waited, ran) = (waited.max(queue), ran.max(inference));
-                parts.push(vectors);
-            }
-            all.push(parts);
+        let (mut waited, mut ran) = (Duration::ZERO, Duration::ZERO);
+        let mut results = Vec::with_capacity(receivers.len());
+        for receiver in receivers {
+            let stopped = |_| Error::new(ErrorKind::Unavailable, "STOPPING", "the encoder is stopping");
+            let Done { vectors, queue, inference } = receiver.await.map_err(stopped)??;
+            (waited, ran) = (waited.max(queue), ran.max(inference));
+            results.push(vectors);
         }
-        Ok((all, waited, ran))
+        let mut places = places.into_iter();
+        let parts_of = |plan: &Plan| {
+            let of_plan = places.by_ref().take(plan.sequences.len());
+            of_plan.filter_map(|place| results.get(place).cloned()).collect()
+        };
+        Ok((plans.iter().map(parts_of).collect(), waited, ran))
     }
 }
 

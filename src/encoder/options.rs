@@ -30,7 +30,7 @@ impl Default for EncoderOptions {
             cuda: CudaOptions::default(),
             sessions: 0,
             threads: 0,
-            max_batch_tokens: 4096,
+            max_batch_tokens: 1024,
             queue_capacity: 4096,
         }
     }

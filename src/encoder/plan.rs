@@ -9,14 +9,14 @@ use crate::error::{Error, Result};
 use crate::model::{ModelDir, Pooling, StaticTable};
 
 /// Tokens of a sequence and the ranges of it that are reduced to one vector each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sequence {
     pub ids: Vec<u32>,
     pub parts: Vec<Part>,
 }
 
 /// A part of a group that lies in one sequence.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Part {
     pub group: usize,
     pub range: Range<usize>,

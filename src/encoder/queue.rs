@@ -1,6 +1,6 @@
 //! One bounded queue of sequences that the session threads take batches from.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -11,6 +11,19 @@ use crate::error::{Error, Result};
 use crate::model::EncoderSession;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Interactive batches in a row after which bulk work that waits gets one.
+const INTERACTIVE_RUN: u32 = 4;
+/// Tokens below which work is not shared out among idle sessions: a run costs something whatever its size.
+const LEAST_SHARE: usize = 64;
+/// Padding that a batch may have whatever its size, for the same reason.
+const FREE_PADDING: usize = 24;
+/// While interactive work comes in, batches of bulk work are smaller by this factor: a query waits for the batch that
+/// runs.
+const BULK_CUT: usize = 4;
+/// For so long after interactive work.
+const INTERACTIVE_MEMORY: Duration = Duration::from_secs(1);
+/// Greatest part of a larger batch that may be padding is one in this many.
+const PADDING_SHARE: usize = 8;
 
 /// Which work goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +45,13 @@ pub(super) struct Unit {
     sequence: Sequence,
     reply: oneshot::Sender<Result<Done>>,
     since: Instant,
+    /// Order of arrival.
+    number: u64,
 }
 
 impl Unit {
     pub fn new(sequence: Sequence, reply: oneshot::Sender<Result<Done>>) -> Self {
-        Self { sequence, reply, since: Instant::now() }
+        Self { sequence, reply, since: Instant::now(), number: 0 }
     }
 
     fn len(&self) -> usize {
@@ -44,11 +59,121 @@ impl Unit {
     }
 }
 
+/// Sequences of one class, by length and in order of arrival.
+#[derive(Default)]
+struct Waiting {
+    lengths: BTreeMap<usize, VecDeque<Unit>>,
+    count: usize,
+    tokens: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, unit: Unit) {
+        self.count += 1;
+        self.tokens += unit.len();
+        self.lengths.entry(unit.len()).or_default().push_back(unit);
+    }
+
+    /// The oldest sequence of a length whose caller has not left.
+    fn pop(&mut self, length: usize) -> Option<Unit> {
+        let units = self.lengths.get_mut(&length)?;
+        let mut found = None;
+        while found.is_none()
+            && let Some(unit) = units.pop_front()
+        {
+            self.count -= 1;
+            self.tokens -= length;
+            found = Some(unit).filter(|unit| !unit.reply.is_closed());
+        }
+        if units.is_empty() {
+            self.lengths.remove(&length);
+        }
+        found
+    }
+
+    /// Drops what nobody waits for.
+    fn purge(&mut self) {
+        let old = std::mem::take(self);
+        old.lengths.into_values().flatten().filter(|unit| !unit.reply.is_closed()).for_each(|u| self.push(u));
+    }
+
+    /// The oldest sequence and those nearest to its length, as long as the padded batch keeps to the budget and
+    /// little of it is padding.
+    fn take(&mut self, budget: usize) -> Vec<Unit> {
+        let mut batch: Vec<Unit> = Vec::new();
+        let (mut real, mut longest) = (0, 0);
+        let mut next = self.oldest();
+        let (mut low, mut high) = next.map_or((0, 0), |first| (first, first));
+        while let Some(length) = next {
+            let padded = (batch.len() + 1) * longest.max(length);
+            let padding = padded - real - length;
+            if !batch.is_empty() && (padded > budget || padding > FREE_PADDING.max(padded / PADDING_SHARE)) {
+                break;
+            }
+            if let Some(unit) = self.pop(length) {
+                (real, longest) = (real + length, longest.max(length));
+                batch.push(unit);
+            }
+            if self.lengths.contains_key(&length) {
+                continue;
+            }
+            (low, high) = (low.min(length), high.max(length));
+            next = self.nearest(low, high);
+            if batch.is_empty() {
+                // All of that length had left.
+                next = self.oldest();
+                (low, high) = next.map_or((0, 0), |first| (first, first));
+            }
+        }
+        batch
+    }
+
+    fn oldest(&self) -> Option<usize> {
+        let fronts = self.lengths.iter().filter_map(|(&length, units)| Some((units.front()?.number, length)));
+        fronts.min().map(|(_, length)| length)
+    }
+
+    /// The length outside of a range that is nearest to it.
+    fn nearest(&self, low: usize, high: usize) -> Option<usize> {
+        let below = self.lengths.range(..low).next_back().map(|(&length, _)| length);
+        let above = self.lengths.range(high + 1..).next().map(|(&length, _)| length);
+        match (below, above) {
+            (Some(below), Some(above)) => Some(if low - below <= above - high { below } else { above }),
+            (below, above) => below.or(above),
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
-    interactive: VecDeque<Unit>,
-    bulk: VecDeque<Unit>,
+    interactive: Waiting,
+    bulk: Waiting,
+    arrived: u64,
+    /// Sessions that wait for work.
+    idle: usize,
+    /// Interactive batches since the last of bulk.
+    run: u32,
+    last_interactive: Option<Instant>,
     closed: bool,
+}
+
+impl State {
+    fn waiting(&self) -> usize {
+        self.interactive.count + self.bulk.count
+    }
+
+    /// The next batch, for one of the sessions that have nothing to do.
+    fn take(&mut self, max_batch_tokens: usize) -> Vec<Unit> {
+        let bulk_turn = self.bulk.count > 0 && self.run >= INTERACTIVE_RUN;
+        let bulk = bulk_turn || self.interactive.count == 0;
+        let sessions = self.idle + 1;
+        let waiting = if bulk { &mut self.bulk } else { &mut self.interactive };
+        let share = waiting.tokens.div_ceil(sessions).max(LEAST_SHARE);
+        let cut = bulk && self.last_interactive.is_some_and(|at| at.elapsed() < INTERACTIVE_MEMORY);
+        let most = if cut { max_batch_tokens / BULK_CUT } else { max_batch_tokens };
+        self.run = if bulk { 0 } else { self.run + 1 };
+        waiting.take(most.min(share))
+    }
 }
 
 pub(super) struct Queue {
@@ -66,25 +191,38 @@ impl Queue {
     /// Takes all of them or, where as many as the capacity wait already, none.
     pub fn push(&self, class: Class, units: Vec<Unit>) -> Result<()> {
         let mut state = self.state.lock();
-        let waiting = state.interactive.len() + state.bulk.len();
-        if waiting >= self.capacity {
+        if state.waiting() >= self.capacity {
+            state.interactive.purge();
+            state.bulk.purge();
+        }
+        if state.waiting() >= self.capacity {
             return Err(Error::exhausted(
                 "QUEUE_FULL",
-                format!("{waiting} inputs wait already, at most {} may", self.capacity),
+                format!("{} inputs wait already, at most {} may", state.waiting(), self.capacity),
                 RETRY_AFTER,
             ));
         }
-        match class {
-            Class::Interactive => state.interactive.extend(units),
-            Class::Bulk => state.bulk.extend(units),
+        if class == Class::Interactive {
+            state.last_interactive = Some(Instant::now());
+        }
+        for mut unit in units {
+            unit.number = state.arrived;
+            state.arrived += 1;
+            match class {
+                Class::Interactive => state.interactive.push(unit),
+                Class::Bulk => state.bulk.push(unit),
+            }
         }
         self.arrived.notify_all();
         Ok(())
     }
 
+    pub fn max_batch_tokens(&self) -> usize {
+        self.max_batch_tokens
+    }
+
     pub fn waiting(&self) -> usize {
-        let state = self.state.lock();
-        state.interactive.len() + state.bulk.len()
+        self.state.lock().waiting()
     }
 
     /// Lets the workers end; what waits is dropped.
@@ -107,46 +245,18 @@ impl Queue {
             if state.closed {
                 return None;
             }
-            let State { interactive, bulk, .. } = &mut *state;
-            for waiting in [interactive, bulk] {
-                waiting.retain(|unit| !unit.reply.is_closed());
-                if !waiting.is_empty() {
-                    return Some(take(waiting, self.max_batch_tokens));
-                }
+            let batch = state.take(self.max_batch_tokens);
+            if !batch.is_empty() {
+                return Some(batch);
             }
+            if state.waiting() > 0 {
+                continue;
+            }
+            state.idle += 1;
             self.arrived.wait(&mut state);
+            state.idle = state.idle.saturating_sub(1);
         }
     }
-}
-
-/// The oldest and those nearest to its length, as long as the padded batch keeps to the budget.
-fn take(waiting: &mut VecDeque<Unit>, budget: usize) -> Vec<Unit> {
-    let lengths: Vec<usize> = waiting.iter().map(Unit::len).collect();
-    let chosen = choose(&lengths, budget);
-    let mut batch = Vec::new();
-    let mut rest = VecDeque::with_capacity(waiting.len());
-    for (unit, chosen) in waiting.drain(..).zip(chosen) {
-        if chosen { batch.push(unit) } else { rest.push_back(unit) }
-    }
-    *waiting = rest;
-    batch
-}
-
-fn choose(lengths: &[usize], budget: usize) -> Vec<bool> {
-    let mut chosen = vec![false; lengths.len()];
-    let first = lengths.first().copied().unwrap_or(0);
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by_key(|&i| lengths[i].abs_diff(first));
-    // The sort is stable, so the oldest stays first.
-    let mut longest = 0;
-    for (count, i) in order.into_iter().enumerate() {
-        longest = longest.max(lengths[i]);
-        if count > 0 && longest * (count + 1) > budget {
-            break;
-        }
-        chosen[i] = true;
-    }
-    chosen
 }
 
 fn run(session: &mut EncoderSession, batch: Vec<Unit>, width: usize) {
@@ -160,31 +270,142 @@ fn run(session: &mut EncoderSession, batch: Vec<Unit>, width: usize) {
             mask[row * longest + column] = 1;
         }
     }
-    let result = session.run(&ids, &mask, batch.len(), longest);
+    let pool = |hidden: &[f32]| {
+        let rows = hidden.chunks_exact(longest * width);
+        rows.zip(&batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
+    };
+    let result = session.run_with(&ids, &mask, batch.len(), longest, pool);
     let inference = started.elapsed();
-    for (row, unit) in batch.into_iter().enumerate() {
-        let answer = match &result {
-            Ok(hidden) => {
-                let states = &hidden[row * longest * width..(row + 1) * longest * width];
-                let of = |range: &std::ops::Range<usize>| &states[range.start * width..range.end * width];
-                let parts = unit.sequence.parts.iter();
-                let vectors = parts.map(|p| reduce(of(&p.range), width, p.pooling)).collect();
-                Ok(Done { vectors, queue: started - unit.since, inference })
+    // A caller may have left meanwhile, so that sending fails.
+    match result {
+        Ok(all) => {
+            for (unit, vectors) in batch.into_iter().zip(all) {
+                let _ = unit.reply.send(Ok(Done { vectors, queue: started - unit.since, inference }));
             }
-            Err(error) => Err(Error::new(error.kind, error.reason, error.message.clone())),
-        };
-        // The caller may have left meanwhile.
-        let _ = unit.reply.send(answer);
+        }
+        Err(error) => {
+            for unit in batch {
+                let _ = unit.reply.send(Err(Error::new(error.kind, error.reason, error.message.clone())));
+            }
+        }
     }
+}
+
+/// One vector for each part of a sequence.
+fn pooled(states: &[f32], sequence: &Sequence, width: usize) -> Vec<Vec<f32>> {
+    let of = |range: &std::ops::Range<usize>| &states[range.start * width..range.end * width];
+    sequence.parts.iter().map(|part| reduce(of(&part.range), width, part.pooling)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::choose;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Receivers = Vec<oneshot::Receiver<Result<Done>>>;
+
+    fn units(lengths: &[usize]) -> (Vec<Unit>, Receivers) {
+        let unit = |&length: &usize| {
+            let (sender, receiver) = oneshot::channel();
+            (Unit::new(Sequence { ids: vec![0; length], parts: Vec::new() }, sender), receiver)
+        };
+        lengths.iter().map(unit).unzip()
+    }
+
+    fn queue(class: Class, lengths: &[usize]) -> (Queue, Receivers) {
+        let queue = Queue::new(1000, 4096);
+        let (units, receivers) = units(lengths);
+        queue.push(class, units).unwrap();
+        (queue, receivers)
+    }
+
+    fn lengths(batch: &[Unit]) -> Vec<usize> {
+        batch.iter().map(Unit::len).collect()
+    }
 
     #[test]
     fn batches_hold_the_oldest_and_near_lengths() {
-        assert_eq!(choose(&[10, 100, 11, 9, 50], 40), [true, false, true, true, false]);
-        assert_eq!(choose(&[500, 1], 40), [true, false]);
+        let (queue, _receivers) = queue(Class::Bulk, &[10, 300, 11, 9, 50]);
+        let mut state = queue.state.lock();
+        assert_eq!(lengths(&state.bulk.take(40)), [10, 9, 11]);
+        assert_eq!(lengths(&state.bulk.take(40)), [300]);
+        assert_eq!(lengths(&state.bulk.take(40)), [50]);
+        assert_eq!((state.waiting(), state.bulk.tokens), (0, 0));
+    }
+
+    #[test]
+    fn little_of_a_batch_is_padding() {
+        let (queue, _receivers) = queue(Class::Bulk, &[200, 200, 20, 190]);
+        assert_eq!(lengths(&queue.state.lock().bulk.take(4096)), [200, 200, 190]);
+    }
+
+    #[test]
+    fn idle_sessions_share_the_work() {
+        let (queue, _receivers) = queue(Class::Interactive, &[100; 8]);
+        let mut state = queue.state.lock();
+        state.idle = 1;
+        assert_eq!(state.take(4096).len(), 4);
+        state.idle = 0;
+        assert_eq!(state.take(4096).len(), 4);
+    }
+
+    #[test]
+    fn bulk_work_gets_its_turn() {
+        let (queue, _interactive) = queue(Class::Interactive, &[100; 20]);
+        let (bulk, _bulk) = units(&[7; 3]);
+        queue.push(Class::Bulk, bulk).unwrap();
+        let mut state = queue.state.lock();
+        let first: Vec<usize> = (0..6).map(|_| state.take(100)[0].len()).collect();
+        assert_eq!(first, [100, 100, 100, 100, 7, 100]);
+    }
+
+    #[test]
+    fn bulk_batches_are_small_while_interactive_work_comes_in() {
+        let (queue, _bulk) = queue(Class::Bulk, &[100; 20]);
+        let (query, _query) = units(&[7]);
+        queue.push(Class::Interactive, query).unwrap();
+        let mut state = queue.state.lock();
+        assert_eq!(lengths(&state.take(800)), [7]);
+        assert_eq!(state.take(800).len(), 2);
+        state.last_interactive = None;
+        assert_eq!(state.take(800).len(), 8);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_dropped() {
+        let (queue, receivers) = queue(Class::Interactive, &[5, 5, 9]);
+        drop(receivers);
+        let (new, _kept) = units(&[7]);
+        queue.push(Class::Interactive, new).unwrap();
+        assert_eq!(lengths(&queue.state.lock().take(4096)), [7]);
+        let full = Queue::new(1, 4096);
+        let (first, gone) = units(&[5]);
+        full.push(Class::Bulk, first).unwrap();
+        assert_eq!(full.push(Class::Bulk, units(&[5]).0).unwrap_err().reason, "QUEUE_FULL");
+        drop(gone);
+        full.push(Class::Bulk, units(&[5]).0).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn every_sequence_comes_out_once_within_the_budget(
+            all in prop::collection::vec(1_usize..400, 1..100),
+            budget in 1_usize..2000,
+        ) {
+            let (queue, _receivers) = queue(Class::Bulk, &all);
+            let mut state = queue.state.lock();
+            let mut out = Vec::new();
+            while state.waiting() > 0 {
+                let oldest = state.bulk.lengths.values().filter_map(|u| u.front()).map(|u| u.number).min();
+                let batch = state.bulk.take(budget);
+                prop_assert_eq!(batch.first().map(|u| u.number), oldest);
+                let longest = batch.iter().map(Unit::len).max().unwrap_or(0);
+                prop_assert!(batch.len() == 1 || batch.len() * longest <= budget);
+                out.extend(batch.iter().map(|u| u.number));
+            }
+            out.sort_unstable();
+            prop_assert_eq!(out, (0..all.len() as u64).collect::<Vec<_>>());
+        }
     }
 }

@@ -1,5 +1,6 @@
 use tokenizers::Tokenizer;
 
+use super::wordpiece::WordPiece;
 use crate::domain::Span;
 use crate::error::{Error, Result};
 
@@ -30,6 +31,8 @@ pub(super) struct Encoded {
 
 pub(super) struct TextTokenizer {
     tokenizer: Tokenizer,
+    /// The same, faster, where the tokenizer is of the BERT kind.
+    plain: Option<WordPiece>,
     /// What is put around a text.
     pub frame: Frame,
     /// Id that fills up short rows, where the file tells.
@@ -75,7 +78,8 @@ impl TextTokenizer {
             ));
         }
         let frame = Frame { open: ids[..open].to_vec(), close: ids[end..].to_vec() };
-        Ok(Self { tokenizer, frame, padding })
+        let plain = WordPiece::of(&tokenizer);
+        Ok(Self { tokenizer, plain, frame, padding })
     }
 
     /// Greatest id that it gives.
@@ -84,6 +88,13 @@ impl TextTokenizer {
     }
 
     pub fn encode(&self, text: &str) -> Result<Encoded> {
+        match &self.plain {
+            Some(plain) => plain.encode(text, |piece| self.general(piece)),
+            None => self.general(text),
+        }
+    }
+
+    fn general(&self, text: &str) -> Result<Encoded> {
         let encoding = self.tokenizer.encode(text, false).map_err(failed)?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),

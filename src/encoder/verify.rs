@@ -56,7 +56,7 @@ impl Check<'_> {
     }
 
     fn batches(&self) -> Result<Vec<Vec<Vec<u32>>>> {
-        let most = self.model.max_tokens.min(MOST_TOKENS) - self.tokenizer.frame.len();
+        let most = self.model.max_tokens.min(MOST_TOKENS).saturating_sub(self.tokenizer.frame.len());
         let frame = |text: &str| -> Result<Vec<u32>> {
             let mut ids = self.tokenizer.encode(text)?.ids;
             ids.truncate(most);

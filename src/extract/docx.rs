@@ -19,21 +19,25 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
 fn read(bytes: &[u8], limit: u64) -> Result<Extracted> {
     let mut archive = ZipArchive::new(Cursor::new(bytes))
         .map_err(|e| broken(format!("the DOCX is no ZIP archive: {e}")))?;
-    let part = archive
-        .by_name("word/document.xml")
-        .map_err(|e| broken(format!("the DOCX has no readable word/document.xml: {e}")))?;
-    // What the archive says of its sizes may be a lie, so the bytes that come out are counted.
-    let mut xml = Vec::new();
-    part.take(limit + 1)
-        .read_to_end(&mut xml)
-        .map_err(|e| broken(format!("the DOCX cannot be inflated: {e}")))?;
-    if xml.len() as u64 > limit {
+    // What the archive says of its sizes may be a lie, so the bytes that come out are counted, before any
+    // memory is taken for them.
+    let inflated = |e| broken(format!("the DOCX cannot be inflated: {e}"));
+    let size = std::io::copy(&mut main_part(&mut archive)?.take(limit + 1), &mut std::io::sink())
+        .map_err(inflated)?;
+    if size > limit {
         return Err(Error::invalid(
             "DOCUMENT_TOO_LARGE",
             format!("expected a DOCX of at most {limit} inflated bytes, got more"),
         ));
     }
+    let mut xml = Vec::with_capacity(size as usize);
+    main_part(&mut archive)?.take(limit).read_to_end(&mut xml).map_err(inflated)?;
     parse(&xml)
+}
+
+fn main_part(archive: &mut ZipArchive<Cursor<&[u8]>>) -> Result<impl Read> {
+    let part = archive.by_name("word/document.xml");
+    part.map_err(|e| broken(format!("the DOCX has no readable word/document.xml: {e}")))
 }
 
 #[derive(Default)]

@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn sampling_out_of_range_is_refused_by_name() {
         Sampling::default().validate().unwrap();
-        let bad: [(&str, fn(&mut Sampling)); 10] = [
+        type Spoil = fn(&mut Sampling);
+        let bad: [(&str, Spoil); 10] = [
             ("max_tokens", |s| s.max_tokens = 0),
             ("temperature", |s| s.temperature = -0.1),
             ("temperature", |s| s.temperature = f32::NAN),

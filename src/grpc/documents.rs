@@ -15,8 +15,9 @@ use crate::proto;
 use crate::search::unknown_document;
 use crate::store::DocumentRecord;
 
-/// Documents of one call or stream that are worked on at once.
-pub(super) const IN_FLIGHT: usize = 32;
+/// Documents of one call or stream that are worked on at once: enough passages, where documents are short, for full
+/// batches of like length while others wait for the disk.
+pub(super) const IN_FLIGHT: usize = 256;
 /// Text from which on a page of whole documents is full.
 const PAGE_TEXT_BYTES: usize = 4 << 20;
 

@@ -2,7 +2,8 @@ use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio_stream::{Stream, StreamExt};
+use futures::StreamExt;
+use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Reply, convert};
@@ -12,6 +13,9 @@ use crate::proto;
 
 /// Sharpness of the softmax over label similarities.
 const CLASSIFY_SCALE: f32 = 20.0;
+
+/// Batches of one stream that are worked on at once: while one is encoded, the next is read and tokenized.
+const STREAM_AHEAD: usize = 4;
 
 /// EmbeddingService.
 #[derive(Clone)]
@@ -202,13 +206,14 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<Streaming<proto::EmbedStreamRequest>>,
     ) -> Reply<Self::EmbedStreamStream> {
         let service = self.clone();
-        let responses = request.into_inner().then(move |message| {
+        let responses = request.into_inner().map(move |message| {
             let service = service.clone();
             async move {
                 let response = service.embed_request(message?.request.unwrap_or_default()).await?;
                 Ok(proto::EmbedStreamResponse { response: Some(response) })
             }
         });
+        let responses = responses.buffered(STREAM_AHEAD);
         Ok(Response::new(Box::pin(responses)))
     }
 

@@ -106,7 +106,6 @@ fn found(
         exact: false,
         filter: None,
         deleted,
-        least: f32::NEG_INFINITY,
     };
     segment.search(&ask, scratch).into_iter().map(|near| near.slot).collect()
 }

@@ -19,9 +19,12 @@ type Block = [u8; BLOCK];
 /// The functions chosen for this processor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel {
-    many: fn(&[Block], &[Block], &[u32], &mut [i32]),
+    many: Many,
     pair: fn(&[Block], &[Block]) -> i32,
 }
+
+/// Query, codes, slots, results.
+type Many = fn(&[Block], &[Block], &[u32], &mut [i32]);
 
 impl Kernel {
     /// The best that runs here.
@@ -68,7 +71,7 @@ pub(super) fn bias(stored: &[u8]) -> i32 {
     128 * stored.iter().map(|&x| i32::from(x) - i32::from(ZERO)).sum::<i32>()
 }
 
-fn code<'a>(codes: &'a [Block], slot: u32, width: usize) -> &'a [Block] {
+fn code(codes: &[Block], slot: u32, width: usize) -> &[Block] {
     let start = slot as usize * width;
     codes.get(start..start + width).unwrap_or(&[])
 }

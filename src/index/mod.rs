@@ -309,9 +309,7 @@ impl VectorIndex {
         chunks.iter().for_each(|chunk| chunk.scan(&query, filter, &mut best));
         let mut scratch = self.scratch.lock().pop().unwrap_or_default();
         for live in segments.iter() {
-            let least = best.bound().map_or(f32::NEG_INFINITY, |found: &Found| found.0.similarity);
-            let deleted = &*live.deleted;
-            let ask = Ask { query: &query, k, ef, exact, filter, deleted, least };
+            let ask = Ask { query: &query, k, ef, exact, filter, deleted: &live.deleted };
             for near in live.segment.search(&ask, &mut scratch) {
                 let at = near.slot as usize;
                 best.offer(Found::new(near, live.segment.points[at], live.segment.docs[at]));
@@ -438,8 +436,6 @@ impl VectorIndex {
             live.remove(range);
         }
         lives.push(live);
-        // The greatest first: what it finds bounds the search of the others.
-        lives.sort_by_key(|live| std::cmp::Reverse(live.segment.len()));
         self.segments.store(Arc::new(lives));
         state.head.drop_sealed(pending.chunks);
         state.since_build.clear();

@@ -119,7 +119,7 @@ fn clusters_are_found_with_filters_and_removals() {
         let filtered = recall(&index, &vectors, &queries, Some(&filter), |_| false);
         assert!(filtered >= 0.98, "{filtered} of one in {every}");
     }
-    let dead = |i: u64| (1_000..2_000).contains(&i) || i % 5 == 0;
+    let dead = |i: u64| (1_000..2_000).contains(&i) || i.is_multiple_of(5);
     index.remove_range(1_000..2_000);
     (0..vectors.len() as u64).step_by(5).for_each(|i| index.remove_range(i..i + 1));
     let pruned = recall(&index, &vectors, &queries, None, dead);
@@ -208,7 +208,7 @@ fn merging_drops_the_dead_and_settles_their_removals() {
     let read = |id: u64| stored.get(&id).cloned().ok_or_else(|| damaged("it is not there"));
     index.remove_range(100..150);
     index.remove_range(1_190..1_195);
-    assert_eq!(index.settled_removals(), [1_190..1_195]);
+    assert!(index.settled_removals().iter().eq([&(1_190..1_195)]));
     let reopened = VectorIndex::from_segments(options, &index.manifest(), read).unwrap();
     assert_eq!((reopened.len(), reopened.watermark()), (1024, Some(1023)));
     reopened.remove_range(100..150);
@@ -217,8 +217,8 @@ fn merging_drops_the_dead_and_settles_their_removals() {
     index.commit(merged.id).unwrap();
     assert_eq!((index.len(), index.tombstones()), (1_200 - 65, 10));
     assert_eq!(index.settled_removals(), [100..150, 1_190..1_195]);
-    index.forget_removals(&[100..150]);
-    assert_eq!(index.settled_removals(), [1_190..1_195]);
+    index.forget_removals(std::slice::from_ref(&(100..150)));
+    assert!(index.settled_removals().iter().eq([&(1_190..1_195)]));
     let missing = VectorIndex::from_segments(options, &index.manifest(), read).unwrap_err();
     assert_eq!(missing.reason, "INDEX_DAMAGED");
     index.remove_range(0..2000);
@@ -450,7 +450,7 @@ proptest! {
         prop_assert_eq!(Segment::from_bytes(&bytes[..cut % bytes.len()]).unwrap_err().reason, "INDEX_DAMAGED");
         let query = quantize(DIMENSIONS, &[1.0; DIMENSIONS]).unwrap();
         let deleted = RoaringBitmap::new();
-        let ask = Ask { query: &query, k: 5, ef: 32, exact: false, filter: None, deleted: &deleted, least: -2.0 };
+        let ask = Ask { query: &query, k: 5, ef: 32, exact: false, filter: None, deleted: &deleted };
         for at in [at % bytes.len(), front] {
             let mut flipped = bytes.clone();
             flipped[at] = value;

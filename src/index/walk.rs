@@ -11,9 +11,6 @@ use super::segment::{Near, Segment};
 const SCAN_FACTOR: f64 = 24.0;
 /// Slots scored at a time by a scan.
 const SCAN_BATCH: usize = 256;
-/// Share of the candidates that a walk keeps although other segments have better ones: a way that
-/// starts badly may still lead to better points.
-const SLACK: usize = 4;
 
 /// What one search of a segment is asked for.
 #[derive(Clone, Copy)]
@@ -29,8 +26,6 @@ pub(super) struct Ask<'a> {
     pub(super) filter: Option<&'a RoaringBitmap>,
     /// Slots that do not count.
     pub(super) deleted: &'a RoaringBitmap,
-    /// What is less similar is of no use: `k` better ones are known.
-    pub(super) least: f32,
 }
 
 /// Memory of one search, kept for the next one.
@@ -69,8 +64,6 @@ struct Pool<'a> {
     entries: &'a mut Vec<Entry>,
     matching: usize,
     ef: usize,
-    slack: usize,
-    least: f32,
 }
 
 impl Pool<'_> {
@@ -78,7 +71,6 @@ impl Pool<'_> {
     fn bound(&self) -> f32 {
         match self.entries.last() {
             Some(last) if self.matching >= self.ef => last.similarity,
-            _ if self.matching >= self.slack => self.least,
             _ => f32::NEG_INFINITY,
         }
     }
@@ -89,9 +81,7 @@ impl Pool<'_> {
         self.entries.insert(at, entry);
         self.matching += usize::from(entry.is(MATCHES));
         while let Some(last) = self.entries.last().copied() {
-            let full = self.matching > self.ef
-                || (self.matching == self.ef && !last.is(MATCHES))
-                || (self.matching > self.slack && last.similarity < self.least);
+            let full = self.matching > self.ef || (self.matching == self.ef && !last.is(MATCHES));
             if !full {
                 break;
             }
@@ -156,7 +146,7 @@ impl Segment {
         visited.resize(self.len().div_ceil(64), 0);
         pool.clear();
         let ef = ask.ef.max(ask.k);
-        let mut pool = Pool { entries: pool, matching: 0, ef, slack: ef.div_ceil(SLACK), least: ask.least };
+        let mut pool = Pool { entries: pool, matching: 0, ef };
         let entry = |near: Near| Entry {
             similarity: near.similarity,
             marked: near.slot | if matches(near.slot) { MATCHES } else { 0 },
@@ -235,11 +225,6 @@ impl<T: Ord> Best<T> {
             self.heap.pop();
             self.heap.push(std::cmp::Reverse(item));
         }
-    }
-
-    /// The least of those kept, once there are `k`.
-    pub(super) fn bound(&self) -> Option<&T> {
-        self.heap.peek().filter(|_| self.heap.len() == self.k).map(|worst| &worst.0)
     }
 
     /// Best first.

@@ -259,7 +259,11 @@ impl Folder {
             };
             let is_graph = name == weights && weights != SAFETENSORS;
             if is_graph || (keep && (name == TOKENIZER || name == weights)) {
-                let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+                let mut bytes = Vec::new();
+                // What a file says of its size need not be true.
+                bytes
+                    .try_reserve_exact(usize::try_from(length).unwrap_or(usize::MAX))
+                    .map_err(|_| failed(std::io::ErrorKind::OutOfMemory.into()))?;
                 file.read_to_end(&mut bytes).map_err(failed)?;
                 hasher.update(&bytes);
                 let bytes = Bytes::from(bytes);

@@ -159,16 +159,16 @@ impl TensorMessage {
     /// Its elements, if there are as many as told and they are floats.
     fn values(&self, count: usize, folder: &Path) -> Option<Vec<f16>> {
         let values = if self.data_location == DATA_IS_EXTERNAL {
-            self.from_bytes(&self.external(folder, count)?)
+            self.decode_values(&self.external(folder, count)?)
         } else if self.raw_data.is_empty() && self.data_type == FLOAT {
             self.float_data.iter().map(|&x| f16::from_f32(x)).collect()
         } else {
-            self.from_bytes(&self.raw_data)
+            self.decode_values(&self.raw_data)
         };
         (values.len() == count).then_some(values)
     }
 
-    fn from_bytes(&self, bytes: &[u8]) -> Vec<f16> {
+    fn decode_values(&self, bytes: &[u8]) -> Vec<f16> {
         match self.data_type {
             FLOAT => bytes.as_chunks::<4>().0.iter().map(|&b| f16::from_f32(f32::from_le_bytes(b))).collect(),
             FLOAT16 => bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b)).collect(),

@@ -21,7 +21,8 @@ pub enum Imported {
     New,
     /// Another one was replaced.
     Replaced,
-    /// The same revision was there; nothing was written.
+    /// The same revision was there; nothing was written. A directory that was only copied there is imported where it
+    /// is to be replaced.
     Unchanged,
 }
 
@@ -98,7 +99,7 @@ impl Import<'_> {
         if target.exists() {
             if let Ok(there) = ModelDir::open(&target)
                 && there.revision == model.revision
-                && there.imported
+                && (there.imported || !self.replace)
             {
                 return Ok((there, Imported::Unchanged));
             }

@@ -237,7 +237,6 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let begin = stop.clone();
     let stopping = async move {
         shutdown.await;
-        tracing::info!("stopping: calls that run are finished");
         for name in SERVICES {
             health.set_service_status(name, ServingStatus::NotServing).await;
         }

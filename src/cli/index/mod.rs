@@ -28,6 +28,8 @@ use walk::{Choice, Found, Root};
 
 /// Room left in a message for what is not content.
 const MESSAGE_SLACK: u64 = 64 << 10;
+/// Most bytes of one piece of a file.
+const PIECE: usize = 1 << 20;
 /// Ids deleted by one call.
 const DELETE_BATCH: usize = 500;
 /// Kinds of skipped files that are named.
@@ -57,7 +59,7 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
     client.ensure_collection(&args.collection, "").await?;
     let known = Arc::new(known::load(client, &args.collection, &roots).await?);
     let read_limits = ReadLimits {
-        message_bytes: limits.max_message_bytes.saturating_sub(MESSAGE_SLACK),
+        message_bytes: limits.max_message_bytes - MESSAGE_SLACK.min(limits.max_message_bytes / 2),
         file_bytes: limits.max_document_bytes,
     };
     let mut progress = Progress::new(found.files.iter().map(|file| file.size).sum())?;
@@ -70,6 +72,7 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         window: args.window as usize,
         patience: Duration::from_secs(args.patience),
         force: args.force,
+        piece_bytes: usize::try_from(read_limits.message_bytes).unwrap_or(usize::MAX).clamp(1, PIECE),
     };
     let complete_walk = found.problems.is_empty();
     let skipped = skipped_text(&found);

@@ -2,7 +2,7 @@
 //! until every one is settled. Sending one twice is harmless: the server tells that it is unchanged.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -26,8 +26,6 @@ use crate::proto::{
 
 /// Most bytes sent and not yet acknowledged, unless one document alone is larger.
 const MAX_UNACKNOWLEDGED: u64 = 64 << 20;
-/// Bytes of one piece of a file.
-const PIECE: usize = 1 << 20;
 /// First wait after a lost connection or a full queue; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest wait.
@@ -46,6 +44,8 @@ pub struct SendOptions {
     pub patience: Duration,
     /// Whether even unchanged documents are made anew.
     pub force: bool,
+    /// Most bytes of one piece of a file.
+    pub piece_bytes: usize,
 }
 
 /// A document on its way.
@@ -207,7 +207,11 @@ impl Run<'_> {
                 item = next(&mut self.again, &mut self.items, &mut read_all), if may_send && !(read_all && self.again.is_empty()) => {
                     let Some(outgoing) = item.and_then(|next| self.take(next)) else { continue };
                     let part = Some(Part::Document((*outgoing.document).clone()));
-                    pieces = outgoing.file.as_ref().map(|path| Pieces::new(path, outgoing.size));
+                    pieces = outgoing.file.as_ref().map(|path| Pieces {
+                        path: path.clone(),
+                        file: None,
+                        left: outgoing.size,
+                    });
                     in_flight.insert(next_index, outgoing);
                     next_index += 1;
                     let Some(sender) = &sender else { continue };
@@ -220,7 +224,7 @@ impl Run<'_> {
                     let Some(slot) = slot else {
                         return Ok(End::Lost("the server closed the stream".to_owned()));
                     };
-                    match next_piece(&mut pieces).await {
+                    match next_piece(&mut pieces, self.options.piece_bytes).await {
                         Ok(piece) => {
                             slot.send(IngestDocumentsRequest { part: Some(Part::DataChunk(piece)) });
                         }
@@ -320,17 +324,13 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(path: &Path, size: u64) -> Self {
-        Self { path: path.to_owned(), file: None, left: size }
-    }
-
     /// The next piece; a file that has become shorter is an error.
-    async fn read(&mut self) -> std::io::Result<Vec<u8>> {
+    async fn read(&mut self, most: usize) -> std::io::Result<Vec<u8>> {
         let file = match &mut self.file {
             Some(file) => file,
             None => self.file.insert(tokio::fs::File::open(&self.path).await?),
         };
-        let mut piece = vec![0; usize::try_from(self.left).unwrap_or(usize::MAX).min(PIECE)];
+        let mut piece = vec![0; usize::try_from(self.left).unwrap_or(usize::MAX).min(most)];
         file.read_exact(&mut piece).await?;
         self.left -= piece.len() as u64;
         Ok(piece)
@@ -338,9 +338,9 @@ impl Pieces {
 }
 
 /// Reads the next piece of a file, after which there may be none left.
-async fn next_piece(pieces: &mut Option<Pieces>) -> std::io::Result<Vec<u8>> {
+async fn next_piece(pieces: &mut Option<Pieces>, most: usize) -> std::io::Result<Vec<u8>> {
     let Some(current) = pieces else { return Ok(Vec::new()) };
-    let piece = current.read().await?;
+    let piece = current.read(most).await?;
     if current.left == 0 {
         *pieces = None;
     }

@@ -1,0 +1,80 @@
+//! What the benches ask of a server.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use tonic::transport::Channel;
+use trove::proto;
+use trove::proto::collection_service_client::CollectionServiceClient;
+use trove::proto::document_service_client::DocumentServiceClient;
+
+use super::corpus::Record;
+use super::process;
+
+/// How long the index must be at rest to count as settled.
+const REST: Duration = Duration::from_secs(3);
+
+/// Makes a collection, or finds the one that is there; gives its number of documents and passages.
+pub async fn collection(channel: &Channel, name: &str) -> Result<(i64, i64), tonic::Status> {
+    let mut client = CollectionServiceClient::new(channel.clone());
+    let request = proto::GetCollectionRequest { name: name.to_owned() };
+    match client.get_collection(request).await {
+        Ok(response) => {
+            let collection = response.into_inner().collection.unwrap_or_default();
+            Ok((collection.document_count, collection.passage_count))
+        }
+        Err(status) if status.code() == tonic::Code::NotFound => {
+            let collection = proto::Collection { name: name.to_owned(), ..Default::default() };
+            let request = proto::CreateCollectionRequest { collection: Some(collection) };
+            client.create_collection(request).await?;
+            Ok((0, 0))
+        }
+        Err(status) => Err(status),
+    }
+}
+
+/// Ingests records over one stream; gives the number of passages made.
+pub async fn ingest(
+    channel: &Channel,
+    name: &str,
+    records: Vec<Record>,
+) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+    use proto::ingest_documents_request::Part;
+    use proto::ingest_documents_response::Event;
+    let start = proto::IngestStart { collection: name.to_owned(), force: false };
+    let documents = records.into_iter().map(|record| {
+        Part::Document(proto::Document {
+            id: record.id,
+            title: record.title,
+            content: Some(proto::document::Content::Text(record.text)),
+            ..Default::default()
+        })
+    });
+    let parts: Vec<_> = std::iter::once(Part::Start(start)).chain(documents).collect();
+    let messages = parts.into_iter().map(|part| proto::IngestDocumentsRequest { part: Some(part) });
+    let mut responses = DocumentServiceClient::new(channel.clone())
+        .ingest_documents(futures::stream::iter(messages))
+        .await?
+        .into_inner();
+    let mut passages = 0;
+    while let Some(response) = responses.next().await.transpose()? {
+        let Some(Event::Result(result)) = response.event else { continue };
+        if result.error_code != 0 {
+            return Err(format!("{}: {}", result.document_id, result.error_message).into());
+        }
+        passages += u64::from(result.passage_count);
+    }
+    Ok(passages)
+}
+
+/// Waits until a server's index is no longer building.
+pub async fn settle(pid: u32) {
+    let busy = || process::by_stage(&process::cpu_by_thread(pid)).get("index").copied().unwrap_or(0.0);
+    loop {
+        let before = busy();
+        tokio::time::sleep(REST).await;
+        if busy() - before < 0.05 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Searches over gRPC: latency, rate, recall against an exact scan, while documents come in; time to open; bytes.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use common::report::{Report, median, milliseconds};
+use common::{Common, Outcome, client, corpus, process, server};
+use tonic::transport::Channel;
+use trove::encoder::{Encoder, EncoderOptions};
+use trove::model::Runtime;
+use trove::proto;
+use trove::proto::embedding_service_client::EmbeddingServiceClient;
+use trove::proto::search_service_client::SearchServiceClient;
+
+const COLLECTION: &str = "bench";
+/// Takes what comes in while searches are timed.
+const OTHER: &str = "bench-incoming";
+/// Hits that recall is measured on.
+const TOP: usize = 10;
+/// Records kept out of the collection: the queries are their sentences, and they come in during searches.
+const HELD_OUT: usize = 2000;
+
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Documents of the collections to search, one after the other.
+    #[arg(long, value_delimiter = ',', default_value = "2000")]
+    sizes: Vec<usize>,
+    /// Where prepared collections are kept, one directory for each size; without it they are made anew.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Queries.
+    #[arg(long, default_value_t = 200)]
+    queries: usize,
+    /// Times that every case is run.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seconds that a case runs in a round.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Model directory under models/.
+    #[arg(long, default_value = "all-MiniLM-L6-v2")]
+    model: String,
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Queries as texts and as vectors.
+struct Queries {
+    texts: Vec<String>,
+    vectors: Vec<Vec<f32>>,
+}
+
+/// One way to search.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    clients: usize,
+    by_vector: bool,
+    while_ingesting: bool,
+}
+
+#[derive(Default)]
+struct Sample {
+    rate: f64,
+    latencies: Vec<Duration>,
+}
+
+fn main() -> Outcome {
+    let args = Args::parse();
+    let Some(models) = args.common.models() else { return Ok(()) };
+    Runtime::init(&models.join("runtime"))?;
+    let most = args.sizes.iter().copied().max().unwrap_or(0) + HELD_OUT;
+    let corpus = {
+        // Only its tokenizer is needed; the sessions go before anything is timed.
+        let encoder = Encoder::load(&models.join("models").join(&args.model), EncoderOptions::default())?;
+        corpus::read(&args.common, &encoder, most)?
+    };
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(run(&args, &models, corpus)).map_err(|e| e.to_string().into())
+}
+
+async fn run(args: &Args, models: &Path, corpus: corpus::Corpus) -> Result<(), Failure> {
+    let at = corpus.records.len().saturating_sub(HELD_OUT.min(corpus.records.len() / 2));
+    let (records, held_out) = corpus.records.split_at(at);
+    let mut texts = corpus::short(held_out);
+    texts.truncate(args.queries);
+    let empty = tempfile::tempdir()?;
+    server::borrow_models(models, empty.path())?;
+    let (base, vectors) = {
+        let server = start(empty.path()).await?;
+        let vectors = embed(&server.channel().await?, &texts).await?;
+        let base = (server.opened, process::resident_bytes(server.pid()));
+        server.stop().await.map_err(|e| e.to_string())?;
+        (base, vectors)
+    };
+    let queries = Arc::new(Queries { texts, vectors });
+    let columns =
+        ["documents", "passages", "open s", "RSS bytes a passage", "disk bytes a passage", "recall@10"];
+    let title = format!(
+        "Collections of {}; open and memory beyond an empty server's {:.2} s and {} MB",
+        corpus.name,
+        base.0.as_secs_f64(),
+        base.1 >> 20
+    );
+    let mut state = Report::new(title, &columns);
+    let columns = ["documents", "search by", "clients", "searches/s", "p50 ms", "p99 ms"];
+    let mut speed = Report::new("Searches over gRPC, 10 hits", &columns);
+    for &size in &args.sizes {
+        let size = size.min(records.len());
+        let temporary = tempfile::tempdir()?;
+        let data =
+            args.data_dir.as_ref().map_or_else(|| temporary.path().to_owned(), |d| d.join(size.to_string()));
+        server::borrow_models(models, &data)?;
+        prepare(&data, &records[..size]).await?;
+        let server = start(&data).await?;
+        let channel = server.channel().await?;
+        let (documents, passages) = client::collection(&channel, COLLECTION).await?;
+        let recall = recall(&channel, &queries).await?;
+        let per_passage = |bytes: u64| format!("{:.0}", bytes as f64 / passages.max(1) as f64);
+        state.row(vec![
+            documents.to_string(),
+            passages.to_string(),
+            format!("{:.2}", server.opened.as_secs_f64() - base.0.as_secs_f64()),
+            per_passage(process::resident_bytes(server.pid()).saturating_sub(base.1)),
+            per_passage(process::disk_bytes(&data.join("store"))),
+            format!("{recall:.4}"),
+        ]);
+        for (case, samples) in measure(args, &channel, &queries, held_out).await? {
+            let rates: Vec<f64> = samples.iter().map(|sample| sample.rate).collect();
+            let latencies: Vec<Duration> = samples.into_iter().flat_map(|sample| sample.latencies).collect();
+            speed.row(vec![
+                documents.to_string(),
+                case.name.to_owned(),
+                case.clients.to_string(),
+                format!("{:.0}", median(&rates)),
+                milliseconds(&latencies, 0.5),
+                milliseconds(&latencies, 0.99),
+            ]);
+        }
+        server.stop().await.map_err(|e| e.to_string())?;
+    }
+    state.print(args.common.json);
+    speed.print(args.common.json);
+    Ok(())
+}
+
+async fn start(data: &Path) -> Result<server::Server, Failure> {
+    server::Server::start(data).await.map_err(|e| e.to_string().into())
+}
+
+/// Fills the collection, unless it is filled already, and lets the index settle.
+async fn prepare(data: &Path, records: &[corpus::Record]) -> Result<(), Failure> {
+    let server = start(data).await?;
+    let channel = server.channel().await?;
+    let (documents, _) = client::collection(&channel, COLLECTION).await?;
+    if (documents as usize) < records.len() {
+        eprintln!("ingesting {} documents into {}", records.len(), data.display());
+        client::ingest(&channel, COLLECTION, records.to_vec()).await?;
+    }
+    client::settle(server.pid()).await;
+    server.stop().await.map_err(|e| e.to_string().into())
+}
+
+async fn embed(channel: &Channel, texts: &[String]) -> Result<Vec<Vec<f32>>, tonic::Status> {
+    let mut client = EmbeddingServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
+    let overflow = proto::Overflow::TruncateRight as i32;
+    let options = Some(proto::EmbedOptions { overflow, ..Default::default() });
+    let response = client.embed(proto::EmbedRequest { inputs: texts.to_vec(), options }).await?.into_inner();
+    let first = |result: proto::EmbedResult| result.embeddings.into_iter().next().and_then(|e| e.vector);
+    Ok(response.results.into_iter().filter_map(first).map(|vector| vector.values).collect())
+}
+
+fn request(query: proto::search_query::Query, exact: bool) -> proto::SearchRequest {
+    proto::SearchRequest {
+        collection: COLLECTION.to_owned(),
+        query: Some(proto::SearchQuery { query: Some(query) }),
+        limit: TOP as u32,
+        exact,
+        ..Default::default()
+    }
+}
+
+fn vector(values: &[f32]) -> proto::search_query::Query {
+    proto::search_query::Query::Vector(proto::DenseVector { values: values.to_vec() })
+}
+
+/// The part of the exactly nearest passages that a search with the default settings finds.
+async fn recall(channel: &Channel, queries: &Queries) -> Result<f64, tonic::Status> {
+    let mut client = SearchServiceClient::new(channel.clone());
+    let (mut found, mut wanted) = (0, 0);
+    for values in &queries.vectors {
+        let mut ids = [Vec::new(), Vec::new()];
+        for (exact, ids) in [false, true].into_iter().zip(&mut ids) {
+            let hits = client.search(request(vector(values), exact)).await?.into_inner().hits;
+            let passages = hits.into_iter().filter_map(|hit| hit.passage);
+            ids.extend(passages.map(|passage| (passage.document_id, passage.passage_index)));
+        }
+        let [got, exact] = ids;
+        wanted += exact.len();
+        found += exact.iter().filter(|id| got.contains(id)).count();
+    }
+    Ok(found as f64 / wanted.max(1) as f64)
+}
+
+/// Every case once a round.
+async fn measure(
+    args: &Args,
+    channel: &Channel,
+    queries: &Arc<Queries>,
+    held_out: &[corpus::Record],
+) -> Result<Vec<(Case, Vec<Sample>)>, Failure> {
+    let case = |name, clients, by_vector, while_ingesting| Case { name, clients, by_vector, while_ingesting };
+    let mut cases = Vec::new();
+    for clients in [1, 4, 16] {
+        cases.push((case("text", clients, false, false), Vec::new()));
+        cases.push((case("vector", clients, true, false), Vec::new()));
+    }
+    for clients in [1, 4] {
+        cases.push((case("text, while documents come in", clients, false, true), Vec::new()));
+    }
+    for round in 0..args.rounds {
+        for (case, samples) in &mut cases {
+            let time = Duration::from_secs_f64(args.seconds);
+            let incoming = case.while_ingesting.then(|| incoming(channel, held_out));
+            if incoming.is_some() {
+                // Time enough for the sessions to be busy.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            samples.push(search(channel, queries, case, time).await?);
+            if let Some((stop, task)) = incoming {
+                stop.store(true, Ordering::Relaxed);
+                task.await??;
+                forget(channel).await?;
+            }
+        }
+        eprintln!("round {} of {}", round + 1, args.rounds);
+    }
+    Ok(cases)
+}
+
+async fn search(
+    channel: &Channel,
+    queries: &Arc<Queries>,
+    case: &Case,
+    time: Duration,
+) -> Result<Sample, Failure> {
+    let started = Instant::now();
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..case.clients {
+        let mut client = SearchServiceClient::new(channel.clone());
+        let (queries, next, by_vector) = (queries.clone(), next.clone(), case.by_vector);
+        clients.spawn(async move {
+            let mut latencies = Vec::new();
+            while started.elapsed() < time {
+                let at = next.fetch_add(1, Ordering::Relaxed) % queries.texts.len();
+                let query = match by_vector {
+                    true => vector(&queries.vectors[at]),
+                    false => proto::search_query::Query::Text(queries.texts[at].clone()),
+                };
+                let called = Instant::now();
+                client.search(request(query, false)).await?;
+                latencies.push(called.elapsed());
+            }
+            Ok::<_, tonic::Status>(latencies)
+        });
+    }
+    let mut sample = Sample::default();
+    while let Some(joined) = clients.join_next().await {
+        sample.latencies.extend(joined??);
+    }
+    sample.rate = sample.latencies.len() as f64 / started.elapsed().as_secs_f64();
+    Ok(sample)
+}
+
+type Incoming = (Arc<AtomicBool>, tokio::task::JoinHandle<Result<(), Failure>>);
+
+/// Ingests the records that were held out, again and again under new ids, until told to stop.
+fn incoming(channel: &Channel, held_out: &[corpus::Record]) -> Incoming {
+    let stop = Arc::new(AtomicBool::new(false));
+    let (channel, records, stopped) = (channel.clone(), held_out.to_vec(), stop.clone());
+    let task = tokio::spawn(async move {
+        client::collection(&channel, OTHER).await?;
+        for (number, part) in (0..).flat_map(|n| records.chunks(256).map(move |part| (n, part))) {
+            if stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let rename = |record: &corpus::Record| corpus::Record {
+                id: format!("{}-{number}", record.id),
+                ..record.clone()
+            };
+            client::ingest(&channel, OTHER, part.iter().map(rename).collect()).await?;
+        }
+        Ok(())
+    });
+    (stop, task)
+}
+
+/// Deletes what came in.
+async fn forget(channel: &Channel) -> Result<(), tonic::Status> {
+    let request =
+        proto::DeleteCollectionRequest { name: OTHER.to_owned(), force: true, ..Default::default() };
+    let mut client = proto::collection_service_client::CollectionServiceClient::new(channel.clone());
+    client.delete_collection(request).await.map(drop)
+}

@@ -1,0 +1,179 @@
+use std::sync::Arc;
+
+use super::Indexes;
+use crate::domain::{Level, Span};
+use crate::index::{IndexOptions, VectorIndex};
+use crate::store::{
+    CollectionRecord, CommitListener, Committed, NewDocument, NewPassage, Store, StoreOptions,
+};
+
+const LEVELS: [Level; 3] = [Level::Passage, Level::Document, Level::Sentence];
+
+fn options() -> IndexOptions {
+    IndexOptions { m: 4, ef_construction: 16, ef_link: 16, head_limit: 40, ..IndexOptions::default() }
+}
+
+struct Follower(Arc<Indexes>);
+
+impl CommitListener for Follower {
+    fn committed(&self, event: &Committed) {
+        self.0.apply(event);
+    }
+}
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    store: Store,
+    record: CollectionRecord,
+}
+
+impl Fixture {
+    fn new(index_sentences: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(
+            dir.path(),
+            StoreOptions { cache_bytes: 16 << 20, queue: 64, ..StoreOptions::default() },
+        )
+        .unwrap();
+        let record = CollectionRecord {
+            name: "a".to_owned(),
+            dimensions: 8,
+            index_sentences,
+            ..CollectionRecord::default()
+        };
+        let record = store.create_collection(record).unwrap();
+        Self { _dir: dir, store, record }
+    }
+
+    /// Opens the indexes anew and lets them follow the store.
+    fn open(&self) -> Arc<Indexes> {
+        let indexes = Arc::new(Indexes::open(&self.store, &self.record, options()).unwrap());
+        self.store.set_listener(Arc::new(Follower(indexes.clone())));
+        indexes
+    }
+
+    async fn put(&self, documents: std::ops::Range<u32>, version: u32) {
+        for i in documents {
+            let vector = |at: u32| -> Vec<f32> {
+                (0..8)
+                    .map(|x| (((i * 8 + at + version * 31 + x) * 2_654_435_761) >> 16) as f32 - 32_768.0)
+                    .collect()
+            };
+            let passage = |at: u32| NewPassage {
+                span: Span::new(0, 1),
+                sentences: vec![Span::new(0, 1)],
+                vector: vector(at),
+                sentence_vectors: vec![vector(at + 2), vector(at + 4)],
+                ..NewPassage::default()
+            };
+            let document = NewDocument {
+                id: format!("d{i}"),
+                text: "x".to_owned(),
+                passages: vec![passage(0), passage(1)],
+                document_vector: vector(7),
+                ..NewDocument::default()
+            };
+            self.store.upsert(self.record.cid, document).await.unwrap();
+        }
+    }
+
+    async fn delete(&self, documents: std::ops::Range<u32>) {
+        let ids = documents.map(|i| format!("d{i}")).collect();
+        self.store.delete_documents(self.record.cid, ids).await.unwrap();
+    }
+
+    fn stored(&self, level: Level) -> Vec<u64> {
+        self.store.vectors_after(self.record.cid, level, 0).map(|item| item.unwrap().0).collect()
+    }
+
+    /// That every level finds exactly the points of the store.
+    fn check(&self, indexes: &Indexes) {
+        for level in LEVELS {
+            let Some(index) = indexes.of(level) else { continue };
+            assert_eq!(found(index), self.stored(level), "{level:?}");
+        }
+    }
+}
+
+fn found(index: &VectorIndex) -> Vec<u64> {
+    let all = index.search(&[1.0; 8], 10_000, 10, true, None).unwrap();
+    let mut points: Vec<u64> = all.iter().map(|candidate| candidate.point).collect();
+    points.sort_unstable();
+    points
+}
+
+#[tokio::test]
+async fn the_indexes_agree_with_the_store_after_whatever_happened() {
+    let fixture = Fixture::new(true);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
+    let indexes = fixture.open();
+    fixture.put(0..60, 0).await;
+    assert!(indexes.has_work());
+    indexes.maintain(store, cid).unwrap();
+    assert!(!indexes.has_work());
+    fixture.delete(0..10).await;
+    fixture.put(20..30, 1).await;
+    fixture.check(&indexes);
+    fixture.check(&fixture.open());
+
+    // A segment that no manifest names is what a crash leaves behind.
+    store.write_segment(cid, Level::Passage, 999, b"an orphan").unwrap();
+    let indexes = fixture.open();
+    fixture.check(&indexes);
+    assert!(!store.segments(cid, Level::Passage).unwrap().contains(&999));
+
+    indexes.seal_from(store, cid, 1).unwrap();
+    indexes.compact(store, cid).unwrap();
+    fixture.check(&indexes);
+    for level in LEVELS {
+        assert!(store.tombstones(cid, level).unwrap().is_empty(), "{level:?}");
+    }
+    fixture.check(&fixture.open());
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_rebuilt_in_pieces_from_the_store() {
+    let fixture = Fixture::new(true);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
+    let indexes = fixture.open();
+    fixture.put(0..60, 0).await;
+    indexes.maintain(store, cid).unwrap();
+    fixture.delete(0..5).await;
+    store.put_manifest(cid, Level::Passage, b"garbage", &[]).unwrap();
+    for id in store.segments(cid, Level::Sentence).unwrap() {
+        store.delete_segment(cid, Level::Sentence, id).unwrap();
+    }
+    let indexes = fixture.open();
+    assert_eq!((indexes.passage.unsealed(), indexes.passage.segment_ids().len()), (110, 0));
+    fixture.check(&indexes);
+    indexes.maintain(store, cid).unwrap();
+    assert!(!indexes.has_work() && !indexes.passage.segment_ids().is_empty());
+    fixture.check(&indexes);
+    fixture.check(&fixture.open());
+}
+
+#[tokio::test]
+async fn a_vector_of_zeros_keeps_nothing_from_opening() {
+    let fixture = Fixture::new(false);
+    let passage = |x: f32| NewPassage { vector: vec![x; 8], ..NewPassage::default() };
+    let document = NewDocument {
+        id: "zero".to_owned(),
+        passages: vec![passage(0.0), passage(1.0)],
+        ..NewDocument::default()
+    };
+    let indexes = fixture.open();
+    fixture.store.upsert(fixture.record.cid, document).await.unwrap();
+    assert_eq!(found(&indexes.passage), [1]);
+    assert_eq!(found(&fixture.open().passage), [1]);
+}
+
+#[tokio::test]
+async fn tombstones_of_a_level_without_an_index_go() {
+    let fixture = Fixture::new(false);
+    fixture.put(0..3, 0).await;
+    fixture.delete(0..3).await;
+    let tombstones = || fixture.store.tombstones(fixture.record.cid, Level::Sentence).unwrap().len();
+    assert_eq!(tombstones(), 3);
+    fixture.open();
+    assert_eq!(tombstones(), 0);
+}
