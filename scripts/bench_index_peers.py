@@ -2,7 +2,7 @@
 """Compares the vector index with hnswlib and usearch on the same vectors, taking turns.
 
     cargo bench --no-run --bench index
-    pip install hnswlib==0.8.0 usearch==2.21.0 numpy
+    pip install hnswlib==0.8.0 usearch==2.26.6 numpy
     python3 scripts/bench_index_peers.py --bench target/release/deps/index-HASH --vectors FILE
 
 FILE holds little-endian f32 unit vectors; one in a hundred is held out as a query. Each index is
