@@ -56,7 +56,9 @@ impl Fixture {
         for i in documents {
             let vector = |at: u32| -> Vec<f32> {
                 (0..8)
-                    .map(|x| (((i * 8 + at + version * 31 + x) * 2_654_435_761) >> 16) as f32 - 32_768.0)
+                    .map(|x| {
+                        ((i * 8 + at + version * 31 + x).wrapping_mul(2_654_435_761) >> 16) as f32 - 32_768.0
+                    })
                     .collect()
             };
             let passage = |at: u32| NewPassage {
