@@ -347,7 +347,8 @@ async fn the_context_window_is_never_overrun() {
     assert_eq!(found.done.usage.unwrap().prompt_tokens, retrieval.prompt_tokens);
     assert!(retrieval.dropped_history_count > 0 && retrieval.dropped_history_count.is_multiple_of(2));
     let cut = retrieval.passages.iter().zip(&retrieval.hits).find(|(p, _)| p.r#use() == PassageUse::Cut);
-    let (packed, hit) = cut.unwrap_or_else(|| panic!("one passage does not fit whole: {:?}", retrieval.passages));
+    let (packed, hit) =
+        cut.unwrap_or_else(|| panic!("one passage does not fit whole: {:?}", retrieval.passages));
     let text = &hit.passage.as_ref().unwrap().text;
     let part = slice(text, packed.span);
     assert!(part.ends_with('.') && part.len() < text.len(), "{part:?}");
@@ -471,8 +472,7 @@ async fn the_command_line_answers_and_shows_its_sources() {
     assert_eq!(asked.status.code(), Some(1));
     assert!(text(&asked).contains("not answerable from these documents"));
 
-    let lines =
-        "Who led the Norse raiders?\n/nonsense\nTo whom did he swear fealty in 911?\n/sources\n/quit\nnever read\n";
+    let lines = "Who led the Norse raiders?\n/nonsense\nTo whom did he swear fealty in 911?\n/sources\n/quit\nnever read\n";
     let chat = trove(&server, &["chat", "--collection", NOTES], lines);
     let shown = text(&chat);
     assert_eq!(chat.status.code(), Some(0));
