@@ -44,6 +44,9 @@ struct Args {
     /// Threads of the session; zero for one per core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Tokens of prompt and answer together; zero for the default.
+    #[arg(long, default_value_t = 0)]
+    context: usize,
     /// Let waiting threads sleep.
     #[arg(long)]
     no_spinning: bool,
@@ -85,6 +88,7 @@ fn main() -> Result<()> {
     let options = GeneratorOptions {
         threads: args.threads,
         spinning: !args.no_spinning,
+        context_tokens: args.context,
         ..GeneratorOptions::default()
     };
     let started = Instant::now();

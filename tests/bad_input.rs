@@ -77,7 +77,7 @@ async fn bad_documents_stop_no_others() {
     let Some(models) = models() else { return };
     let data = data_dir(&models);
     let settings = [
-        ("TROVE__EXTRACT__MEMORY_BYTES", "1073741824"),
+        ("TROVE__EXTRACT__MEMORY_BYTES", "2147483648"),
         ("TROVE__EXTRACT__TIMEOUT_SECONDS", "15"),
         ("TROVE__LIMITS__MAX_DOCUMENT_BYTES", "4000000"),
     ];

@@ -60,7 +60,7 @@ fn singular(word: &str) -> String {
     if ends("es") && !ends("aes") && !ends("ees") && !ends("oes") {
         return cut(1).to_owned();
     }
-    if ends("s") && !ends("us") && !ends("ss") {
+    if ends("s") && !word.ends_with("us") && !word.ends_with("ss") {
         return cut(1).to_owned();
     }
     word.to_owned()

@@ -30,10 +30,8 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
                 "max_concurrent_requests": limits.max_concurrent_requests}}))?;
         return Ok(EXIT_OK);
     }
-    output::line(format!(
-        "trove {} (commit {}), store schema {}",
-        info.version, info.commit, info.schema_version
-    ))?;
+    let commit = if info.commit.is_empty() { String::new() } else { format!(" (commit {})", info.commit) };
+    output::line(format!("trove {}{commit}, store schema {}", info.version, info.schema_version))?;
     output::line(format!(
         "at most {} inputs a request, {} a message, {} a document, {} requests at once",
         limits.max_batch_size,
@@ -47,7 +45,8 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         .map(|m| {
             let pooling = pooling_name(&m);
             let revision = output::shorten(&m.revision, 13);
-            let [dimensions, max_tokens] = [m.dimensions, m.max_tokens].map(|n| n.to_string());
+            let dimensions = if m.dimensions == 0 { String::new() } else { m.dimensions.to_string() };
+            let max_tokens = m.max_tokens.to_string();
             let prompts = m.prompt_names.join(", ");
             [m.id, revision, m.execution_provider, m.precision, dimensions, max_tokens, pooling, prompts]
         })

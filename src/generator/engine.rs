@@ -161,10 +161,9 @@ impl Engine {
         let oldest = idle.clone().min_by_key(|&i| self.slots[i].used).unwrap_or(first);
         let source = (0..self.slots.len()).max_by_key(|&i| lengths[i]).unwrap_or(first);
         let cached = if lengths[source] < LEAST_SHARED { 0 } else { lengths[source] };
-        // A cache of which most is of use is continued where it is; another one keeps what it has.
-        let continued = idle
-            .clone()
-            .find(|&i| lengths[i] == cached && cached * 2 >= self.slots[i].tokens.len() && cached > 0);
+        // A cache nearly all of which is of use is continued where it is; another one keeps what it has.
+        let useful = |&i: &usize| lengths[i] == cached && cached * 8 >= self.slots[i].tokens.len() * 7;
+        let continued = if cached > 0 { idle.clone().find(useful) } else { None };
         let target = continued.unwrap_or(oldest);
         if continued.is_none() && cached > 0 && source != target {
             self.session.copy(source, target, cached)?;

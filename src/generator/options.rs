@@ -130,7 +130,8 @@ pub struct Sampling {
     pub stop: Vec<String>,
     /// Makes sampling repeatable; a random one where there is none.
     pub seed: Option<u64>,
-    /// Whether tokens are drafted from the prompt and verified in one pass. The answer is the same without.
+    /// Whether tokens are drafted from the context and verified in one pass. A greedy answer is the same without; a
+    /// sampled one follows the same probabilities, but rounding can make one seed give another answer.
     pub speculation: bool,
 }
 

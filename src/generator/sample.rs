@@ -85,6 +85,8 @@ impl Sampler {
         }
         // The best one's weight is one.
         self.candidates.retain(|candidate| candidate.weight >= self.min_p);
+        // In an order that does not depend on which of two nearly equal weights is larger by rounding.
+        self.candidates.sort_unstable_by_key(|candidate| candidate.id);
         let total: f64 = self.candidates.iter().map(|c| f64::from(c.weight)).sum();
         // 53 bits, as many as the mantissa holds.
         let mut left = (self.random.next_u64() >> 11) as f64 / (1_u64 << 53) as f64 * total;

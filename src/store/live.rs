@@ -49,6 +49,16 @@ pub struct Live {
     cleanup: Cleanup,
 }
 
+impl Drop for Live {
+    fn drop(&mut self) {
+        if self.failure.get().is_some() {
+            // Closing flushes, and after a write that failed sled's flush waits forever, with a lock that
+            // every database of the process needs. So the database is left open for the process to end with.
+            std::mem::forget(self.db.clone());
+        }
+    }
+}
+
 impl Live {
     pub fn open(path: &Path, cache_bytes: u64) -> Result<Self> {
         let config = sled::Config::new().path(path).cache_capacity(cache_bytes).flush_every_ms(None);

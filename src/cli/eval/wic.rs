@@ -20,11 +20,14 @@ struct Pair {
 
 struct Measured {
     threshold: f64,
-    first: f64,
-    second: f64,
+    /// On the pairs that chose the threshold.
+    fitted: f64,
+    /// On the other ones.
+    accuracy: f64,
 }
 
-/// Measures contextual against static word vectors; the threshold comes from the first half.
+/// Measures contextual against static word vectors. Every other pair, from the first on, chooses the threshold,
+/// and the rest is reported: the halves of a file may differ in kind.
 pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Result<i32> {
     let (mut pairs, mut sentences) = parse(text)?;
     if let Some(limit) = args.limit_queries {
@@ -32,36 +35,41 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
         sentences.truncate(limit * 2);
     }
     ensure!(pairs.len() > 1, "expected at least two pairs");
-    let half = pairs.len() / 2;
     let started = Instant::now();
-    let contextual = measure(client, args, &pairs, &sentences, Representation::Contextual, half).await?;
-    let fixed = match measure(client, args, &pairs, &sentences, Representation::Static, half).await {
+    let contextual = measure(client, args, &pairs, &sentences, Representation::Contextual).await?;
+    let fixed = match measure(client, args, &pairs, &sentences, Representation::Static).await {
         Ok(fixed) => Some(fixed),
         Err(error) if is_unsupported(&error) => None,
         Err(error) => return Err(error),
     };
     let seconds = started.elapsed().as_secs_f64();
-    let rest = &pairs[half..];
-    let same = rest.iter().filter(|p| p.same).count();
-    let majority = same.max(rest.len() - same) as f64 / rest.len() as f64;
+    let (chosen, reported) = alternate(pairs.iter().map(|pair| pair.same));
+    let same = reported.iter().filter(|same| **same).count();
+    let majority = same.max(reported.len() - same) as f64 / reported.len() as f64;
     if json {
         let side = |m: &Measured| {
-            json!({"threshold": m.threshold.is_finite().then_some(m.threshold), "first_half_accuracy": m.first,
-                "second_half_accuracy": m.second})
+            json!({"threshold": m.threshold.is_finite().then_some(m.threshold), "fitted_accuracy": m.fitted,
+                "accuracy": m.accuracy})
         };
-        output::print_json(&json!({"task": "wic", "first_half": half, "second_half": rest.len(),
-            "contextual": side(&contextual), "static": fixed.as_ref().map(side), "majority": majority, "seconds": seconds}))?;
+        output::print_json(
+            &json!({"task": "wic", "threshold_pairs": chosen.len(), "reported_pairs": reported.len(),
+            "contextual": side(&contextual), "static": fixed.as_ref().map(side), "majority": majority, "seconds": seconds}),
+        )?;
         return Ok(EXIT_OK);
     }
-    output::line(format!("{half} pairs choose the threshold, {} are reported, {seconds:.1} s", rest.len()))?;
+    output::line(format!(
+        "{} pairs choose the threshold, {} are reported, {seconds:.1} s",
+        chosen.len(),
+        reported.len()
+    ))?;
     for (name, measured) in [("contextual", Some(&contextual)), ("static", fixed.as_ref())] {
         let Some(m) = measured else {
             output::line(format!("{name:<11} not measured: the model has no static vectors"))?;
             continue;
         };
         output::line(format!(
-            "{name:<11} accuracy {:.4}  (first half {:.4}, threshold {:.4})",
-            m.second, m.first, m.threshold
+            "{name:<11} accuracy {:.4}  (threshold {:.4}, which gives {:.4} on the pairs that chose it)",
+            m.accuracy, m.threshold, m.fitted
         ))?;
     }
     output::line(format!("majority    accuracy {majority:.4}"))?;
@@ -80,7 +88,6 @@ async fn measure(
     pairs: &[Pair],
     sentences: &[String],
     representation: Representation,
-    half: usize,
 ) -> Result<Measured> {
     let options = EmbedOptions {
         model: args.model.clone(),
@@ -98,12 +105,18 @@ async fn measure(
             .with_context(|| format!("pair {}, second word", index + 1))?;
         items.push((cosine(&a, &b), pair.same));
     }
-    let threshold = best_threshold(&items[..half]);
-    Ok(Measured {
-        threshold,
-        first: accuracy(&items[..half], threshold),
-        second: accuracy(&items[half..], threshold),
-    })
+    let (chosen, reported) = alternate(items.into_iter());
+    let threshold = best_threshold(&chosen);
+    Ok(Measured { threshold, fitted: accuracy(&chosen, threshold), accuracy: accuracy(&reported, threshold) })
+}
+
+/// Every other item, from the first on, and the rest.
+fn alternate<T>(items: impl Iterator<Item = T>) -> (Vec<T>, Vec<T>) {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for (index, item) in items.enumerate() {
+        if index % 2 == 0 { first.push(item) } else { second.push(item) }
+    }
+    (first, second)
 }
 
 /// Mean of the vectors of the words that lie in a byte range; a hyphenated target is several words.
