@@ -151,6 +151,7 @@ fn upsert(
     document: NewDocument,
     events: &mut Vec<Committed>,
 ) -> Result<DocumentRecord> {
+    live.check_writable()?;
     let mut counters = counters(live, cid)?;
     check(&document, counters.dimensions as usize)?;
     let old = old_record(live, cid, &document.id)?;
@@ -213,6 +214,7 @@ fn update(
 
 fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
     let mut deleted = 0;
+    live.check_writable()?;
     let mut counters = counters(live, cid)?;
     for id in ids {
         let Some(old) = old_record(live, cid, id)? else { continue };

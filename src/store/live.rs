@@ -85,7 +85,28 @@ impl Live {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        Ok(self.db.get(key).map_err(from_sled)?.map(|value| value.to_vec()))
+        // A write of sled's own threads that failed comes to light in the next call, whatever it is.
+        let found = self.db.get(key).map_err(from_sled).inspect_err(|error| self.note(error));
+        Ok(found?.map(|value| value.to_vec()))
+    }
+
+    /// Whether a write may be tried.
+    ///
+    /// # Errors
+    /// `STORE_READ_ONLY` after a write that failed.
+    pub fn check_writable(&self) -> Result<()> {
+        let Some(cause) = self.failure.get() else { return Ok(()) };
+        Err(Error::precondition(
+            "STORE_READ_ONLY",
+            format!("the store takes no writes until the server is started again, since one failed: {cause}"),
+        ))
+    }
+
+    /// Keeps the first failure.
+    fn note(&self, error: &Error) {
+        if self.failure.set(error.message.clone()).is_ok() {
+            tracing::error!(%error, "the disk failed: the store takes no writes until it is opened again");
+        }
     }
 
     pub fn put(&self, key: &[u8], value: Vec<u8>) -> Result<()> {
@@ -106,22 +127,11 @@ impl Live {
 
     /// Writes, unless a write has failed before.
     fn write(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
-        if let Some(cause) = self.failure.get() {
-            return Err(Error::precondition(
-                "STORE_READ_ONLY",
-                format!(
-                    "the store takes no writes until the server is started again, since one failed: {cause}"
-                ),
-            ));
-        }
+        self.check_writable()?;
         // sled panics on some failed writes.
         let written = catch_unwind(AssertUnwindSafe(write))
             .unwrap_or_else(|_| Err(Error::internal("STORE_FAILED", "a write to the database panicked")));
-        written.inspect_err(|error| {
-            if self.failure.set(error.message.clone()).is_ok() {
-                tracing::error!(%error, "a write failed: the store takes no more until it is opened again");
-            }
-        })
+        written.inspect_err(|error| self.note(error))
     }
 
     pub fn prefix(

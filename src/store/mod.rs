@@ -19,7 +19,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
@@ -36,6 +36,11 @@ pub use records::{
 
 const CURRENT: &str = "CURRENT";
 const FIRST: &str = "store-000001";
+
+/// How long an opener waits for the data directory: a process that has just ended may have left a child
+/// behind that holds the lock until it executes its own program.
+const LOCK_GRACE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -170,13 +175,19 @@ impl Drop for Store {
 fn lock(data: &Path) -> Result<File> {
     let file =
         File::options().create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::precondition(
-            "DATA_DIR_LOCKED",
-            format!("the data directory {} is in use by another process", data.display()),
-        )),
-        Err(TryLockError::Error(error)) => Err(from_io(error)),
+    let deadline = Instant::now() + LOCK_GRACE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::precondition(
+                    "DATA_DIR_LOCKED",
+                    format!("the data directory {} is in use by another process", data.display()),
+                ));
+            }
+            Err(TryLockError::Error(error)) => return Err(from_io(error)),
+        }
     }
 }
 
