@@ -1,8 +1,8 @@
 //! The sentences of the used passages: how well they answer a question, and how well they support an answer.
 //!
 //! Both measures join the cosine similarity of sentence vectors, which sees meaning, and shared content words, which
-//! see names and numbers. The thresholds below which there is no answer or no support are chosen on one part of a
-//! dataset and reported on another (docs/EVALUATION.md).
+//! see names and numbers. docs/EVALUATION.md tells how to measure the thresholds below which there is no answer or
+//! no support.
 
 use std::collections::HashMap;
 

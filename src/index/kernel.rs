@@ -93,8 +93,7 @@ fn portable_pair(a: &[Block], b: &[Block]) -> i32 {
     pairs.map(|(a, b)| i32::from(i16::from(*a) * i16::from((*b ^ ZERO) as i8))).sum()
 }
 
-/// The only `unsafe` code of the index. Over the portable loop the AVX-512 functions gain a factor
-/// given in docs/BENCHMARKS.md; the safety of each step is argued beside it.
+/// The only `unsafe` code of the index; the safety of each step is argued beside it.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
