@@ -9,8 +9,8 @@ use super::args::{AnswerArgs, AskArgs, SamplingArgs};
 use super::client::Client;
 use super::documents::passage_json;
 use super::output::{bold, dim, line, note};
+use super::search::place_of;
 use super::snippet::{Layout, snippet};
-use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::proto::answer_response::Event;
 use crate::proto::{
@@ -169,13 +169,7 @@ pub fn print_sources(answer: &Collected) -> Result<()> {
             continue;
         }
         let passage = hit.passage.clone().unwrap_or_default();
-        let mut place = Vec::new();
-        if let Some(page) = passage.page_number {
-            place.push(format!("page {page}"));
-        }
-        if let Some(span) = &passage.span {
-            place.push(format!("bytes {}", span_text(span)));
-        }
+        let mut place = place_of(&passage);
         if packed.r#use() == PassageUse::Cut {
             place.push("cut to fit".to_owned());
         }

@@ -90,15 +90,16 @@ fn print_hits(hits: &[SearchHit], full: bool) -> Result<()> {
     Ok(())
 }
 
+/// Where in its document a passage is: page and bytes.
+pub(super) fn place_of(passage: &Passage) -> Vec<String> {
+    let page = passage.page_number.map(|page| format!("page {page}"));
+    let bytes = passage.span.as_ref().map(|span| format!("bytes {}", span_text(span)));
+    page.into_iter().chain(bytes).collect()
+}
+
 fn print_hit(rank: usize, hit: &SearchHit, layout: Layout) -> Result<()> {
     let passage = hit.passage.clone().unwrap_or_default();
-    let mut place = Vec::new();
-    if let Some(page) = passage.page_number {
-        place.push(format!("page {page}"));
-    }
-    if let Some(span) = &passage.span {
-        place.push(format!("bytes {}", span_text(span)));
-    }
+    let place = place_of(&passage);
     line(format!(
         "{rank:>3}. {}  {}  {}",
         bold(format!("{:.4}", hit.score)),
