@@ -158,3 +158,30 @@ async fn levels_give_one_vector_per_span() {
     let error = encoder.embed(vec![text.to_owned()], &options).await.unwrap_err();
     assert_eq!(error.reason, "UNKNOWN_PROMPT");
 }
+
+/// A provider that binds its threads to cores would put all sessions on the same ones.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_may_run_on_every_core() {
+    let Some(encoder) = encoder(Device::Auto, Precision::Auto) else { return };
+    let allowed = |path: PathBuf| {
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        status.lines().find_map(|line| line.strip_prefix("Cpus_allowed:").map(str::trim).map(str::to_owned))
+    };
+    let own = allowed("/proc/thread-self/status".into()).unwrap();
+    let texts = vec!["The wind tunnel measures the pressure along the wing. ".repeat(20); 64];
+    let work = tokio::spawn(async move { encoder.embed(texts, &EmbedOptions::document()).await.map(drop) });
+    let mut seen = 0;
+    while !work.is_finished() {
+        for task in std::fs::read_dir("/proc/self/task").unwrap() {
+            let task = task.unwrap().path();
+            let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
+            let Some(mask) = allowed(task.join("status")).filter(|_| name.starts_with("encoder-")) else { continue };
+            assert_eq!(mask, own, "{}", name.trim());
+            seen += 1;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    work.await.unwrap().unwrap();
+    assert!(seen > 0);
+}

@@ -274,6 +274,8 @@ fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": options.threads.to_string(),
         "NUM_STREAMS": "1",
+        // Each session would bind its threads to the first cores: several would share them and leave the rest idle.
+        "ENABLE_CPU_PINNING": false,
     }});
     ep::OpenVINO::default()
         .with_device_type("CPU")
