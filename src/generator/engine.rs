@@ -226,9 +226,17 @@ impl Engine {
         let Some(generation) = slot.generation.as_mut() else { return };
         let held = slot.tokens.len();
         let end = generation.context.len().min(held + most);
-        let ids: Vec<i64> = generation.context[held..end].iter().chain(draft).map(|&id| id.into()).collect();
+        let mut ids: Vec<i64> =
+            generation.context[held..end].iter().chain(draft).map(|&id| id.into()).collect();
         let last = (end - held - 1) as i64;
         let rows: Vec<i64> = (last..ids.len() as i64).collect();
+        if let &[id] = ids.as_slice()
+            && held + 2 <= self.options.context_tokens
+        {
+            // Attention adds in another order for one token than for several, which the 8-bit activations make into
+            // other logits. A token that is never looked at makes them the same with and without drafts.
+            ids.push(id);
+        }
         let step = Step { slot: index, past: &[held], ids: &ids, rows: &rows };
         let result = match self.session.run(&step) {
             Ok(logits) => {
