@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::draft::Drafter;
+use super::draft::draft;
 use super::options::{Event, Finish, FinishReason};
 use super::queue::{Job, Queue};
 use super::sample::Sampler;
@@ -62,7 +62,6 @@ struct Generation {
     accepted: u32,
     sampler: Sampler,
     text: TextStream,
-    drafter: Drafter,
     events: UnboundedSender<Result<Event>>,
     queue: Duration,
     started: Instant,
@@ -212,12 +211,12 @@ impl Engine {
         }
     }
 
-    fn draft(&mut self, index: usize) -> Vec<u32> {
-        let slot = &mut self.slots[index];
+    fn draft(&self, index: usize) -> Vec<u32> {
+        let slot = &self.slots[index];
         let held = slot.tokens.len();
-        let Some(generation) = slot.generation.as_mut().filter(|g| g.speculation) else { return Vec::new() };
+        let Some(generation) = slot.generation.as_ref().filter(|g| g.speculation) else { return Vec::new() };
         let room = (self.options.context_tokens - held).min(generation.left()).saturating_sub(1);
-        generation.drafter.draft(&generation.context, room).to_vec()
+        draft(&generation.context, room).to_vec()
     }
 
     /// Runs up to a number of a slot's pending tokens and, behind the last one, drafted ones.
@@ -319,7 +318,6 @@ impl Generation {
             speculation: sampling.speculation,
             accepted: 0,
             text: TextStream::new(sampling.stop),
-            drafter: Drafter::new(),
             events,
             queue: started - since,
             started,
@@ -356,7 +354,6 @@ impl Generation {
             let (true, Some(id)) = (as_drafted, drafted) else { break };
             held.push(id);
         }
-        self.drafter.learn(draft.len(), right);
         Ok(None)
     }
 

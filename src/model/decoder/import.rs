@@ -52,9 +52,6 @@ impl DecoderImport<'_> {
     /// [`import_gguf`].
     pub fn run(&self) -> Result<(DecoderDir, Imported)> {
         let place = Place::claim(self.models, self.name)?;
-        if place.target.exists() && !self.replace {
-            return Err(place.taken());
-        }
         let model = match self.stage(&place.staged) {
             Ok(model) => model,
             Err(error) => {
@@ -65,6 +62,10 @@ impl DecoderImport<'_> {
         if DecoderDir::open_imported(&place.target).is_ok_and(|there| there.revision == model.revision) {
             place.abandon()?;
             return Ok((DecoderDir::open_imported(&place.target)?, Imported::Unchanged));
+        }
+        if place.target.exists() && !self.replace {
+            place.abandon()?;
+            return Err(place.taken());
         }
         let imported = place.publish()?;
         Ok((DecoderDir::open_imported(&place.target)?, imported))
