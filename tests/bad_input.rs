@@ -181,6 +181,12 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
         ..self::query("")
     };
     let vector = |values| with(Query::Vector(proto::DenseVector { values }));
+    const KEYWORD: i32 = proto::SearchMode::Keyword as i32;
+    use proto::fusion::Method;
+    let fused = |method| {
+        let fusion = Some(proto::Fusion { method: Some(method) });
+        SearchRequest { fusion, ..self::query("x") }
+    };
     let mut filter = proto::Filter { node: None };
     for _ in 0..20 {
         filter = proto::Filter { node: Some(proto::filter::Node::Not(Box::new(filter))) };
@@ -197,6 +203,28 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
         (vector(vec![f32::INFINITY; 384]), INVALID, "NOT_FINITE", "query.vector"),
         (SearchRequest { limit: 5000, ..query("x") }, INVALID, "BAD_LIMIT", "limit"),
         (SearchRequest { unit: 77, ..query("x") }, INVALID, "UNKNOWN_ENUM_VALUE", "unit"),
+        (SearchRequest { mode: 77, ..query("x") }, INVALID, "UNKNOWN_ENUM_VALUE", "mode"),
+        (
+            SearchRequest { mode: KEYWORD, ..vector(vec![1.0; 384]) },
+            INVALID,
+            "BAD_SEARCH_MODE",
+            "mode",
+        ),
+        (
+            SearchRequest { mode: KEYWORD, unit: proto::SearchUnit::Sentence as i32, ..query("x") },
+            INVALID,
+            "BAD_SEARCH_MODE",
+            "mode",
+        ),
+        (fused(Method::Alpha(1.5)), INVALID, "BAD_FUSION", "fusion.alpha"),
+        (fused(Method::Alpha(f32::NAN)), INVALID, "BAD_FUSION", "fusion.alpha"),
+        (fused(Method::RrfK(0)), INVALID, "BAD_FUSION", "fusion.rrf_k"),
+        (
+            SearchRequest { mode: KEYWORD, ..fused(Method::RrfK(60)) },
+            INVALID,
+            "BAD_FUSION",
+            "fusion",
+        ),
         (SearchRequest { ef_search: Some(0), ..query("x") }, INVALID, "BAD_EF_SEARCH", "ef_search"),
         (
             SearchRequest { score_threshold: Some(f32::NAN), ..query("x") },
