@@ -204,12 +204,7 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
         (SearchRequest { limit: 5000, ..query("x") }, INVALID, "BAD_LIMIT", "limit"),
         (SearchRequest { unit: 77, ..query("x") }, INVALID, "UNKNOWN_ENUM_VALUE", "unit"),
         (SearchRequest { mode: 77, ..query("x") }, INVALID, "UNKNOWN_ENUM_VALUE", "mode"),
-        (
-            SearchRequest { mode: KEYWORD, ..vector(vec![1.0; 384]) },
-            INVALID,
-            "BAD_SEARCH_MODE",
-            "mode",
-        ),
+        (SearchRequest { mode: KEYWORD, ..vector(vec![1.0; 384]) }, INVALID, "BAD_SEARCH_MODE", "mode"),
         (
             SearchRequest { mode: KEYWORD, unit: proto::SearchUnit::Sentence as i32, ..query("x") },
             INVALID,
@@ -219,12 +214,7 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
         (fused(Method::Alpha(1.5)), INVALID, "BAD_FUSION", "fusion.alpha"),
         (fused(Method::Alpha(f32::NAN)), INVALID, "BAD_FUSION", "fusion.alpha"),
         (fused(Method::RrfK(0)), INVALID, "BAD_FUSION", "fusion.rrf_k"),
-        (
-            SearchRequest { mode: KEYWORD, ..fused(Method::RrfK(60)) },
-            INVALID,
-            "BAD_FUSION",
-            "fusion",
-        ),
+        (SearchRequest { mode: KEYWORD, ..fused(Method::RrfK(60)) }, INVALID, "BAD_FUSION", "fusion"),
         (SearchRequest { ef_search: Some(0), ..query("x") }, INVALID, "BAD_EF_SEARCH", "ef_search"),
         (
             SearchRequest { score_threshold: Some(f32::NAN), ..query("x") },

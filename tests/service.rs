@@ -73,7 +73,9 @@ async fn documents_are_indexed_searched_replaced_and_deleted() {
 
 /// Notes about the same thing, of which one names an error code.
 fn logs() -> Vec<proto::Document> {
-    let note = |n: u32| format!("The nightly backup of server {n} stopped with a failure. It was started again by hand.");
+    let note = |n: u32| {
+        format!("The nightly backup of server {n} stopped with a failure. It was started again by hand.")
+    };
     let mut documents: Vec<_> = (0..12).map(|n| text_document(&format!("n{n}"), &note(n))).collect();
     let rare = "The nightly backup stopped with failure QX-4711. It was started again by hand.";
     documents.push(text_document("rare", rare));
@@ -110,7 +112,8 @@ async fn words_find_what_meaning_alone_does_not() {
     // A hit that only the words gave has the similarity that the vectors would give it.
     let one = proto::SearchRequest { limit: 1, include_vectors: true, ..query("QX-4711 backup") };
     let hybrid = by(&channel, SearchMode::Hybrid, one).await.remove(0);
-    let all = by(&channel, SearchMode::Vector, proto::SearchRequest { limit: 20, ..query("QX-4711 backup") }).await;
+    let all =
+        by(&channel, SearchMode::Vector, proto::SearchRequest { limit: 20, ..query("QX-4711 backup") }).await;
     let same = all.iter().find(|hit| hit.passage == hybrid.passage).unwrap();
     assert!((same.score - hybrid.vector_score.unwrap()).abs() < 1e-6 && hybrid.vector.is_some());
     for method in [Method::RrfK(60), Method::Alpha(0.3)] {
@@ -135,7 +138,8 @@ async fn words_find_what_meaning_alone_does_not() {
     let strict = proto::SearchRequest { score_threshold: Some(1e6), ..query("backup") };
     assert!(by(&channel, SearchMode::Keyword, strict).await.is_empty());
     // Without a word to look up the vectors serve alone, and the answer says so.
-    let response = SearchServiceClient::new(channel.clone()).search(query("... !")).await.unwrap().into_inner();
+    let response =
+        SearchServiceClient::new(channel.clone()).search(query("... !")).await.unwrap().into_inner();
     assert_eq!((response.mode(), response.hits.len()), (SearchMode::Vector, 10));
 
     // Replaced text is not found by its old words, and deleted documents by none.

@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn words_lose_case_endings_and_stop_words() {
-        assert_eq!(terms("The Lighthouses were WARNING ships."), ["lighthous", "warn", "ship"]);
+        assert_eq!(terms("The Lighthouses are WARNING ships."), ["lighthous", "warn", "ship"]);
         assert_eq!(terms("Zürich café"), ["zurich", "cafe"]);
         assert!(terms("the of and — … !").is_empty());
         assert!(terms(&"x".repeat(65)).is_empty());
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn identifiers_are_terms_as_a_whole_and_in_parts() {
         assert_eq!(terms("see CVE-2021-44228."), ["see", "cve", "2021", "44228", "cve-2021-44228"]);
-        assert_eq!(terms("ERR_TIMED_OUT"), ["err", "time", "err_timed_out"]);
+        assert_eq!(terms("ERR_TIMED_OUT"), ["err", "time", "out", "err_timed_out"]);
         assert_eq!(terms("well-known"), ["well", "known"]);
         assert_eq!(terms("end.Start 2"), ["end", "start", "2"]);
         assert!(terms("v1.2.3").contains(&"v1.2.3".to_owned()));

@@ -1,6 +1,7 @@
 //! The files of an index and its writer, which is there only while there is something to write.
 
 use std::fs;
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use futures::FutureExt;
@@ -54,6 +55,11 @@ impl KeywordIndex {
         if !dir.is_dir() {
             return Self::create(dir);
         }
+        // tantivy panics on some damaged files.
+        catch_unwind(|| Self::open_checked(dir)).unwrap_or_else(|_| Err(damaged("reading it panicked")))
+    }
+
+    fn open_checked(dir: &Path) -> Result<Self> {
         let index = Index::open_in_dir(dir).map_err(|e| damaged(&e.to_string()))?;
         let metas = index.load_metas().map_err(|e| damaged(&e.to_string()))?;
         let (expected, fields) = schema();

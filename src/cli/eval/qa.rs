@@ -18,8 +18,7 @@ use crate::cli::args::{Answers, EvalArgs, Part};
 use crate::cli::ask::{self, Collected};
 use crate::cli::client::Client;
 use crate::cli::output::line;
-use crate::cli::search::{fusion, mode};
-use crate::cli::{EXIT_OK, output};
+use crate::cli::{EXIT_OK, output, search};
 use crate::proto::document::Content;
 use crate::proto::{
     AnswerMode, AnswerRequest, DeleteCollectionRequest, Document, Passage, PassageUse, SearchRequest,
@@ -262,8 +261,8 @@ async fn ask_one(
     let request = AnswerRequest {
         search: Some(SearchRequest {
             collection: collection.to_owned(),
-            mode: mode(&args.mode).into(),
-            fusion: fusion(&args.mode),
+            mode: search::mode(&args.mode).into(),
+            fusion: search::fusion(&args.mode),
             ..Default::default()
         }),
         question: question.text.clone(),
