@@ -108,7 +108,7 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         lengths(&args, &generator, peer.as_mut(), &mut report).await?;
         if let Some(dir) = &args.questions {
-            questions(&args, dir, &generator, &mut report).await?;
+            questions(&args, dir, &generator, peer.as_mut(), &mut report).await?;
         }
         anyhow::Ok(())
     })?;
@@ -194,49 +194,96 @@ fn summary(seen: &[Seen], started: Instant) -> [f64; 2] {
     [first, rate]
 }
 
-/// Answers from a passage, with and without speculation, in turns.
-async fn questions(args: &Args, dir: &Path, generator: &Generator, report: &mut Vec<Value>) -> Result<()> {
+/// What answers of one system took.
+#[derive(Debug, Default, Clone, Copy)]
+struct Answers {
+    /// Tokens behind the first of each answer.
+    tokens: u32,
+    /// Seconds that these took.
+    decoding: f64,
+    /// Seconds from question to end.
+    whole: f64,
+}
+
+impl Answers {
+    fn add(&mut self, seen: &Seen, whole: f64) {
+        let Some(finish) = &seen.finish else { return };
+        let behind = finish.completion_tokens.saturating_sub(1);
+        self.tokens += behind;
+        if behind > 0 {
+            self.decoding += f64::from(behind) / seen.rate;
+        }
+        self.whole += whole;
+    }
+}
+
+/// Answers from a passage, with and without speculation, in turns; the peer writes as many tokens on the same prompt.
+async fn questions(
+    args: &Args,
+    dir: &Path,
+    generator: &Generator,
+    mut peer: Option<&mut Peer>,
+    report: &mut Vec<Value>,
+) -> Result<()> {
     let passages = lines(&dir.join("corpus.jsonl"))?;
     let passages: std::collections::HashMap<String, String> =
         passages.into_iter().map(|p| (string(&p, "id"), string(&p, "text"))).collect();
     let queries = lines(&dir.join("queries.jsonl"))?;
     let step = (queries.len() / args.question_count.max(1)).max(1);
-    let mut seconds = [0.0; 2];
-    let (mut tokens, mut accepted, mut differ, mut count) = (0_u32, 0_u32, 0, 0);
+    let mut systems = [Answers::default(); 3];
+    let (mut accepted, mut differ, mut count) = (0_u32, 0, 0);
     for query in queries.iter().step_by(step).take(args.question_count) {
         let Some(passage) = passages.get(&string(query, "context_id")) else { continue };
+        let context = format!("Context:\n{passage}\n\nQuestion: {}", string(query, "text"));
+        let messages = vec![
+            Message::new(Role::System, "Answer the question from the context in one short sentence."),
+            Message::new(Role::User, context),
+        ];
         let mut texts = Vec::new();
+        let (mut written, mut first) = (0, None);
         for speculation in [count % 2 == 0, count % 2 != 0] {
-            let messages = vec![
-                Message::new(Role::System, "Answer the question from the context in one short sentence."),
-                Message::new(
-                    Role::User,
-                    format!("Context:\n{passage}\n\nQuestion: {}", string(query, "text")),
-                ),
-            ];
             let sampling = Sampling { max_tokens: 64, speculation, ..Sampling::default() };
             let started = Instant::now();
-            let seen = run(generator, Prompt::Messages(messages), sampling).await?;
+            let seen = run(generator, Prompt::Messages(messages.clone()), sampling).await?;
+            // The second finds the prompt in the cache: it is given the time to the first token of the other one.
+            let first = *first.get_or_insert(seen.first);
+            let whole = started.elapsed().as_secs_f64() - seen.first + first;
+            systems[usize::from(speculation)].add(&seen, whole);
             let Some(finish) = seen.finish else { bail!("no end") };
-            seconds[usize::from(speculation)] += started.elapsed().as_secs_f64() - seen.first;
             if speculation {
-                tokens += finish.completion_tokens - 1;
                 accepted += finish.accepted_draft_tokens;
+            } else {
+                written = finish.completion_tokens;
             }
             texts.push(seen.text);
         }
-        differ += usize::from(texts[0] != texts[1]);
+        if let Some(peer) = peer.as_deref_mut() {
+            let ids = generator.tokenize(&generator.render(&messages)?)?;
+            let started = Instant::now();
+            let seen = peer.run(&ids, written)?;
+            systems[2].add(&seen, started.elapsed().as_secs_f64());
+        }
+        if texts[0] != texts[1] {
+            eprintln!("{}: {:?} and {:?}", string(query, "id"), texts[0], texts[1]);
+            differ += 1;
+        }
         count += 1;
     }
     report.push(json!({
         "questions": count,
         "answers_that_differ": differ,
-        "tokens": tokens,
         "accepted_draft_tokens": accepted,
-        "tokens_per_second_without": rounded(f64::from(tokens) / seconds[0]),
-        "tokens_per_second_with": rounded(f64::from(tokens) / seconds[1]),
-        "speed_up": (100.0 * seconds[0] / seconds[1]).round() / 100.0,
     }));
+    for (system, answers) in ["trove", "trove, speculation", "llama.cpp"].into_iter().zip(systems) {
+        if answers.tokens > 0 {
+            report.push(json!({
+                "system": system,
+                "answer_tokens": answers.tokens,
+                "tokens_per_second": rounded(f64::from(answers.tokens) / answers.decoding),
+                "answer_ms": rounded(1e3 * answers.whole / f64::from(count)),
+            }));
+        }
+    }
     Ok(())
 }
 

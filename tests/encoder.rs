@@ -176,7 +176,9 @@ async fn sessions_may_run_on_every_core() {
         for task in std::fs::read_dir("/proc/self/task").unwrap() {
             let task = task.unwrap().path();
             let name = std::fs::read_to_string(task.join("comm")).unwrap_or_default();
-            let Some(mask) = allowed(task.join("status")).filter(|_| name.starts_with("encoder-")) else { continue };
+            let Some(mask) = allowed(task.join("status")).filter(|_| name.starts_with("encoder-")) else {
+                continue;
+            };
             assert_eq!(mask, own, "{}", name.trim());
             seen += 1;
         }

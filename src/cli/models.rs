@@ -14,7 +14,7 @@ use super::{EXIT_OK, output};
 use crate::config::{Config, Flag};
 use crate::encoder;
 use crate::error::{Error, ErrorKind};
-use crate::model::decoder::{DecoderDir, import_gguf};
+use crate::model::decoder::{DecoderDir, DecoderImport};
 use crate::model::{Import, Imported, ModelDir, Pull, PullProgress, Runtime, check_name, list_models};
 use crate::proto::{GetServerInfoRequest, Model};
 
@@ -33,11 +33,12 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
         ModelsCommand::List => list(client, json, &models).await,
         ModelsCommand::Show { name } => show(client, json, &models, &name).await,
         ModelsCommand::Import { source, name, replace } => {
-            if source.extension().is_some_and(|extension| extension == "gguf") {
+            if DecoderDir::is_at(&source) {
                 return import_generator(json, models, source, name, replace).await;
             }
             if !source.is_dir() {
-                return Err(anyhow!(Usage(format!("{} is not a directory", source.display()))));
+                let message = format!("expected a model directory or a GGUF file, got {}", source.display());
+                return Err(anyhow!(Usage(message)));
             }
             let own = source.canonicalize().ok();
             let own = own.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
@@ -92,7 +93,7 @@ async fn import(
     .await
 }
 
-/// Takes in a GGUF file as a generator.
+/// Takes in a generator.
 async fn import_generator(
     json: bool,
     models: PathBuf,
@@ -100,24 +101,15 @@ async fn import_generator(
     name: Option<String>,
     replace: bool,
 ) -> Result<i32> {
-    let own = source.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-    let name = name.or(own).unwrap_or_default();
-    check_name(&name).map_err(told)?;
-    let target = models.join(&name);
-    let there = target.exists();
-    if there && !replace {
-        return Err(told(Error::new(
-            ErrorKind::AlreadyExists,
-            "MODEL_EXISTS",
-            format!("a model named {name} is there already; expected another --name, or --replace"),
-        )));
-    }
-    let model = blocking(move || {
-        import_gguf(&source, &target)?;
-        DecoderDir::open(&target)
-    })
-    .await?;
-    let what = if there { "replaced" } else { "imported" };
+    let source = source.canonicalize().unwrap_or(source);
+    let own = if source.is_dir() { source.file_name() } else { source.file_stem() };
+    let name = name.or(own.map(|own| own.to_string_lossy().into_owned())).unwrap_or_default();
+    let (model, imported) = {
+        let name = name.clone();
+        let import = move || DecoderImport { source: &source, models: &models, name: &name, replace }.run();
+        blocking(import).await?
+    };
+    let what = told_of(imported);
     if json {
         let mut value = about_generator(&model);
         value["result"] = json!(what);
@@ -129,6 +121,9 @@ async fn import_generator(
         model.precision,
         model.context_tokens,
         short(&model.revision)
+    ))?;
+    output::line(format!(
+        "a server loads it if generator.models names it: trove serve --set generator.models={name}"
     ))?;
     Ok(EXIT_OK)
 }
@@ -149,12 +144,16 @@ async fn generator(path: PathBuf) -> Option<DecoderDir> {
     blocking(move || DecoderDir::open_imported(&path)).await.ok()
 }
 
-fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str, bool)>) -> Result<i32> {
-    let what = match imported {
+fn told_of(imported: Imported) -> &'static str {
+    match imported {
         Imported::New => "imported",
         Imported::Replaced => "replaced",
         Imported::Unchanged => "unchanged",
-    };
+    }
+}
+
+fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str, bool)>) -> Result<i32> {
+    let what = told_of(imported);
     if json {
         let mut value = about(model);
         value["result"] = json!(what);
@@ -193,15 +192,20 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
         if let Some(model) = generator(path.clone()).await {
             let mut value = about_generator(&model);
             value["bytes"] = json!(bytes);
-            values.push(value);
             let (none, tokens) = (String::new, model.context_tokens.to_string());
-            let kind = format!("generator, {}", model.precision);
+            let runs = runs(&model.id, &model.revision, &loaded);
+            let kind = match &runs {
+                Some(m) => format!("generator: {} {}", m.execution_provider, m.precision),
+                None => format!("generator, {}", model.precision),
+            };
+            value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
+            values.push(value);
             rows.push([name, none(), tokens, none(), size(bytes), short(&model.revision), kind]);
             continue;
         }
         match open(path).await {
             Ok(model) => {
-                let runs = runs(&model, &loaded);
+                let runs = runs(&model.id, &model.revision, &loaded);
                 let mut value = about(&model);
                 value["bytes"] = json!(bytes);
                 value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
@@ -235,26 +239,22 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
 async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<i32> {
     check_name(name).map_err(told)?;
     let path = models.join(name);
-    let model = open(path.clone()).await.map_err(told)?;
     let loaded = loaded(client).await;
-    let runs = runs(&model, &loaded);
+    if DecoderDir::is_at(&path) {
+        return show_generator(json, path, &loaded).await;
+    }
+    let model = open(path.clone()).await.map_err(told)?;
+    let runs = runs(&model.id, &model.revision, &loaded);
     let files = files(&path);
     if json {
-        let mut value = about(&model);
-        value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
-        value["files"] = files.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect();
-        output::print_json(&value)?;
-        return Ok(EXIT_OK);
+        return print_about(about(&model), runs.as_ref(), &files);
     }
     let weights =
         if model.imported { format!("{} (imported)", model.weights) } else { model.weights.clone() };
     let default = model.default_prompt.as_deref().unwrap_or("none");
     let prompts: Vec<_> = model.prompts.iter().map(|(name, text)| format!("{name} {text:?}")).collect();
     let prompts = if prompts.is_empty() { "none".to_owned() } else { prompts.join(", ") };
-    let runs = runs.map_or_else(
-        || "no server that answers has it loaded".to_owned(),
-        |m| format!("{}, {}", m.execution_provider, m.precision),
-    );
+    let runs = runs_on(runs);
     let rows = [
         ("model", model.id.clone()),
         ("revision", model.revision.clone()),
@@ -269,6 +269,47 @@ async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<
         ("runs on", runs),
     ];
     output::print_fields(&rows)?;
+    print_files(files)
+}
+
+async fn show_generator(json: bool, path: PathBuf, loaded: &[Model]) -> Result<i32> {
+    let files = files(&path);
+    let model = blocking(move || DecoderDir::open_imported(&path)).await?;
+    let runs = runs(&model.id, &model.revision, loaded);
+    if json {
+        return print_about(about_generator(&model), runs.as_ref(), &files);
+    }
+    let ends: Vec<String> = model.end_ids.iter().map(u32::to_string).collect();
+    let template = if model.chat_template.is_some() { "yes" } else { "no: it cannot chat or answer" };
+    let rows = [
+        ("model", model.id.clone()),
+        ("kind", "generator".to_owned()),
+        ("revision", model.revision.clone()),
+        ("weights", model.precision.clone()),
+        ("tokens", format!("{} at most", model.context_tokens)),
+        ("end tokens", ends.join(", ")),
+        ("chat template", template.to_owned()),
+        ("runs on", runs_on(runs)),
+    ];
+    output::print_fields(&rows)?;
+    print_files(files)
+}
+
+fn runs_on(runs: Option<Model>) -> String {
+    runs.map_or_else(
+        || "no server that answers has it loaded".to_owned(),
+        |m| format!("{}, {}", m.execution_provider, m.precision),
+    )
+}
+
+fn print_about(mut value: Value, runs: Option<&Model>, files: &[(String, u64)]) -> Result<i32> {
+    value["loaded"] = runs.map_or(Value::Null, on_server);
+    value["files"] = files.iter().map(|(name, bytes)| json!({"name": name, "bytes": bytes})).collect();
+    output::print_json(&value)?;
+    Ok(EXIT_OK)
+}
+
+fn print_files(files: Vec<(String, u64)>) -> Result<i32> {
     output::line("")?;
     let rows = files.into_iter().map(|(name, bytes)| [name, size(bytes)]).collect();
     output::print_table(["file", "size"], rows)?;
@@ -297,8 +338,8 @@ async fn loaded(client: &Client) -> Vec<Model> {
 }
 
 /// The very model on the server, not another one of its name.
-fn runs(model: &ModelDir, loaded: &[Model]) -> Option<Model> {
-    loaded.iter().find(|m| m.id == model.id && m.revision == model.revision).cloned()
+fn runs(id: &str, revision: &str, loaded: &[Model]) -> Option<Model> {
+    loaded.iter().find(|m| m.id == id && m.revision == revision).cloned()
 }
 
 async fn open(path: PathBuf) -> Result<ModelDir, Error> {

@@ -27,6 +27,7 @@ pub struct Layout {
 pub fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<String> {
     let best = best.filter(|range| text.get(range.clone()).is_some()).unwrap_or(0..0);
     let words: Vec<Word> = words(text)
+        .into_iter()
         .map(|(start, text)| Word { text, marked: start >= best.start && start < best.end })
         .collect();
     let (first, last) = match layout.lines {
@@ -56,9 +57,19 @@ pub fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<St
     wrap(&pieces, layout)
 }
 
-/// The words of a text with their first bytes.
-fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    text.split_whitespace().map(move |word| (word.as_ptr() as usize - text.as_ptr() as usize, word))
+/// The words of a text with their first bytes. A rule of a table or the dots of a table of contents are one `…`.
+fn words(text: &str) -> Vec<(usize, &str)> {
+    let place = |word: &str| word.as_ptr() as usize - text.as_ptr() as usize;
+    let words: Vec<_> = text.split_whitespace().map(|word| (place(word), word)).collect();
+    let is_rule = |word: &str| word.chars().all(|c| ".·_=-–—|+~".contains(c));
+    let runs = words.chunk_by(|(_, a), (_, b)| is_rule(a) && is_rule(b));
+    let length = |run: &[(usize, &str)]| run.iter().map(|(_, word)| word.chars().count()).sum::<usize>();
+    let shown = runs.map(|run| match run {
+        [(start, first), ..] if is_rule(first) && length(run) > 2 => (*start, "…"),
+        [word, ..] => *word,
+        [] => (0, ""),
+    });
+    shown.collect()
 }
 
 /// The range of words around the marked ones that fits a number of columns, a third of what is
@@ -147,6 +158,16 @@ mod tests {
         assert!(lines[1].ends_with('…'));
         let all = snippet(&text, None, Layout { width: 30, lines: 0, bold: false });
         assert_eq!(all.join(" "), text.trim_end());
+    }
+
+    #[test]
+    fn rules_and_leaders_are_folded() {
+        let lines = snippet(
+            "Name | Use\n-----+--- ---\na | Flow . . . . 12 — 3",
+            None,
+            Layout { width: 60, ..PLAIN },
+        );
+        assert_eq!(lines, ["Name | Use … a | Flow … 12 — 3"]);
     }
 
     #[test]

@@ -2,29 +2,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use prost::bytes::Bytes;
 
 use super::dir::{Folder, LoadedModel, ModelDir, ONNX, SAFETENSORS, unreadable};
+use super::place::{Imported, Place, sync_dir, unwritable};
 use super::record::{self, FileRecord, ImportRecord};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
-/// Most characters of a name.
-const MAX_NAME: usize = 96;
 const COPY_BYTES: usize = 1 << 20;
-
-/// What an import did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Imported {
-    /// There was no model of that name.
-    New,
-    /// Another one was replaced.
-    Replaced,
-    /// The same revision was there; nothing was written. A directory that was only copied there is imported where it
-    /// is to be replaced.
-    Unchanged,
-}
 
 /// A model to import.
 #[derive(Debug, Clone, Copy)]
@@ -41,42 +28,6 @@ pub struct Import<'a> {
     pub replace: bool,
 }
 
-/// Checks a model's name, which is a directory's: letters, digits, `.`, `-` and `_`, no leading `.`.
-///
-/// # Errors
-/// `INVALID_MODEL_NAME`.
-pub fn check_name(name: &str) -> Result<()> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.is_empty() || name.len() > MAX_NAME || name.starts_with('.') || !name.chars().all(allowed) {
-        return Err(Error::invalid(
-            "INVALID_MODEL_NAME",
-            format!(
-                "expected a model name of 1 to {MAX_NAME} letters, digits, '.', '-' and '_' that starts with no \
-                 '.', got {:?}",
-                name.chars().take(120).collect::<String>()
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// Names in a models' directory, in order; none where there is no such directory.
-///
-/// # Errors
-/// `MODEL_FILE_MISSING` where the directory cannot be read.
-pub fn list_models(models: &Path) -> Result<Vec<String>> {
-    let entries = match fs::read_dir(models) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(unreadable(models, e)),
-    };
-    let named = |entry: fs::DirEntry| entry.file_name().into_string().ok();
-    let mut names: Vec<String> = entries.flatten().filter_map(named).collect();
-    names.retain(|name| check_name(name).is_ok() && models.join(name).is_dir());
-    names.sort();
-    Ok(names)
-}
-
 impl Import<'_> {
     /// Reads the source, writes a copy beside the other models, has it checked, and gives it its name: a crash at
     /// any point leaves the old model or the new one. Weights in safetensors become an ONNX graph.
@@ -84,47 +35,27 @@ impl Import<'_> {
     /// # Errors
     /// `INVALID_MODEL_NAME`, `MODEL_EXISTS`, `MODEL_WRITE_FAILED`, and those of [`ModelDir::load`] and of the check.
     pub fn run(&self, check: impl FnOnce(&Path) -> Result<()>) -> Result<(ModelDir, Imported)> {
-        check_name(self.name)?;
+        super::check_name(self.name)?;
         let LoadedModel { model, graph, .. } = ModelDir::load(self.source)?;
-        let target = self.models.join(self.name);
-        fs::create_dir_all(self.models).map_err(|e| unwritable(self.models, e))?;
-        let _lock = self.lock()?;
-        let (staged, old) = (self.hidden("import"), self.hidden("old"));
-        if old.exists() && !target.exists() {
-            fs::rename(&old, &target).map_err(|e| unwritable(&target, e))?;
-        }
-        for left in [&staged, &old] {
-            remove(left)?;
-        }
-        if target.exists() {
-            if let Ok(there) = ModelDir::open(&target)
+        let place = Place::claim(self.models, self.name)?;
+        if place.target.exists() {
+            if let Ok(there) = ModelDir::open(&place.target)
                 && there.revision == model.revision
                 && (there.imported || !self.replace)
             {
                 return Ok((there, Imported::Unchanged));
             }
             if !self.replace {
-                return Err(Error::new(
-                    ErrorKind::AlreadyExists,
-                    "MODEL_EXISTS",
-                    format!("another model of the name {:?} is there; --replace replaces it", self.name),
-                ));
+                return Err(place.taken());
             }
         }
-        let made = self.stage(&staged, &model, graph.bytes).and_then(|()| check(&staged));
+        let made = self.stage(&place.staged, &model, graph.bytes).and_then(|()| check(&place.staged));
         if let Err(error) = made {
-            remove(&staged)?;
+            place.abandon()?;
             return Err(error);
         }
-        let replaced = target.exists();
-        if replaced {
-            fs::rename(&target, &old).map_err(|e| unwritable(&old, e))?;
-        }
-        fs::rename(&staged, &target).map_err(|e| unwritable(&target, e))?;
-        sync_dir(self.models)?;
-        remove(&old)?;
-        let model = ModelDir::open(&target)?;
-        Ok((model, if replaced { Imported::Replaced } else { Imported::New }))
+        let imported = place.publish()?;
+        Ok((ModelDir::open(&place.target)?, imported))
     }
 
     /// Writes the files, the record last.
@@ -148,18 +79,6 @@ impl Import<'_> {
             .map_err(|e| Error::internal("MODEL_WRITE_FAILED", e.to_string()))?;
         write(staged, record::FILE, json.as_slice())?;
         sync_dir(staged)
-    }
-
-    fn hidden(&self, what: &str) -> PathBuf {
-        self.models.join(format!(".{what}-{}", self.name))
-    }
-
-    /// Held while models are written, so that what another import left half-done can be told from one that runs.
-    fn lock(&self) -> Result<File> {
-        let path = self.models.join(".lock");
-        let file = File::create(&path).map_err(|e| unwritable(&path, e))?;
-        file.lock().map_err(|e| unwritable(&path, e))?;
-        Ok(file)
     }
 }
 
@@ -185,39 +104,4 @@ fn write(folder: &Path, name: &str, mut from: impl Read) -> Result<FileRecord> {
     file.sync_all().map_err(failed)?;
     sync_dir(parent)?;
     Ok(FileRecord { name: name.to_owned(), bytes, blake3: hasher.finalize().to_hex().to_string() })
-}
-
-fn sync_dir(path: &Path) -> Result<()> {
-    File::open(path).and_then(|dir| dir.sync_all()).map_err(|e| unwritable(path, e))
-}
-
-/// Deletes a directory, if it is there. A link is deleted, not what it leads to.
-fn remove(path: &Path) -> Result<()> {
-    let gone = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) => Err(e),
-    };
-    match gone {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(unwritable(path, e)),
-        _ => Ok(()),
-    }
-}
-
-fn unwritable(path: &Path, error: std::io::Error) -> Error {
-    let message = format!("cannot write {}: {error}", path.display());
-    Error::internal("MODEL_WRITE_FAILED", message).with_source(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_single_directories() {
-        assert!(check_name("all-MiniLM_L6.v2").is_ok());
-        for bad in ["", ".", "..", ".hidden", "a/b", "a\\b", "../a", "é", &"x".repeat(97)] {
-            assert_eq!(check_name(bad).unwrap_err().reason, "INVALID_MODEL_NAME", "{bad}");
-        }
-    }
 }

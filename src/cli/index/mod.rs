@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use indicatif::{BinaryBytes, HumanCount, HumanDuration};
+use indicatif::{BinaryBytes, HumanCount};
 use serde_json::{Value, json};
 
 use super::args::IndexArgs;
@@ -232,10 +232,11 @@ fn report(
             parts.push(format!("{} {what}", HumanCount(count)));
         }
     }
-    let time = if elapsed.as_secs() < 60 {
-        format!("{:.1} s", elapsed.as_secs_f64())
-    } else {
-        HumanDuration(elapsed).to_string()
+    let seconds = elapsed.as_secs();
+    let time = match seconds {
+        0..60 => format!("{:.1} s", elapsed.as_secs_f64()),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     };
     let rate = if tally.passages > 0 {
         format!(", {} passages/s", progress::rate(tally.passages, elapsed).trim_end_matches("/s"))

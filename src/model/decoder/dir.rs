@@ -1,16 +1,16 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::graph::{DATA_FILE, GRAPH_FILE};
 use super::import::{GRAPH_DIR, import_gguf, import_llama_safetensors};
 use crate::error::{Error, Result};
+use crate::model::place;
 
 /// Files beside the graph that decide what the model computes, in the order they are hashed.
-const HASHED: [&str; 5] = [
+pub(super) const BESIDE: [&str; 5] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -18,8 +18,10 @@ const HASHED: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Two loads of one model at once write its graph once.
-static IMPORT: Mutex<()> = Mutex::new(());
+/// Name that exporters give to the weights' file beside a graph.
+const EXPORTED_DATA_FILE: &str = "model.onnx_data";
+/// Weights that a graph can be written of.
+pub(super) const WEIGHTS: &str = "model.safetensors";
 
 /// A directory of a decoder-only model in the Hugging Face layout.
 #[derive(Debug, Clone)]
@@ -58,7 +60,17 @@ struct ModelConfig {
 
 #[derive(Deserialize)]
 struct Kind {
+    #[serde(default)]
     model_type: String,
+    #[serde(default)]
+    architectures: Vec<String>,
+}
+
+impl Kind {
+    fn writes(&self) -> bool {
+        let causal = |name: &String| name.ends_with("ForCausalLM") || name.ends_with("LMHeadModel");
+        self.model_type == "llama" || self.architectures.iter().any(causal)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -137,7 +149,8 @@ impl DecoderDir {
         let graph = match find_graph(path) {
             Some(graph) => graph,
             None => {
-                let _guard = IMPORT.lock();
+                // Two loads of one model at once write its graph once.
+                let _lock = place::lock(path.parent().unwrap_or(path))?;
                 match find_graph(path) {
                     Some(graph) => graph,
                     None => import(path)?,
@@ -154,13 +167,21 @@ impl DecoderDir {
     pub fn open_imported(path: &Path) -> Result<Self> {
         let graph = find_graph(path).ok_or_else(|| missing(path, "onnx/model.onnx"))?;
         let kind: Kind = parse(path, "config.json")?.ok_or_else(|| missing(path, "config.json"))?;
-        if kind.model_type != "llama" {
+        if !kind.writes() {
             return Err(Error::precondition(
                 "UNSUPPORTED_MODEL",
-                format!("expected model_type llama, got {:?}", kind.model_type),
+                format!("expected a model that writes text, got model_type {:?}", kind.model_type),
             ));
         }
         Self::read(path, graph)
+    }
+
+    /// Whether a path is a GGUF file, or a directory whose configuration is a decoder's.
+    pub fn is_at(path: &Path) -> bool {
+        if path.is_file() {
+            return path.extension().is_some_and(|extension| extension == "gguf");
+        }
+        parse::<Kind>(path, "config.json").is_ok_and(|kind| kind.is_some_and(|kind| kind.writes()))
     }
 
     fn read(path: &Path, graph: PathBuf) -> Result<Self> {
@@ -204,7 +225,12 @@ fn default_template(templates: Templates) -> Option<String> {
     }
 }
 
-fn find_graph(dir: &Path) -> Option<PathBuf> {
+/// Whether a file beside a graph is the graph or holds weights of it, by its name.
+pub(super) fn is_weights(name: &str) -> bool {
+    [GRAPH_FILE, DATA_FILE, EXPORTED_DATA_FILE].contains(&name)
+}
+
+pub(super) fn find_graph(dir: &Path) -> Option<PathBuf> {
     [dir.join(GRAPH_DIR).join(GRAPH_FILE), dir.join(GRAPH_FILE)].into_iter().find(|path| path.is_file())
 }
 
@@ -215,7 +241,7 @@ fn import(dir: &Path) -> Result<PathBuf> {
     tracing::info!(model = %dir.display(), "writing the model's graph");
     match files.as_slice() {
         [file] => import_gguf(file, dir)?,
-        [] if dir.join("model.safetensors").is_file() => import_llama_safetensors(dir)?,
+        [] if dir.join(WEIGHTS).is_file() => import_llama_safetensors(dir)?,
         [] => return Err(missing(dir, "onnx/model.onnx, a GGUF file or model.safetensors")),
         many => {
             return Err(Error::precondition(
@@ -231,7 +257,7 @@ fn missing(dir: &Path, name: &str) -> Error {
     Error::not_found("MODEL_FILE_MISSING", format!("expected {name} in {}", dir.display()))
 }
 
-fn unreadable(path: &Path, error: std::io::Error) -> Error {
+pub(super) fn unreadable(path: &Path, error: std::io::Error) -> Error {
     Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display()))
         .with_source(error)
 }
@@ -249,8 +275,8 @@ fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
 
 fn hash(dir: &Path, graph: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let beside = HASHED.map(|name| (name, dir.join(name)));
-    let of_graph = [(GRAPH_FILE, graph.to_owned()), (DATA_FILE, graph.with_file_name(DATA_FILE))];
+    let beside = BESIDE.map(|name| (name, dir.join(name)));
+    let of_graph = [GRAPH_FILE, DATA_FILE, EXPORTED_DATA_FILE].map(|name| (name, graph.with_file_name(name)));
     let mut buffer = vec![0; 1 << 20];
     for (name, path) in beside.into_iter().chain(of_graph) {
         if !path.is_file() {

@@ -6,10 +6,12 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use super::config::LlamaConfig;
+use super::dir::{BESIDE, DecoderDir, WEIGHTS, find_graph, is_weights, unreadable};
 use super::graph::{self, unwritable};
 use super::tokenizer;
 use crate::error::{Error, Result};
 use crate::model::gguf::Gguf;
+use crate::model::place::{Imported, Place, remove};
 
 /// Folder of the graph within a model directory.
 pub const GRAPH_DIR: &str = "onnx";
@@ -27,6 +29,82 @@ pub struct ImportedDecoder {
     pub context_tokens: usize,
     /// Bytes of graph and weights.
     pub bytes: u64,
+}
+
+/// A generator to take into a models' directory.
+#[derive(Debug, Clone, Copy)]
+pub struct DecoderImport<'a> {
+    /// A GGUF file, or a directory in the Hugging Face layout with a graph or llama safetensors.
+    pub source: &'a Path,
+    /// The models' directory.
+    pub models: &'a Path,
+    /// Name to give it.
+    pub name: &'a str,
+    /// Whether another model of that name is replaced.
+    pub replace: bool,
+}
+
+impl DecoderImport<'_> {
+    /// Writes the model beside the others and gives it its name when it is whole.
+    ///
+    /// # Errors
+    /// `INVALID_MODEL_NAME`, `MODEL_EXISTS`, `MODEL_WRITE_FAILED`, and those of [`DecoderDir::open`] and
+    /// [`import_gguf`].
+    pub fn run(&self) -> Result<(DecoderDir, Imported)> {
+        let place = Place::claim(self.models, self.name)?;
+        let model = match self.stage(&place.staged) {
+            Ok(model) => model,
+            Err(error) => {
+                place.abandon()?;
+                return Err(error);
+            }
+        };
+        if DecoderDir::open_imported(&place.target).is_ok_and(|there| there.revision == model.revision) {
+            place.abandon()?;
+            return Ok((DecoderDir::open_imported(&place.target)?, Imported::Unchanged));
+        }
+        if place.target.exists() && !self.replace {
+            place.abandon()?;
+            return Err(place.taken());
+        }
+        let imported = place.publish()?;
+        Ok((DecoderDir::open_imported(&place.target)?, imported))
+    }
+
+    fn stage(&self, staged: &Path) -> Result<DecoderDir> {
+        if self.source.is_file() {
+            import_gguf(self.source, staged)?;
+            return DecoderDir::open_imported(staged);
+        }
+        let folder = staged.join(GRAPH_DIR);
+        std::fs::create_dir_all(&folder).map_err(|e| unwritable(&folder, e))?;
+        for name in BESIDE {
+            copy(&self.source.join(name), &staged.join(name))?;
+        }
+        if let Some(graph) = find_graph(self.source) {
+            // What the graph says of its weights' files are their names.
+            let entries = graph.parent().map(std::fs::read_dir).transpose();
+            for file in entries.map_err(|e| unreadable(&graph, e))?.into_iter().flatten().flatten() {
+                if is_weights(&file.file_name().to_string_lossy()) {
+                    copy(&file.path(), &folder.join(file.file_name()))?;
+                }
+            }
+        } else {
+            let weights = staged.join(WEIGHTS);
+            copy(&self.source.join(WEIGHTS), &weights)?;
+            import_llama_safetensors(staged)?;
+            remove(&weights)?;
+        }
+        DecoderDir::open_imported(staged)
+    }
+}
+
+/// Copies a file, if it is there, and waits until it is on the disk.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_file() {
+        return Ok(());
+    }
+    std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()).map_err(|e| unwritable(to, e))
 }
 
 /// Turns a llama-architecture GGUF file into a model directory in the Hugging Face layout: `onnx/model.onnx` with its
@@ -121,9 +199,9 @@ impl Staging {
         let name = out_dir.file_name().ok_or_else(|| {
             Error::invalid("BAD_PATH", format!("expected a directory to write to, got {}", out_dir.display()))
         })?;
-        let dir =
-            out_dir.with_file_name(format!(".{}.import-{}", name.to_string_lossy(), std::process::id()));
+        let dir = out_dir.with_file_name(format!(".{}.graph", name.to_string_lossy()));
         let graph_dir = dir.join(GRAPH_DIR);
+        remove(&dir)?;
         std::fs::create_dir_all(&graph_dir).map_err(|e| unwritable(&graph_dir, e))?;
         Ok(Self { dir, graph_dir })
     }

@@ -15,5 +15,5 @@ mod tokenizer;
 
 pub use dir::DecoderDir;
 pub use graph::{DATA_FILE, GRAPH_FILE};
-pub use import::{GRAPH_DIR, ImportedDecoder, import_gguf, import_llama_safetensors};
+pub use import::{DecoderImport, GRAPH_DIR, ImportedDecoder, import_gguf, import_llama_safetensors};
 pub use session::{DecoderOptions, DecoderSession, Step};

@@ -1,14 +1,17 @@
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
 use ort::session::Session;
 
 use super::binding::Binding;
 use super::graph::{INPUT_IDS, LOGIT_ROWS, LOGITS, SEQUENCE_LENGTHS, TOTAL_LENGTH};
 use super::session::{CacheShape, Step};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A decoder whose KV caches are allocated once: the same memory is past and present.
 ///
 /// Each layer has a buffer for keys and one for values, `[slots, heads, capacity, width]`, so that neighbouring slots
-/// are a batch. Memory that no token has reached is not touched, so the system need not provide it.
+/// are a batch.
 pub(super) struct SharedCache {
     // Dropped first, for it points into the buffers.
     binding: Binding,
@@ -27,7 +30,33 @@ pub(super) struct SharedCache {
 struct Layer {
     inputs: [String; 2],
     outputs: [String; 2],
-    buffers: [Vec<f32>; 2],
+    buffers: [Buffer; 2],
+}
+
+/// Memory that the system provides page by page as tokens reach it.
+///
+/// Huge pages would provide nearly all of a slot at its first token, for each head is about as large as one: the first
+/// prompt of a slot waited half a second for that.
+struct Buffer(MmapMut);
+
+impl Buffer {
+    fn new(elements: usize) -> Result<Self> {
+        let bytes = elements * size_of::<f32>();
+        let map = MmapMut::map_anon(bytes).map_err(|e| {
+            let message = format!("cannot reserve {bytes} bytes for a KV cache: {e}");
+            Error::precondition("SESSION_FAILED", message).with_source(e)
+        })?;
+        #[cfg(target_os = "linux")]
+        if let Err(error) = map.advise(Advice::NoHugePage) {
+            // A kernel without huge pages knows no such advice.
+            tracing::debug!(%error, "the KV cache takes pages as they come");
+        }
+        Ok(Self(map))
+    }
+
+    fn floats(&mut self) -> &mut [f32] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
 }
 
 /// What the shapes and addresses that are bound depend on.
@@ -41,21 +70,21 @@ struct Bound {
 
 impl SharedCache {
     pub fn new(session: Session, layers: usize, shape: CacheShape, vocabulary: usize) -> Result<Self> {
-        let layer = |layer: usize| {
+        let layer = |layer: usize| -> Result<Layer> {
             let names = |way: &str| ["key", "value"].map(|part| format!("{way}.{layer}.{part}"));
-            let buffer = || vec![0.0; shape.slots * shape.of_slot()];
-            Layer {
+            let buffer = || Buffer::new(shape.slots * shape.of_slot());
+            Ok(Layer {
                 inputs: names("past_key_values"),
                 outputs: names("present"),
-                buffers: [buffer(), buffer()],
-            }
+                buffers: [buffer()?, buffer()?],
+            })
         };
         Ok(Self {
             binding: Binding::new(&session)?,
             session,
             shape,
             vocabulary,
-            caches: (0..layers).map(layer).collect(),
+            caches: (0..layers).map(layer).collect::<Result<_>>()?,
             ids: Vec::new(),
             lengths: vec![0; shape.slots],
             total: Box::new([0]),
@@ -111,7 +140,7 @@ impl SharedCache {
             for layer in &mut self.caches {
                 let parts = layer.inputs.iter().zip(&layer.outputs).zip(&mut layer.buffers);
                 for ((input, output), buffer) in parts {
-                    let data = buffer[slot * self.shape.of_slot()..].as_mut_ptr();
+                    let data = buffer.floats()[slot * self.shape.of_slot()..].as_mut_ptr();
                     self.binding.input(input, data, &cache_shape)?;
                     self.binding.output(output, data, &cache_shape)?;
                 }
@@ -127,7 +156,7 @@ impl SharedCache {
         for buffer in self.caches.iter_mut().flat_map(|layer| &mut layer.buffers) {
             for head in 0..heads {
                 let at = |slot: usize| slot * size + head * capacity * width;
-                buffer.copy_within(at(from)..at(from) + tokens * width, at(to));
+                buffer.floats().copy_within(at(from)..at(from) + tokens * width, at(to));
             }
         }
     }
@@ -141,7 +170,7 @@ impl SharedCache {
             return;
         }
         for buffer in self.caches.iter_mut().flat_map(|layer| &mut layer.buffers) {
-            let (first, second) = buffer.split_at_mut(high * size);
+            let (first, second) = buffer.floats().split_at_mut(high * size);
             for head in 0..heads {
                 let at = head * capacity * width;
                 let start = low * size + at;
