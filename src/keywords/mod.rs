@@ -7,6 +7,7 @@ mod search;
 #[cfg(test)]
 mod tests;
 
+pub use analyzer::STOP_WORDS;
 pub use index::{KeywordIndex, Upkeep, remove_others};
 pub use search::{KeywordMatch, KeywordMatches, KeywordReader};
 
