@@ -143,7 +143,8 @@ async fn bad_documents_stop_no_others() {
     let stored: Vec<_> = list(&channel).await.into_iter().map(|d| d.id).collect();
     assert_eq!(stored, good);
     assert_eq!(text_of(&get(&channel, "nested.html").await.unwrap()), "deep down");
-    assert_eq!(ids(&found(&channel, query("when the port shuts")).await)[0], "owner.pdf");
+    let by_meaning = SearchRequest { mode: proto::SearchMode::Vector.into(), ..query("when the port shuts") };
+    assert_eq!(ids(&found(&channel, by_meaning).await)[0], "owner.pdf");
 
     // In a stream it is the same.
     let parts = batch.into_iter().map(proto::ingest_documents_request::Part::Document);
