@@ -44,11 +44,16 @@ measure squad2
 measure covidqa
 measure words/ws353-all.tsv
 measure words/wic-train.tsv
-measure scifact --protocol service
-measure scifact --protocol service --exact
-measure scifact --protocol service --unit document
-measure stackfaq --protocol service
-measure cranfield --protocol service
-measure squad2 --protocol service
-measure covidqa --protocol service
-measure covidqa --protocol service --unit document
+# Sets are indexed once, into a collection of their own.
+for set in scifact stackfaq cranfield squad2 covidqa; do
+  for mode in vector keyword hybrid; do
+    measure "$set" --protocol service --collection "$set" --mode "$mode"
+  done
+  measure "$set" --protocol service --collection "$set" --mode hybrid --rrf-k 60
+done
+measure scifact --protocol service --collection scifact --mode vector --exact
+for set in scifact covidqa; do
+  for mode in vector keyword hybrid; do
+    measure "$set" --protocol service --collection "$set" --mode "$mode" --unit document
+  done
+done

@@ -13,6 +13,7 @@ pub mod generator;
 pub mod grpc;
 pub mod index;
 pub mod ingest;
+pub mod keywords;
 pub mod model;
 pub mod search;
 pub mod server;

@@ -143,7 +143,8 @@ async fn bad_documents_stop_no_others() {
     let stored: Vec<_> = list(&channel).await.into_iter().map(|d| d.id).collect();
     assert_eq!(stored, good);
     assert_eq!(text_of(&get(&channel, "nested.html").await.unwrap()), "deep down");
-    assert_eq!(ids(&found(&channel, query("when the port shuts")).await)[0], "owner.pdf");
+    let by_meaning = SearchRequest { mode: proto::SearchMode::Vector.into(), ..query("when the port shuts") };
+    assert_eq!(ids(&found(&channel, by_meaning).await)[0], "owner.pdf");
 
     // In a stream it is the same.
     let parts = batch.into_iter().map(proto::ingest_documents_request::Part::Document);
@@ -181,6 +182,12 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
         ..self::query("")
     };
     let vector = |values| with(Query::Vector(proto::DenseVector { values }));
+    const KEYWORD: i32 = proto::SearchMode::Keyword as i32;
+    use proto::fusion::Method;
+    let fused = |method| {
+        let fusion = Some(proto::Fusion { method: Some(method) });
+        SearchRequest { fusion, ..self::query("x") }
+    };
     let mut filter = proto::Filter { node: None };
     for _ in 0..20 {
         filter = proto::Filter { node: Some(proto::filter::Node::Not(Box::new(filter))) };
@@ -197,6 +204,18 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
         (vector(vec![f32::INFINITY; 384]), INVALID, "NOT_FINITE", "query.vector"),
         (SearchRequest { limit: 5000, ..query("x") }, INVALID, "BAD_LIMIT", "limit"),
         (SearchRequest { unit: 77, ..query("x") }, INVALID, "UNKNOWN_ENUM_VALUE", "unit"),
+        (SearchRequest { mode: 77, ..query("x") }, INVALID, "UNKNOWN_ENUM_VALUE", "mode"),
+        (SearchRequest { mode: KEYWORD, ..vector(vec![1.0; 384]) }, INVALID, "BAD_SEARCH_MODE", "mode"),
+        (
+            SearchRequest { mode: KEYWORD, unit: proto::SearchUnit::Sentence as i32, ..query("x") },
+            INVALID,
+            "BAD_SEARCH_MODE",
+            "mode",
+        ),
+        (fused(Method::Alpha(1.5)), INVALID, "BAD_FUSION", "fusion.alpha"),
+        (fused(Method::Alpha(f32::NAN)), INVALID, "BAD_FUSION", "fusion.alpha"),
+        (fused(Method::RrfK(0)), INVALID, "BAD_FUSION", "fusion.rrf_k"),
+        (SearchRequest { mode: KEYWORD, ..fused(Method::RrfK(60)) }, INVALID, "BAD_FUSION", "fusion"),
         (SearchRequest { ef_search: Some(0), ..query("x") }, INVALID, "BAD_EF_SEARCH", "ef_search"),
         (
             SearchRequest { score_threshold: Some(f32::NAN), ..query("x") },

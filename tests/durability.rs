@@ -119,17 +119,19 @@ async fn check(channel: &Channel, expected: &BTreeMap<String, Vec<Option<u32>>>)
         assert!(is_stored || versions.contains(&None), "{id} is gone, {versions:?} was acknowledged");
     }
     passages.sort_unstable();
-    for exact in [true, false] {
+    use proto::SearchMode::{Hybrid, Keyword, Vector};
+    for (mode, exact) in [(Vector, true), (Vector, false), (Keyword, false), (Hybrid, false)] {
         if passages.is_empty() {
             continue;
         }
-        let request = proto::SearchRequest { limit: 1000, exact, ..query("sentence of a version") };
+        let mode = mode.into();
+        let request = proto::SearchRequest { limit: 1000, exact, mode, ..query("sentence of a version") };
         let response = SearchServiceClient::new(channel.clone()).search(request).await.unwrap().into_inner();
-        assert_eq!(response.damaged_hits, 0);
+        assert_eq!((response.damaged_hits, response.mode), (0, mode));
         let hit = |hit: proto::SearchHit| hit.passage.map(|p| (p.document_id, p.passage_index)).unwrap();
         let mut found: Vec<_> = response.hits.into_iter().map(hit).collect();
         found.sort_unstable();
-        assert_eq!(found, passages, "exact: {exact}");
+        assert_eq!(found, passages, "mode {mode}, exact: {exact}");
     }
 }
 

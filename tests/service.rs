@@ -7,8 +7,10 @@ use tonic::transport::Channel;
 use trove::proto::collection_service_client::CollectionServiceClient;
 use trove::proto::document::Content;
 use trove::proto::document_service_client::DocumentServiceClient;
+use trove::proto::fusion::Method;
 use trove::proto::ingest_documents_request::Part;
-use trove::proto::{self, DocumentStatus, SearchUnit};
+use trove::proto::search_service_client::SearchServiceClient;
+use trove::proto::{self, DocumentStatus, SearchMode, SearchUnit};
 
 const TEXTS: [(&str, &str); 4] = [
     ("a-cats", "Cats sleep for most of the day. They hunt mice at dusk."),
@@ -67,6 +69,86 @@ async fn documents_are_indexed_searched_replaced_and_deleted() {
     let compact = proto::CompactCollectionRequest { name: "notes".to_owned() };
     CollectionServiceClient::new(channel.clone()).compact_collection(compact).await.unwrap();
     assert_eq!(ids(&found(&channel, query("underwater vessels")).await)[0], "a-cats");
+}
+
+/// Notes about the same thing, of which one names an error code.
+fn logs() -> Vec<proto::Document> {
+    let note = |n: u32| {
+        format!("The nightly backup of server {n} stopped with a failure. It was started again by hand.")
+    };
+    let mut documents: Vec<_> = (0..12).map(|n| text_document(&format!("n{n}"), &note(n))).collect();
+    let rare = "The nightly backup stopped with failure QX-4711. It was started again by hand.";
+    documents.push(text_document("rare", rare));
+    documents
+}
+
+async fn by(channel: &Channel, mode: SearchMode, request: proto::SearchRequest) -> Vec<proto::SearchHit> {
+    let request = proto::SearchRequest { mode: mode.into(), ..request };
+    let response = SearchServiceClient::new(channel.clone()).search(request).await.unwrap().into_inner();
+    assert_eq!(response.mode(), mode);
+    response.hits
+}
+
+#[tokio::test]
+async fn words_find_what_meaning_alone_does_not() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    upsert(&channel, logs()).await;
+    for unit in [SearchUnit::Passage, SearchUnit::Document] {
+        let code = || proto::SearchRequest { unit: unit.into(), ..query("QX-4711") };
+        let hits = by(&channel, SearchMode::Keyword, code()).await;
+        assert_eq!(ids(&hits), ["rare"]);
+        assert_eq!((hits[0].vector_score, hits[0].keyword_score), (None, Some(hits[0].score)));
+        let hits = by(&channel, SearchMode::Hybrid, code()).await;
+        assert_eq!(ids(&hits)[0], "rare");
+        assert!(hits.len() == 10 && hits.iter().all(|hit| hit.vector_score.is_some()));
+        assert!(hits[0].keyword_score.is_some() && hits[1].keyword_score.is_none());
+        let hits = by(&channel, SearchMode::Vector, code()).await;
+        assert!(hits.iter().all(|hit| hit.vector_score == Some(hit.score) && hit.keyword_score.is_none()));
+    }
+    // A hit that only the words gave has the similarity that the vectors would give it.
+    let one = proto::SearchRequest { limit: 1, include_vectors: true, ..query("QX-4711 backup") };
+    let hybrid = by(&channel, SearchMode::Hybrid, one).await.remove(0);
+    let all =
+        by(&channel, SearchMode::Vector, proto::SearchRequest { limit: 20, ..query("QX-4711 backup") }).await;
+    let same = all.iter().find(|hit| hit.passage == hybrid.passage).unwrap();
+    assert!((same.score - hybrid.vector_score.unwrap()).abs() < 1e-6 && hybrid.vector.is_some());
+    for method in [Method::RrfK(60), Method::Alpha(0.3)] {
+        let fusion = Some(proto::Fusion { method: Some(method) });
+        let hits = found(&channel, proto::SearchRequest { fusion, ..query("QX-4711") }).await;
+        assert_eq!(ids(&hits)[0], "rare", "hybrid is the default");
+    }
+
+    let filter = |kind: &str| {
+        let test = Some(proto::field_condition::Test::Equals(string(kind)));
+        let condition = proto::FieldCondition { key: "kind".to_owned(), test };
+        Some(proto::Filter { node: Some(proto::filter::Node::Field(condition)) })
+    };
+    for mode in [SearchMode::Keyword, SearchMode::Hybrid] {
+        let request = |kind| proto::SearchRequest { filter: filter(kind), ..query("backup QX-4711") };
+        assert_eq!(ids(&by(&channel, mode, request("r")).await), ["rare"]);
+        let others = by(&channel, mode, request("n")).await;
+        assert!(others.len() == 10 && !ids(&others).contains(&"rare"));
+        let limited = proto::SearchRequest { limit: 3, max_per_document: 1, ..query("backup") };
+        assert_eq!(by(&channel, mode, limited).await.len(), 3);
+    }
+    let strict = proto::SearchRequest { score_threshold: Some(1e6), ..query("backup") };
+    assert!(by(&channel, SearchMode::Keyword, strict).await.is_empty());
+    // Without a word to look up the vectors serve alone, and the answer says so.
+    let response =
+        SearchServiceClient::new(channel.clone()).search(query("... !")).await.unwrap().into_inner();
+    assert_eq!((response.mode(), response.hits.len()), (SearchMode::Vector, 10));
+
+    // Replaced text is not found by its old words, and deleted documents by none.
+    upsert(&channel, vec![text_document("rare", "Submarines dive below the sea.")]).await;
+    assert!(by(&channel, SearchMode::Keyword, query("QX-4711")).await.is_empty());
+    assert_eq!(ids(&by(&channel, SearchMode::Keyword, query("submarine")).await), ["rare"]);
+    delete(&channel, &["rare"]).await;
+    assert!(by(&channel, SearchMode::Keyword, query("submarine")).await.is_empty());
+    assert!(!ids(&by(&channel, SearchMode::Hybrid, query("submarine")).await).contains(&"rare"));
 }
 
 fn titled(title: &str, kind: &str) -> proto::Document {

@@ -1,23 +1,29 @@
-//! Collections that are open: their records in the store and their vector indexes, which follow
-//! the store's commits, are caught up from it on open, and are rebuilt where they are damaged.
+//! Collections that are open: their records in the store, their vector indexes and their keyword indexes. These
+//! follow the store's commits, are caught up from it on open, and are rebuilt where they are damaged.
 
 mod indexes;
+#[cfg(test)]
+mod keyword_tests;
+mod keywords;
 mod maintenance;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
 pub use indexes::Indexes;
+pub use keywords::Keywords;
 
 use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions};
+use crate::keywords::remove_others;
 use crate::store::{CollectionRecord, CommitListener, Committed, DocumentRecord, PassageRecord, Store};
 
 /// Passages whose sentences are ranked where sentences have no graph of their own.
@@ -62,31 +68,62 @@ pub struct Catalog {
     store: Arc<Store>,
     encoders: Encoders,
     options: IndexOptions,
-    open: RwLock<HashMap<u32, Arc<Indexes>>>,
+    /// Folder of the keyword indexes.
+    folder: PathBuf,
+    open: RwLock<HashMap<u32, Open>>,
     work: parking_lot::Mutex<mpsc::Sender<u32>>,
+    wakes: parking_lot::Mutex<mpsc::Sender<()>>,
+}
+
+/// What is open of a collection.
+#[derive(Clone)]
+struct Open {
+    indexes: Arc<Indexes>,
+    keywords: Arc<Keywords>,
 }
 
 impl Catalog {
-    /// Opens every collection's indexes and starts to follow the store.
+    /// Opens every collection's indexes and starts to follow the store. The keyword indexes are kept in a folder
+    /// of their own below `data`; they are read when they are needed, or soon after.
     ///
     /// # Errors
     /// Whatever reading the store gives; a damaged index is no error, it is rebuilt.
-    pub fn open(store: Arc<Store>, encoders: Encoders, options: IndexOptions) -> Result<Arc<Self>> {
+    pub fn open(
+        store: Arc<Store>,
+        data: &Path,
+        encoders: Encoders,
+        options: IndexOptions,
+    ) -> Result<Arc<Self>> {
         let (work, jobs) = mpsc::channel();
+        let (wakes, woken) = mpsc::channel();
+        let folder = data.join("keywords");
         let opened = indexes::open_all(&store, &store.list_collections()?, options)?;
-        let open: HashMap<u32, Arc<Indexes>> =
-            opened.into_iter().map(|(cid, indexes)| (cid, Arc::new(indexes))).collect();
-        let cids: Vec<u32> = open.keys().copied().collect();
+        let cids: Vec<u32> = opened.iter().map(|(cid, _)| *cid).collect();
+        let is_open = |name: &str| name.parse().is_ok_and(|cid| cids.contains(&cid));
+        if let Err(error) = remove_others(&folder, is_open) {
+            tracing::warn!(%error, "indexes of deleted collections are left on the disk");
+        }
+        let open = opened
+            .into_iter()
+            .map(|(cid, indexes)| {
+                let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string())));
+                (cid, Open { indexes: Arc::new(indexes), keywords })
+            })
+            .collect();
         let catalog = Arc::new(Self {
             store: store.clone(),
             encoders,
             options,
+            folder,
             open: RwLock::new(open),
             work: parking_lot::Mutex::new(work),
+            wakes: parking_lot::Mutex::new(wakes),
         });
         maintenance::start(Arc::downgrade(&catalog), jobs, build_threads(options))?;
+        keywords::start(Arc::downgrade(&catalog), woken)?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
+        catalog.wake_keywords();
         Ok(catalog)
     }
 
@@ -108,27 +145,47 @@ impl Catalog {
         self.store.get_collection(name.as_str())
     }
 
-    /// The open indexes of a collection.
+    /// The open vector indexes of a collection.
     ///
     /// # Errors
     /// `UNKNOWN_COLLECTION` where it was deleted meanwhile.
     pub fn indexes(&self, record: &CollectionRecord) -> Result<Arc<Indexes>> {
-        self.open_indexes(record.cid).ok_or_else(|| {
+        self.open_of(record).map(|open| open.indexes)
+    }
+
+    /// The keyword index of a collection.
+    ///
+    /// # Errors
+    /// `UNKNOWN_COLLECTION` where it was deleted meanwhile.
+    pub fn keywords(&self, record: &CollectionRecord) -> Result<Arc<Keywords>> {
+        self.open_of(record).map(|open| open.keywords)
+    }
+
+    fn open_of(&self, record: &CollectionRecord) -> Result<Open> {
+        self.open.read().get(&record.cid).cloned().ok_or_else(|| {
             Error::not_found("UNKNOWN_COLLECTION", format!("no collection has the name {:?}", record.name))
         })
     }
 
     fn all_indexes(&self) -> Vec<(u32, Arc<Indexes>)> {
-        self.open.read().iter().map(|(cid, indexes)| (*cid, indexes.clone())).collect()
+        self.open.read().iter().map(|(cid, open)| (*cid, open.indexes.clone())).collect()
+    }
+
+    fn all_keywords(&self) -> Vec<Arc<Keywords>> {
+        self.open.read().values().map(|open| open.keywords.clone()).collect()
     }
 
     fn open_indexes(&self, cid: u32) -> Option<Arc<Indexes>> {
-        self.open.read().get(&cid).cloned()
+        self.open.read().get(&cid).map(|open| open.indexes.clone())
     }
 
     fn wake(&self, cid: u32) {
         // A closed channel means that the program is stopping.
         let _ = self.work.lock().send(cid);
+    }
+
+    fn wake_keywords(&self) {
+        let _ = self.wakes.lock().send(());
     }
 
     /// Makes a collection, bound to the content hash of its encoder.
@@ -154,7 +211,9 @@ impl Catalog {
             ..CollectionRecord::default()
         })?;
         let indexes = Arc::new(Indexes::open(&self.store, &record, self.options)?);
-        self.open.write().insert(record.cid, indexes);
+        let keywords = Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string())));
+        self.open.write().insert(record.cid, Open { indexes, keywords });
+        self.wake_keywords();
         Ok(record)
     }
 
@@ -203,7 +262,9 @@ impl Catalog {
         }
         let etag = Some(etag).filter(|e| !e.is_empty());
         let record = self.store.delete_collection(name.as_str(), etag)?;
-        self.open.write().remove(&record.cid);
+        let removed = self.open.write().remove(&record.cid);
+        // The last user of the keyword index deletes it.
+        removed.iter().for_each(|open| open.keywords.delete());
         Ok(())
     }
 
@@ -379,10 +440,13 @@ struct Follower(std::sync::Weak<Catalog>);
 impl CommitListener for Follower {
     fn committed(&self, event: &Committed) {
         let Some(catalog) = self.0.upgrade() else { return };
-        let Some(indexes) = catalog.open_indexes(event.cid) else { return };
+        let Some(Open { indexes, keywords }) = catalog.open.read().get(&event.cid).cloned() else { return };
         indexes.apply(event);
         if indexes.has_work() {
             catalog.wake(event.cid);
+        }
+        if keywords.apply(event) {
+            catalog.wake_keywords();
         }
     }
 }

@@ -47,7 +47,7 @@ pub enum Command {
     Serve(ServeArgs),
     /// Index files and folders.
     Index(IndexArgs),
-    /// Search a collection by meaning.
+    /// Search a collection by meaning and words.
     Search(SearchArgs),
     /// Answer a question from a collection, with its sources.
     Ask(AskArgs),
@@ -273,6 +273,31 @@ pub enum Unit {
     Document,
 }
 
+/// What a search goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The nearest vectors: meaning.
+    Vector,
+    /// The words.
+    Keyword,
+    /// Both.
+    Hybrid,
+}
+
+/// What a search goes by, and how two rankings become one.
+#[derive(Debug, Clone, Args)]
+pub struct ModeArgs {
+    /// What to search by; left out, texts are searched by both meaning and words, sentences and --like by meaning.
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Of a hybrid search: the weight of meaning, 0 to 1; the rest is that of the words.
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "rrf_k", allow_negative_numbers = true)]
+    pub alpha: Option<f32>,
+    /// Of a hybrid search: fuse by ranks with this constant (60 is usual), not by scores.
+    #[arg(long, value_name = "K")]
+    pub rrf_k: Option<u32>,
+}
+
 /// Arguments of `search`.
 #[derive(Debug, Clone, Args)]
 pub struct SearchArgs {
@@ -288,6 +313,9 @@ pub struct SearchArgs {
     /// What a result is.
     #[arg(long, value_enum, default_value_t = Unit::Passage)]
     pub unit: Unit,
+    /// What it goes by.
+    #[command(flatten)]
+    pub mode: ModeArgs,
     /// Print whole passages, not only what stands around the best sentence.
     #[arg(long)]
     pub full: bool,
@@ -356,6 +384,9 @@ pub struct AnswerArgs {
     /// Let a generator write; fail where the server has none.
     #[arg(long)]
     pub generative: bool,
+    /// What the passages are found by.
+    #[command(flatten)]
+    pub search: ModeArgs,
     /// Passages to retrieve.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub limit: u32,
@@ -611,6 +642,9 @@ pub struct EvalArgs {
     /// With --protocol service: what a hit is.
     #[arg(long, value_enum, default_value_t = Unit::Passage)]
     pub unit: Unit,
+    /// With --protocol service or --answers: what it goes by.
+    #[command(flatten)]
+    pub mode: ModeArgs,
     /// With --protocol service: scan every vector instead of using the index.
     #[arg(long)]
     pub exact: bool,
@@ -641,7 +675,7 @@ pub struct EvalArgs {
     /// With --answers: no document answers any question, as where the collection holds other documents.
     #[arg(long, requires = "collection")]
     pub unanswerable: bool,
-    /// With --answers: a collection to ask, made of the folder's documents if missing and kept.
+    /// With --answers or --protocol service: a collection to use, made of the folder's documents if missing and kept.
     #[arg(long, value_name = "NAME")]
     pub collection: Option<String>,
     /// With --answers: a file with a JSON line for each question; those that it holds are not asked again.

@@ -9,7 +9,7 @@ use super::args::{AnswerArgs, AskArgs, SamplingArgs};
 use super::client::Client;
 use super::documents::passage_json;
 use super::output::{bold, dim, line, note};
-use super::search::place_of;
+use super::search::{self, place_of};
 use super::snippet::{Layout, snippet};
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::proto::answer_response::Event;
@@ -67,6 +67,8 @@ pub fn request(args: &AnswerArgs, question: &str, history: Vec<Message>) -> Resu
             collection: args.collection.clone(),
             limit: args.limit,
             filter: output::parse_filters(&args.filters)?,
+            mode: search::mode(&args.search).into(),
+            fusion: search::fusion(&args.search),
             include_highlights: true,
             ..Default::default()
         }),

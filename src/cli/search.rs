@@ -3,14 +3,16 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{SearchArgs, Unit};
+use super::args::{Mode, ModeArgs, SearchArgs, Unit};
 use super::client::Client;
 use super::documents::passage_json;
 use super::output::{bold, dim, line};
 use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
-use crate::proto::{Passage, SearchHit, SearchQuery, SearchRequest, SearchUnit, search_query};
+use crate::proto::{
+    Fusion, Passage, SearchHit, SearchMode, SearchQuery, SearchRequest, SearchUnit, fusion, search_query,
+};
 
 /// Columns before a hit's text.
 const INDENT: usize = 5;
@@ -19,6 +21,9 @@ const SNIPPET_LINES: usize = 3;
 
 /// Searches and prints the hits; finding nothing is exit code 1.
 pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
+    let by_both = args.like.is_none()
+        && args.unit != Unit::Sentence
+        && args.mode.mode.is_none_or(|m| m == Mode::Hybrid);
     let query = match args.like {
         Some(id) => search_query::Query::DocumentId(id),
         None => search_query::Query::Text(args.query.unwrap_or_default()),
@@ -33,6 +38,8 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
         exact: args.exact,
         max_per_document: args.max_per_document,
         unit: unit(args.unit).into(),
+        mode: mode(&args.mode).into(),
+        fusion: fusion(&args.mode),
         include_highlights: args.unit != Unit::Sentence,
         ..Default::default()
     };
@@ -41,6 +48,11 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
         output::print_json(&response.hits.iter().map(hit_json).collect::<Value>())?;
     } else {
         print_hits(&response.hits, args.full)?;
+    }
+    if by_both && response.mode() == SearchMode::Vector {
+        output::note(
+            "searched by meaning alone: the query has no word to look up, or the keyword index is not ready",
+        );
     }
     if response.damaged_hits > 0 {
         output::note(format!(
@@ -60,6 +72,23 @@ pub fn unit(unit: Unit) -> SearchUnit {
     }
 }
 
+/// The mode of the API.
+pub fn mode(args: &ModeArgs) -> SearchMode {
+    match args.mode {
+        None => SearchMode::Unspecified,
+        Some(Mode::Vector) => SearchMode::Vector,
+        Some(Mode::Keyword) => SearchMode::Keyword,
+        Some(Mode::Hybrid) => SearchMode::Hybrid,
+    }
+}
+
+/// The fusion of the API; unset for the server's default.
+pub fn fusion(args: &ModeArgs) -> Option<Fusion> {
+    let by_rank = args.rrf_k.map(fusion::Method::RrfK);
+    let method = by_rank.or(args.alpha.map(fusion::Method::Alpha))?;
+    Some(Fusion { method: Some(method) })
+}
+
 fn hit_json(hit: &SearchHit) -> Value {
     let highlights: Vec<Value> = hit
         .highlights
@@ -68,7 +97,7 @@ fn hit_json(hit: &SearchHit) -> Value {
             |h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}),
         )
         .collect();
-    json!({"score": hit.score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
+    json!({"score": hit.score, "vector_score": hit.vector_score, "keyword_score": hit.keyword_score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
         "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
 }
 

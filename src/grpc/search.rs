@@ -7,7 +7,7 @@ use super::{Reply, convert};
 use crate::domain::Level;
 use crate::error::{Error, Result};
 use crate::proto;
-use crate::search::{self, DEFAULT_LIMIT, Hit, Options, Query};
+use crate::search::{self, DEFAULT_LIMIT, Fusion, Hit, Mode, Options, Query};
 
 /// Most candidates that a call may ask for.
 const MAX_EF_SEARCH: usize = 10_000;
@@ -33,6 +33,7 @@ impl Search {
             hits: found.hits.into_iter().map(hit_out).collect(),
             usage: None,
             damaged_hits: found.damaged as u32,
+            mode: mode_out(found.mode).into(),
         })
     }
 }
@@ -41,6 +42,8 @@ impl Search {
 pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
     let options = Options {
         unit: unit_in(request.unit)?,
+        mode: mode_in(request.mode)?,
+        fusion: fusion_in(request.fusion.as_ref())?,
         limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
         filter: convert::filter_in(request.filter.clone())?,
         score_threshold: request.score_threshold,
@@ -90,6 +93,40 @@ fn unit_in(unit: i32) -> Result<Level> {
     }
 }
 
+fn mode_in(mode: i32) -> Result<Option<Mode>> {
+    use proto::SearchMode;
+    match SearchMode::try_from(mode) {
+        Ok(SearchMode::Unspecified) => Ok(None),
+        Ok(SearchMode::Vector) => Ok(Some(Mode::Vector)),
+        Ok(SearchMode::Keyword) => Ok(Some(Mode::Keyword)),
+        Ok(SearchMode::Hybrid) => Ok(Some(Mode::Hybrid)),
+        Err(_) => {
+            let message = format!("expected a known value, got {mode}");
+            Err(Error::invalid_field("mode", "UNKNOWN_ENUM_VALUE", message))
+        }
+    }
+}
+
+fn mode_out(mode: Mode) -> proto::SearchMode {
+    match mode {
+        Mode::Vector => proto::SearchMode::Vector,
+        Mode::Keyword => proto::SearchMode::Keyword,
+        Mode::Hybrid => proto::SearchMode::Hybrid,
+    }
+}
+
+/// A message without a method takes the default.
+fn fusion_in(fusion: Option<&proto::Fusion>) -> Result<Option<Fusion>> {
+    use proto::fusion::Method;
+    let fusion = match fusion.and_then(|fusion| fusion.method.as_ref()) {
+        None => return Ok(None),
+        Some(Method::RrfK(k)) => Fusion::ReciprocalRank { k: *k },
+        Some(Method::Alpha(alpha)) => Fusion::Weighted { alpha: *alpha },
+    };
+    fusion.check()?;
+    Ok(Some(fusion))
+}
+
 pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
     let highlights = hit.highlights.iter().map(|(span, similarity)| proto::Highlight {
         span: Some(proto::ByteSpan {
@@ -112,6 +149,8 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
             page_number: hit.page,
         }),
         score: hit.score,
+        vector_score: hit.vector_score,
+        keyword_score: hit.keyword_score,
         vector: hit.vector.map(|values| proto::DenseVector { values }),
         highlights,
     }

@@ -100,6 +100,11 @@ pub fn last_u64(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
+/// The number in the last four bytes of a key.
+pub fn last_u32(key: &[u8]) -> Option<u32> {
+    key.last_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
 /// What a key stands for, in words for an error message.
 pub fn describe(key: &[u8]) -> String {
     let name = |from: usize| String::from_utf8_lossy(key.get(from..).unwrap_or_default()).into_owned();

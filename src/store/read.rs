@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use roaring::RoaringBitmap;
+
 use super::commit::{self, TEXT_CHUNK};
 use super::records::{DocumentRecord, PassageRecord};
 use super::{Store, codec, keys};
@@ -21,6 +23,15 @@ impl Store {
         let Some(value) = self.live().get(&key)? else { return Ok(None) };
         let id = codec::unseal(&key, &value)?.to_vec();
         String::from_utf8(id).map(Some).map_err(|_| codec::damaged(&key, "it is not UTF-8"))
+    }
+
+    /// Numbers of all documents.
+    pub fn document_numbers(&self, cid: u32) -> Result<RoaringBitmap> {
+        let number = |item: Result<(Vec<u8>, Vec<u8>)>| {
+            let (key, _) = item?;
+            keys::last_u32(&key).ok_or_else(|| codec::damaged(&key, "its key is too short"))
+        };
+        self.live().prefix(&keys::numbers(cid)).map(number).collect()
     }
 
     /// A page of documents by id, after the given one.

@@ -18,7 +18,7 @@ use crate::cli::args::{Answers, EvalArgs, Part};
 use crate::cli::ask::{self, Collected};
 use crate::cli::client::Client;
 use crate::cli::output::line;
-use crate::cli::{EXIT_OK, output};
+use crate::cli::{EXIT_OK, output, search};
 use crate::proto::document::Content;
 use crate::proto::{
     AnswerMode, AnswerRequest, DeleteCollectionRequest, Document, Passage, PassageUse, SearchRequest,
@@ -259,7 +259,12 @@ async fn ask_one(
     // Thresholds are chosen from what would be answered without them.
     let threshold = (args.part == Part::Calibration).then_some(0.0);
     let request = AnswerRequest {
-        search: Some(SearchRequest { collection: collection.to_owned(), ..Default::default() }),
+        search: Some(SearchRequest {
+            collection: collection.to_owned(),
+            mode: search::mode(&args.mode).into(),
+            fusion: search::fusion(&args.mode),
+            ..Default::default()
+        }),
         question: question.text.clone(),
         mode: mode.into(),
         max_passages: args.passages,

@@ -13,7 +13,7 @@ use super::embedder::{document_vectors, dot};
 use super::metrics::{ndcg, recall, reciprocal_rank};
 use crate::cli::args::{EvalArgs, Protocol};
 use crate::cli::client::Client;
-use crate::cli::search::unit;
+use crate::cli::search::{fusion, mode, unit};
 use crate::cli::{EXIT_OK, output};
 use crate::proto::document::Content;
 use crate::proto::{
@@ -95,6 +95,10 @@ fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[(&str, Vec<f
 }
 
 async fn rank_in_service(client: &Client, args: &EvalArgs, data: &Dataset) -> Result<Ranked> {
+    if let Some(collection) = &args.collection {
+        client.ensure_collection(collection, &args.model).await?;
+        return index_and_search(client, args, collection, data).await;
+    }
     let stamp = SystemTime::now().duration_since(UNIX_EPOCH).map(|d| d.as_millis()).unwrap_or_default();
     let collection = format!("eval-{}-{stamp}", std::process::id());
     client.ensure_collection(&collection, &args.model).await?;
@@ -170,6 +174,8 @@ async fn search(
         limit: DEPTH as u32 + data.excluded.get(&query.id).map_or(0, |set| set.len().min(800) as u32),
         max_per_document: 1,
         unit: unit(args.unit).into(),
+        mode: mode(&args.mode).into(),
+        fusion: fusion(&args.mode),
         exact: args.exact,
         ..Default::default()
     };
@@ -195,7 +201,16 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
         Protocol::Beir => "beir".to_owned(),
         Protocol::Service => {
             let unit = unit(args.unit).as_str_name().trim_start_matches("SEARCH_UNIT_").to_lowercase();
-            format!("service, unit {unit}{}", if args.exact { ", exact" } else { "" })
+            let mode = match args.mode.mode {
+                None => "default".to_owned(),
+                Some(_) => mode(&args.mode).as_str_name().trim_start_matches("SEARCH_MODE_").to_lowercase(),
+            };
+            let fusion = match (args.mode.rrf_k, args.mode.alpha) {
+                (Some(k), _) => format!(", rrf_k {k}"),
+                (_, Some(alpha)) => format!(", alpha {alpha}"),
+                _ => String::new(),
+            };
+            format!("service, unit {unit}, mode {mode}{fusion}{}", if args.exact { ", exact" } else { "" })
         }
     };
     if json {

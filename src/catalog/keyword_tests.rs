@@ -1,0 +1,165 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Keywords;
+use crate::domain::Span;
+use crate::store::{
+    CollectionRecord, CommitListener, Committed, NewDocument, NewPassage, Store, StoreOptions,
+};
+
+struct Follower(Arc<Keywords>);
+
+impl CommitListener for Follower {
+    fn committed(&self, event: &Committed) {
+        self.0.apply(event);
+    }
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    store: Store,
+    cid: u32,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { cache_bytes: 16 << 20, queue: 64, ..StoreOptions::default() };
+        let store = Store::open(dir.path(), options).unwrap();
+        let record = CollectionRecord { name: "a".to_owned(), dimensions: 2, ..CollectionRecord::default() };
+        let cid = store.create_collection(record).unwrap().cid;
+        Self { dir, store, cid }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("keywords").join("1")
+    }
+
+    /// Opens the index and lets it follow the store.
+    fn open(&self) -> Arc<Keywords> {
+        let keywords = Arc::new(Keywords::new(self.cid, self.path()));
+        self.store.set_listener(Arc::new(Follower(keywords.clone())));
+        keywords
+    }
+
+    async fn put(&self, id: &str, text: &str) {
+        let passage = NewPassage {
+            span: Span::new(0, text.len() as u32),
+            vector: vec![1.0, 0.0],
+            ..NewPassage::default()
+        };
+        let document = NewDocument {
+            id: id.to_owned(),
+            text: text.to_owned(),
+            passages: vec![passage],
+            ..NewDocument::default()
+        };
+        self.store.upsert(self.cid, document).await.unwrap();
+    }
+
+    async fn delete(&self, id: &str) {
+        self.store.delete_documents(self.cid, vec![id.to_owned()]).await.unwrap();
+    }
+
+    fn found(&self, keywords: &Keywords, text: &str) -> Vec<u32> {
+        let found = keywords.search(&self.store, text, 100, None).unwrap();
+        let mut numbers: Vec<u32> = found.matches.iter().map(|m| m.doc_no).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+#[tokio::test]
+async fn each_write_is_seen_by_the_next_search() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    assert!(fixture.found(&keywords, "ship").is_empty());
+    fixture.put("a", "ships at sea").await;
+    assert_eq!(fixture.found(&keywords, "ship"), [0]);
+    fixture.put("b", "a ship in port").await;
+    fixture.put("a", "trains on rails").await;
+    assert_eq!(fixture.found(&keywords, "ship"), [1]);
+    assert_eq!(fixture.found(&keywords, "rail"), [2]);
+    fixture.delete("b").await;
+    assert!(fixture.found(&keywords, "ship").is_empty());
+    while keywords.maintain(&fixture.store, false).0 {}
+    fixture.put("c", "ships again").await;
+    assert_eq!(keywords.maintain(&fixture.store, true), (true, true));
+    assert_eq!(fixture.found(&keywords, "ship"), [3]);
+    assert_eq!(keywords.documents(&fixture.store), [2, 3]);
+}
+
+#[tokio::test]
+async fn what_was_not_written_before_the_end_is_caught_up() {
+    let fixture = Fixture::new();
+    {
+        let keywords = fixture.open();
+        for i in 0..10 {
+            fixture.put(&format!("d{i}"), "ships at sea").await;
+        }
+        assert_eq!(fixture.found(&keywords, "ship").len(), 10);
+        // None of this is searched for or written.
+        fixture.put("d10", "ships at sea").await;
+        fixture.put("d0", "trains on rails").await;
+        fixture.delete("d1").await;
+    }
+    let keywords = fixture.open();
+    fixture.put("d11", "ships at sea").await;
+    assert_eq!(fixture.found(&keywords, "ship"), [2, 3, 4, 5, 6, 7, 8, 9, 10, 12]);
+    assert_eq!(fixture.found(&keywords, "train"), [11]);
+}
+
+#[tokio::test]
+async fn a_damaged_or_missing_index_is_rebuilt_from_the_store() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    for i in 0..5 {
+        fixture.put(&format!("d{i}"), "ships at sea").await;
+    }
+    assert_eq!(fixture.found(&keywords, "ship").len(), 5);
+    drop(keywords);
+    drop(fixture.open());
+    for entry in std::fs::read_dir(fixture.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "idx") {
+            std::fs::write(path, b"garbage").unwrap();
+        }
+    }
+    let keywords = fixture.open();
+    assert_eq!(fixture.found(&keywords, "ship").len(), 5);
+    drop(keywords);
+    drop(fixture.open());
+    std::fs::remove_dir_all(fixture.path()).unwrap();
+    assert_eq!(fixture.found(&fixture.open(), "ship").len(), 5);
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_written_says_so_and_comes_back() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    // A file stands where the directory should be.
+    std::fs::create_dir_all(fixture.path().parent().unwrap()).unwrap();
+    std::fs::write(fixture.path(), b"").unwrap();
+    fixture.put("a", "ships at sea").await;
+    let error = keywords.search(&fixture.store, "ship", 10, None).unwrap_err();
+    assert_eq!(error.reason, "KEYWORDS_FAILED");
+    std::fs::remove_file(fixture.path()).unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while keywords.search(&fixture.store, "ship", 10, None).is_err() {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    assert_eq!(fixture.found(&keywords, "ship"), [0]);
+}
+
+#[tokio::test]
+async fn the_files_go_with_a_deleted_collection() {
+    let fixture = Fixture::new();
+    let keywords = Keywords::new(fixture.cid, fixture.path());
+    fixture.put("a", "ships at sea").await;
+    assert_eq!(fixture.found(&keywords, "ship"), [0]);
+    assert!(fixture.path().is_dir());
+    keywords.delete();
+    drop(keywords);
+    assert!(!fixture.path().exists());
+}

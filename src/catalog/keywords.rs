@@ -1,0 +1,384 @@
+//! The keyword index of a collection: it follows the store's commits, and is brought back to what the store
+//! holds whenever something is off.
+//!
+//! Changes wait in memory until somebody searches or a second has passed; then they are written and committed
+//! together. Nothing is lost with them: an index that is opened is compared with the store, document number by
+//! document number, since numbers rise and are never used again. Documents that it lacks are added, others
+//! removed. So any state that a crash leaves is as good as any other.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Weak, mpsc};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+use roaring::RoaringBitmap;
+
+use super::Catalog;
+use crate::domain::Span;
+use crate::error::{Error, ErrorKind, Result};
+use crate::keywords::{KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
+use crate::store::{Committed, Store};
+
+/// How long changes may wait for others to be written with them, if nobody searches.
+const GATHER: Duration = Duration::from_secs(1);
+/// Bytes of text that may wait; beyond it they are read from the store again.
+const MAX_WAITING_BYTES: usize = 32 << 20;
+/// How long a search waits for a rebuild that goes on.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause before what failed is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long a writer stays open after its last use.
+const WRITER_IDLE: Duration = Duration::from_secs(5);
+/// Writers that stay open at once.
+const MAX_WRITERS: usize = 4;
+/// Documents of one commit while an index is built from the store: what is committed need not be done again.
+const REBUILD_COMMIT: usize = 10_000;
+
+/// The keyword index of one collection.
+pub struct Keywords {
+    cid: u32,
+    dir: PathBuf,
+    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
+    reader: RwLock<Option<KeywordReader>>,
+    is_deleted: AtomicBool,
+}
+
+/// Changes of the store that are not yet in the index.
+struct Waiting {
+    changes: Vec<Change>,
+    bytes: usize,
+    /// Whether the changes do not tell all: the index must be compared with the store.
+    compare: bool,
+    /// Changes so far.
+    heard: u64,
+    /// Of these, how many searches can see.
+    written: u64,
+}
+
+enum Change {
+    Insert(u32, Vec<KeywordPassage>),
+    Remove(u32),
+}
+
+/// What is held by whoever writes.
+struct State {
+    index: Option<KeywordIndex>,
+    /// Greatest document number that is in the index.
+    greatest: Option<u32>,
+    last_use: Instant,
+    failure: Option<(Instant, Error)>,
+}
+
+impl Keywords {
+    /// The index in a directory. Nothing is read until the first search or round of upkeep.
+    pub fn new(cid: u32, dir: PathBuf) -> Self {
+        let waiting = Waiting { changes: Vec::new(), bytes: 0, compare: true, heard: 1, written: 0 };
+        let state = State { index: None, greatest: None, last_use: Instant::now(), failure: None };
+        Self {
+            cid,
+            dir,
+            waiting: Mutex::new(waiting),
+            state: Mutex::new(state),
+            reader: RwLock::new(None),
+            is_deleted: AtomicBool::new(false),
+        }
+    }
+
+    /// Deletes the directory when the last user is gone.
+    pub fn delete(&self) {
+        self.is_deleted.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes note of a change of the store. Returns whether it is the first that waits.
+    pub fn apply(&self, event: &Committed) -> bool {
+        if event.inserted.is_none() && event.removed.is_none() {
+            return false;
+        }
+        let mut waiting = self.waiting.lock();
+        let was_idle = waiting.heard == waiting.written;
+        waiting.heard += 1;
+        if waiting.compare {
+            return was_idle;
+        }
+        if let Some(removed) = &event.removed {
+            waiting.changes.push(Change::Remove(removed.doc_no));
+        }
+        if let Some(inserted) = &event.inserted {
+            let text = &inserted.document.text;
+            let passages = inserted.record.passages().zip(&inserted.document.passages);
+            let passages: Vec<KeywordPassage> = passages
+                .map(|(point, passage)| KeywordPassage {
+                    point,
+                    text: passage.span.slice(text).unwrap_or_default().to_owned(),
+                    headings: passage.headings.clone(),
+                })
+                .collect();
+            waiting.bytes += passages.iter().map(KeywordPassage::bytes).sum::<usize>();
+            waiting.changes.push(Change::Insert(inserted.record.doc_no, passages));
+        }
+        if waiting.bytes > MAX_WAITING_BYTES {
+            waiting.forget();
+        }
+        was_idle
+    }
+
+    /// The best passages for the words of a text. Every write that was acknowledged before is seen.
+    ///
+    /// # Errors
+    /// `KEYWORDS_NOT_READY` while the index is rebuilt; `KEYWORDS_FAILED` and `DISK_FULL` where it cannot be
+    /// written.
+    pub fn search(
+        &self,
+        store: &Store,
+        text: &str,
+        wanted: usize,
+        allowed: Option<&RoaringBitmap>,
+    ) -> Result<KeywordMatches> {
+        self.refresh(store)?;
+        let reader = self.reader.read().clone().ok_or_else(not_ready)?;
+        reader.search(text, wanted, allowed)
+    }
+
+    /// Lets searches see all changes so far.
+    fn refresh(&self, store: &Store) -> Result<()> {
+        let heard = self.waiting.lock().heard;
+        if self.waiting.lock().written >= heard {
+            return Ok(());
+        }
+        let mut state = self.state.try_lock_for(PATIENCE).ok_or_else(not_ready)?;
+        // Whoever held the lock may have done it.
+        if self.waiting.lock().written >= heard {
+            return Ok(());
+        }
+        self.write(&mut state, store)
+    }
+
+    /// Writes what waits, merges, and closes the writer where it is idle or must not stay. Returns whether there
+    /// is more to do soon, and whether a writer is open.
+    pub fn maintain(&self, store: &Store, keep_writer: bool) -> (bool, bool) {
+        let mut state = self.state.lock();
+        let is_behind = |waiting: MutexGuard<'_, Waiting>| waiting.written < waiting.heard;
+        if is_behind(self.waiting.lock()) && self.write(&mut state, store).is_err() {
+            return (true, false);
+        }
+        let upkeep = match &mut state.index {
+            Some(index) if index.is_writing() => index.maintain(),
+            _ => return (false, false),
+        };
+        match upkeep {
+            Ok(Upkeep::Merging) => (true, true),
+            Ok(Upkeep::Done) if keep_writer && state.last_use.elapsed() < WRITER_IDLE => (true, true),
+            Ok(Upkeep::Done) => {
+                if let Some(index) = &mut state.index {
+                    index.close_writer();
+                }
+                (false, false)
+            }
+            Err(error) => {
+                self.fail(&mut state, &error);
+                (true, false)
+            }
+        }
+    }
+
+    fn write(&self, state: &mut State, store: &Store) -> Result<()> {
+        if let Some((at, error)) = &state.failure
+            && at.elapsed() < RETRY
+        {
+            return Err(error.copy());
+        }
+        let (changes, compare, heard) = {
+            let mut waiting = self.waiting.lock();
+            waiting.bytes = 0;
+            (std::mem::take(&mut waiting.changes), std::mem::take(&mut waiting.compare), waiting.heard)
+        };
+        let written = if compare { self.compare(state, store) } else { write_changes(state, &changes) };
+        state.last_use = Instant::now();
+        if let Err(error) = written {
+            self.fail(state, &error);
+            return Err(error);
+        }
+        state.failure = None;
+        *self.reader.write() = state.index.as_ref().map(KeywordIndex::reader);
+        self.waiting.lock().written = heard;
+        Ok(())
+    }
+
+    /// Closes the index after a failure; the next try opens it and compares it with the store.
+    fn fail(&self, state: &mut State, error: &Error) {
+        tracing::error!(cid = self.cid, %error, "the keyword index can't be written; it is opened anew");
+        state.index = None;
+        state.failure = Some((Instant::now(), error.copy()));
+        let mut waiting = self.waiting.lock();
+        waiting.forget();
+        waiting.heard += 1;
+    }
+
+    /// Brings the index to what the store holds. What is committed to the store meanwhile is told by the changes
+    /// that wait; a document may come both ways, which does no harm.
+    fn compare(&self, state: &mut State, store: &Store) -> Result<()> {
+        let mut index = match state.index.take() {
+            Some(index) => index,
+            None => self.open()?,
+        };
+        let stored = store.document_numbers(self.cid)?;
+        let indexed = index.documents()?;
+        let (gone, missing) = (&indexed - &stored, &stored - &indexed);
+        if !gone.is_empty() || !missing.is_empty() {
+            tracing::info!(
+                cid = self.cid,
+                missing = missing.len(),
+                gone = gone.len(),
+                "the keyword index is brought to what the store holds"
+            );
+        }
+        gone.iter().try_for_each(|doc_no| index.remove(doc_no))?;
+        let mut added = 0;
+        for doc_no in &missing {
+            let Some(passages) = passages_of(store, self.cid, doc_no)? else { continue };
+            index.add(doc_no, &passages)?;
+            added += 1;
+            if added % REBUILD_COMMIT == 0 {
+                index.commit()?;
+            }
+        }
+        if index.is_writing() {
+            index.commit()?;
+        }
+        state.greatest = stored.max().max(indexed.max());
+        state.index = Some(index);
+        Ok(())
+    }
+
+    fn open(&self) -> Result<KeywordIndex> {
+        match KeywordIndex::open(&self.dir) {
+            Err(error) if error.kind == ErrorKind::DataLoss => {
+                tracing::warn!(cid = self.cid, %error, "rebuilding a keyword index from the store");
+                KeywordIndex::create(&self.dir)
+            }
+            opened => opened,
+        }
+    }
+}
+
+impl Waiting {
+    /// Gives up what waits: the store has it all.
+    fn forget(&mut self) {
+        self.changes = Vec::new();
+        self.bytes = 0;
+        self.compare = true;
+    }
+}
+
+impl Drop for Keywords {
+    fn drop(&mut self) {
+        if !self.is_deleted.load(Ordering::Relaxed) {
+            return;
+        }
+        // The writer's threads must have ended, or they would write into what is being deleted.
+        self.state.get_mut().index = None;
+        if let Err(error) = std::fs::remove_dir_all(&self.dir)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.dir.display(), %error, "a keyword index could not be removed");
+        }
+    }
+}
+
+fn not_ready() -> Error {
+    let message = "the keyword index of the collection is being rebuilt: search by vectors, or again later";
+    let mut error = Error::new(ErrorKind::Unavailable, "KEYWORDS_NOT_READY", message);
+    error.retry_after = Some(PATIENCE);
+    error
+}
+
+fn write_changes(state: &mut State, changes: &[Change]) -> Result<()> {
+    let index = state.index.as_mut().ok_or_else(not_ready)?;
+    for change in changes {
+        match change {
+            Change::Remove(doc_no) => index.remove(*doc_no)?,
+            Change::Insert(doc_no, passages) => {
+                if Some(*doc_no) <= state.greatest {
+                    // A comparison with the store has found it already.
+                    index.remove(*doc_no)?;
+                }
+                index.add(*doc_no, passages)?;
+                state.greatest = state.greatest.max(Some(*doc_no));
+            }
+        }
+    }
+    index.commit()
+}
+
+/// A stored document's passages; `None` where it is gone meanwhile, or damaged, which is logged: one damaged
+/// document must not keep the others from being found.
+fn passages_of(store: &Store, cid: u32, doc_no: u32) -> Result<Option<Vec<KeywordPassage>>> {
+    match read_passages(store, cid, doc_no) {
+        Err(error) if error.kind == ErrorKind::DataLoss => {
+            tracing::error!(cid, doc_no, %error, "a document is damaged: its words are not found");
+            Ok(None)
+        }
+        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+        read => read,
+    }
+}
+
+fn read_passages(store: &Store, cid: u32, doc_no: u32) -> Result<Option<Vec<KeywordPassage>>> {
+    let Some(id) = store.document_id(cid, doc_no)? else { return Ok(None) };
+    let Some(document) = store.document(cid, &id)?.filter(|d| d.doc_no == doc_no) else { return Ok(None) };
+    let text = store.text(cid, doc_no, Span::new(0, document.text_bytes as u32))?;
+    let mut passages = Vec::with_capacity(document.passage_count as usize);
+    for point in document.passages() {
+        let Some(passage) = store.passage(cid, point)? else { return Ok(None) };
+        let text = passage.span.slice(&text).unwrap_or_default().to_owned();
+        passages.push(KeywordPassage { point, text, headings: passage.headings });
+    }
+    Ok(Some(passages))
+}
+
+/// Starts the thread that writes what waits; it ends with the catalog.
+pub fn start(catalog: Weak<Catalog>, wakes: mpsc::Receiver<()>) -> Result<()> {
+    std::thread::Builder::new()
+        .name("keyword-index".to_owned())
+        .spawn(move || run(&catalog, &wakes))
+        .map(drop)
+        .map_err(|e| Error::internal("NO_THREAD", format!("the keyword thread can't be started: {e}")))
+}
+
+fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<()>) {
+    let mut is_busy = false;
+    loop {
+        let woken = if is_busy {
+            wakes.recv_timeout(GATHER)
+        } else {
+            wakes.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+        };
+        match woken {
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            // What comes within a moment is written together.
+            Ok(()) => std::thread::sleep(GATHER),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+        }
+        let Some(catalog) = catalog.upgrade() else { return };
+        wakes.try_iter().for_each(drop);
+        is_busy = false;
+        let mut writers = 0;
+        for keywords in catalog.all_keywords() {
+            let (is_more, is_writing) = keywords.maintain(&catalog.store, writers < MAX_WRITERS);
+            is_busy |= is_more;
+            writers += usize::from(is_writing);
+        }
+    }
+}
+
+#[cfg(test)]
+impl Keywords {
+    /// Documents that searches find.
+    pub fn documents(&self, store: &Store) -> Vec<u32> {
+        self.refresh(store).unwrap();
+        let state = self.state.lock();
+        state.index.as_ref().unwrap().documents().unwrap().iter().collect()
+    }
+}

@@ -1,0 +1,239 @@
+//! The files of an index and its writer, which is there only while there is something to write.
+
+use std::fs;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
+
+use futures::FutureExt;
+use roaring::RoaringBitmap;
+use tantivy::index::SegmentMeta;
+use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, MergePolicy, NoMergePolicy};
+use tantivy::{FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
+
+use super::search::KeywordReader;
+use super::{ANALYZER, DOC_NO, Fields, KeywordPassage, analyzer, damaged, from_tantivy, schema};
+use crate::error::{Error, Result};
+
+/// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
+/// when the analysis or the fields change.
+const FORMAT: &str = "trove keywords 1";
+/// Memory of a writer, the least that tantivy takes: it is filled only where much is written at once.
+const WRITER_BYTES: usize = 15_000_000;
+/// Entries below which segments count as of one size.
+const SMALLEST_LAYER: u32 = 500;
+/// Segments of one size that are merged; each search looks into every segment.
+const SEGMENTS_OF_A_LAYER: usize = 6;
+/// Sizes within this factor, as a power of two, are of one layer.
+const LAYER_LOG_SIZE: f64 = 1.5;
+/// Share of deleted entries from which on a segment is written anew.
+const MOST_DELETED: f32 = 0.33;
+
+/// What is left to do after a round of upkeep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Nothing.
+    Done,
+    /// Segments are being merged in the background.
+    Merging,
+}
+
+/// An open index. Changes are there for readers after a commit.
+pub struct KeywordIndex {
+    index: Index,
+    reader: IndexReader,
+    fields: Fields,
+    writer: Option<IndexWriter>,
+    merging: Option<FutureResult<Option<SegmentMeta>>>,
+}
+
+impl KeywordIndex {
+    /// Opens the index of a directory and reads all of it to compare checksums; makes one where there is none.
+    ///
+    /// # Errors
+    /// `KEYWORDS_DAMAGED` where it is damaged or of another version: [`KeywordIndex::create`] starts anew.
+    pub fn open(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            return Self::create(dir);
+        }
+        // tantivy panics on some damaged files.
+        catch_unwind(|| Self::open_checked(dir)).unwrap_or_else(|_| Err(damaged("reading it panicked")))
+    }
+
+    fn open_checked(dir: &Path) -> Result<Self> {
+        let index = Index::open_in_dir(dir).map_err(|e| damaged(&e.to_string()))?;
+        let metas = index.load_metas().map_err(|e| damaged(&e.to_string()))?;
+        let (expected, fields) = schema();
+        if metas.payload.as_deref() != Some(FORMAT) || index.schema() != expected {
+            return Err(damaged("another version made it"));
+        }
+        let wrong = index.validate_checksum().map_err(|e| damaged(&e.to_string()))?;
+        if let Some(file) = wrong.iter().min() {
+            return Err(damaged(&format!("{} does not match its checksum", file.display())));
+        }
+        Self::with(index, fields)
+    }
+
+    /// Makes an empty index in place of whatever the directory holds.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let failed = |e: std::io::Error| from_tantivy(e.into());
+        if dir.exists() {
+            fs::remove_dir_all(dir).map_err(failed)?;
+        }
+        fs::create_dir_all(dir).map_err(failed)?;
+        let (schema, fields) = schema();
+        let index = Index::create_in_dir(dir, schema).map_err(from_tantivy)?;
+        let mut new = Self::with(index, fields)?;
+        new.commit()?;
+        Ok(new)
+    }
+
+    fn with(index: Index, fields: Fields) -> Result<Self> {
+        index.tokenizers().register(ANALYZER, analyzer::english());
+        let reader =
+            index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(from_tantivy)?;
+        Ok(Self { index, reader, fields, writer: None, merging: None })
+    }
+
+    /// What searches; it sees each commit.
+    pub fn reader(&self) -> KeywordReader {
+        KeywordReader::new(self.reader.clone(), self.fields)
+    }
+
+    /// Numbers of the documents that have entries, as of the last commit.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn documents(&self) -> Result<RoaringBitmap> {
+        let mut numbers = RoaringBitmap::new();
+        for segment in self.reader.searcher().segment_readers() {
+            let column =
+                segment.fast_fields().column_first_or_default::<u64>(DOC_NO).map_err(from_tantivy)?;
+            numbers.extend(segment.doc_ids_alive().map(|entry| column.get_val(entry) as u32));
+        }
+        Ok(numbers)
+    }
+
+    /// Adds a document's passages.
+    ///
+    /// # Errors
+    /// Whatever the disk gives; nothing since the last commit counts then.
+    pub fn add(&mut self, doc_no: u32, passages: &[KeywordPassage]) -> Result<()> {
+        let fields = self.fields;
+        let writer = self.writer()?;
+        for passage in passages {
+            let mut entry = TantivyDocument::default();
+            entry.add_text(fields.text, &passage.text);
+            passage.headings.iter().for_each(|heading| entry.add_text(fields.headings, heading));
+            entry.add_u64(fields.point, passage.point);
+            entry.add_u64(fields.doc_no, u64::from(doc_no));
+            writer.add_document(entry).map_err(from_tantivy)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a document's passages.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn remove(&mut self, doc_no: u32) -> Result<()> {
+        let term = Term::from_field_u64(self.fields.doc_no, u64::from(doc_no));
+        self.writer()?.delete_term(term);
+        Ok(())
+    }
+
+    /// Makes the changes durable and lets readers see them.
+    ///
+    /// # Errors
+    /// Whatever the disk gives; the changes are lost then, and the index should be opened anew.
+    pub fn commit(&mut self) -> Result<()> {
+        let mut commit = self.writer()?.prepare_commit().map_err(from_tantivy)?;
+        commit.set_payload(FORMAT);
+        commit.commit().map_err(from_tantivy)?;
+        self.reader.reload().map_err(from_tantivy)
+    }
+
+    /// Looks whether a merge has ended, and begins one where it is due.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn maintain(&mut self) -> Result<Upkeep> {
+        if let Some(merging) = &mut self.merging {
+            let Some(merged) = merging.now_or_never() else { return Ok(Upkeep::Merging) };
+            self.merging = None;
+            merged.map_err(from_tantivy)?;
+            self.reader.reload().map_err(from_tantivy)?;
+        }
+        let segments = self.index.searchable_segment_metas().map_err(from_tantivy)?;
+        let Some(due) = merge_policy().compute_merge_candidates(&segments).into_iter().next() else {
+            return Ok(Upkeep::Done);
+        };
+        self.merging = Some(self.writer()?.merge(&due.0));
+        Ok(Upkeep::Merging)
+    }
+
+    /// Gives the writer's memory and threads back; the next change opens another. Nothing may be uncommitted
+    /// or merging.
+    pub fn close_writer(&mut self) {
+        self.writer = None;
+    }
+
+    /// Whether a writer is open.
+    pub fn is_writing(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    /// Segments that a search looks into.
+    #[cfg(test)]
+    pub fn segments(&self) -> usize {
+        self.reader.searcher().segment_readers().len()
+    }
+
+    fn writer(&mut self) -> Result<&mut IndexWriter> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                let options = IndexWriterOptions::builder()
+                    .memory_budget_per_thread(WRITER_BYTES)
+                    .num_worker_threads(1)
+                    .num_merge_threads(1)
+                    .build();
+                let writer: IndexWriter = self.index.writer_with_options(options).map_err(from_tantivy)?;
+                // Merges are begun by `maintain` alone, so that it is known when a writer can be closed.
+                writer.set_merge_policy(Box::new(NoMergePolicy));
+                writer
+            }
+        };
+        Ok(self.writer.insert(writer))
+    }
+}
+
+fn merge_policy() -> LogMergePolicy {
+    let mut policy = LogMergePolicy::default();
+    policy.set_min_num_segments(SEGMENTS_OF_A_LAYER);
+    policy.set_min_layer_size(SMALLEST_LAYER);
+    policy.set_level_log_size(LAYER_LOG_SIZE);
+    policy.set_del_docs_ratio_before_merge(MOST_DELETED);
+    policy
+}
+
+/// Deletes the indexes below a folder whose collections are gone.
+///
+/// # Errors
+/// Whatever the disk gives.
+pub fn remove_others(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<()> {
+    let failed = |e: std::io::Error| {
+        Error::internal("KEYWORDS_FAILED", format!("{} can't be tidied: {e}", folder.display()))
+    };
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    let gone: Vec<PathBuf> = fs::read_dir(folder)
+        .map_err(failed)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| !path.file_name().and_then(|name| name.to_str()).is_some_and(&keep))
+        .collect();
+    gone.iter().try_for_each(|path| fs::remove_dir_all(path).map_err(failed))
+}

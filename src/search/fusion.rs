@@ -1,0 +1,148 @@
+//! One ranking of two: by the nearest vectors and by the words.
+
+use std::collections::HashMap;
+
+use super::retrieve::Scored;
+use crate::error::{Error, Result};
+
+/// How two rankings become one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Fusion {
+    /// Reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): the sum of `1 / (k + rank)` over the rankings
+    /// that hold a hit, ranks from one.
+    ReciprocalRank {
+        /// Greater values make the first ranks count less; at least one.
+        k: u32,
+    },
+    /// `alpha` times the similarity plus `1 - alpha` times the share that the keyword score has of the greatest
+    /// possible one. Both are between zero and one whatever the query is, so that scores of different queries can
+    /// be compared. (Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023, of which
+    /// this takes the convex combination and the theoretical bounds.)
+    Weighted {
+        /// Weight of the similarity, 0 to 1.
+        alpha: f32,
+    },
+}
+
+impl Default for Fusion {
+    /// What docs/EVALUATION.md measures as best over its sets.
+    fn default() -> Self {
+        Fusion::Weighted { alpha: 0.5 }
+    }
+}
+
+impl Fusion {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// `BAD_FUSION`, with the field.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Fusion::ReciprocalRank { k: 0 } => {
+                Err(Error::invalid_field("fusion.rrf_k", "BAD_FUSION", "expected 1 or more, got 0"))
+            }
+            Fusion::Weighted { alpha } if !(0.0..=1.0).contains(alpha) => {
+                let message = format!("expected 0 to 1, got {alpha}");
+                Err(Error::invalid_field("fusion.alpha", "BAD_FUSION", message))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fuses candidates by vectors with candidates by words, each best first. All have a vector score; `ceiling`
+    /// is the greatest possible keyword score.
+    pub(super) fn fuse(self, nearest: Vec<Scored>, matching: Vec<Scored>, ceiling: f32) -> Vec<Scored> {
+        let mut ranks: HashMap<u64, f32> = HashMap::new();
+        if let Fusion::ReciprocalRank { k } = self {
+            for list in [&nearest, &matching] {
+                for (rank, scored) in (1u32..).zip(list) {
+                    *ranks.entry(scored.point).or_default() += 1.0 / (k as f32 + rank as f32);
+                }
+            }
+        }
+        let mut keyword_scores: HashMap<u64, f32> =
+            matching.iter().filter_map(|m| Some((m.point, m.keyword_score?))).collect();
+        let mut fused = nearest;
+        for scored in &mut fused {
+            scored.keyword_score = keyword_scores.remove(&scored.point);
+        }
+        fused.extend(matching.into_iter().filter(|m| keyword_scores.contains_key(&m.point)));
+        for scored in &mut fused {
+            scored.score = match self {
+                Fusion::ReciprocalRank { .. } => ranks.get(&scored.point).copied().unwrap_or_default(),
+                Fusion::Weighted { alpha } => {
+                    let similarity = scored.vector_score.unwrap_or_default().clamp(0.0, 1.0);
+                    let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
+                    alpha * similarity + (1.0 - alpha) * words
+                }
+            };
+        }
+        fused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_vector(point: u64, score: f32) -> Scored {
+        Scored { point, vector_score: Some(score), ..Scored::default() }
+    }
+
+    fn by_words(point: u64, score: f32, similarity: f32) -> Scored {
+        Scored { keyword_score: Some(score), ..by_vector(point, similarity) }
+    }
+
+    fn order(mut fused: Vec<Scored>) -> Vec<u64> {
+        fused.sort_by(|a, b| b.score.total_cmp(&a.score));
+        fused.iter().map(|scored| scored.point).collect()
+    }
+
+    #[test]
+    fn reciprocal_ranks_add_up() {
+        let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.8), by_vector(3, 0.1)];
+        let matching = vec![by_words(2, 7.0, 0.8), by_words(4, 5.0, 0.0)];
+        let fused = Fusion::ReciprocalRank { k: 60 }.fuse(nearest, matching, 10.0);
+        let of = |point| fused.iter().find(|s| s.point == point).unwrap();
+        assert!((of(2).score - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-6);
+        assert_eq!(of(2).keyword_score, Some(7.0));
+        assert_eq!(of(1).keyword_score, None);
+        assert_eq!(order(fused), [2, 1, 4, 3]);
+    }
+
+    #[test]
+    fn weights_go_from_words_alone_to_vectors_alone() {
+        let lists = || {
+            let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.4)];
+            (nearest, vec![by_words(2, 8.0, 0.4), by_words(3, 2.0, 0.1)])
+        };
+        let fuse = |alpha| {
+            let (nearest, matching) = lists();
+            Fusion::Weighted { alpha }.fuse(nearest, matching, 10.0)
+        };
+        assert_eq!(order(fuse(1.0)), [1, 2, 3]);
+        assert_eq!(order(fuse(0.0)), [2, 3, 1]);
+        let middle = fuse(0.5);
+        let two = middle.iter().find(|s| s.point == 2).unwrap();
+        assert!((two.score - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn no_words_leave_the_vectors() {
+        let fused = Fusion::default().fuse(vec![by_vector(1, 0.5)], vec![], 0.0);
+        assert!(fused[0].score > 0.0 && fused[0].score.is_finite());
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        for (fusion, field) in [
+            (Fusion::ReciprocalRank { k: 0 }, "fusion.rrf_k"),
+            (Fusion::Weighted { alpha: 1.1 }, "fusion.alpha"),
+            (Fusion::Weighted { alpha: f32::NAN }, "fusion.alpha"),
+        ] {
+            let error = fusion.check().unwrap_err();
+            assert_eq!((error.reason, error.field.as_deref()), ("BAD_FUSION", Some(field)));
+        }
+        assert!(Fusion::Weighted { alpha: 0.0 }.check().is_ok());
+    }
+}

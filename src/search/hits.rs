@@ -1,0 +1,106 @@
+//! What a hit shows.
+
+use super::retrieve::Scored;
+use super::vectors::dot;
+use super::{Hit, Options};
+use crate::catalog::Catalog;
+use crate::domain::{Level, Span};
+use crate::error::Result;
+use crate::store::{CollectionRecord, PassageRecord};
+
+/// Sentences marked in a hit.
+const HIGHLIGHTS: usize = 2;
+
+/// Reads what a hit shows; `None` where it was removed meanwhile.
+pub fn hit(
+    catalog: &Catalog,
+    record: &CollectionRecord,
+    query: Option<&[f32]>,
+    scored: Scored,
+    options: &Options,
+) -> Result<Option<Hit>> {
+    let store = catalog.store();
+    let Some(id) = store.document_id(record.cid, scored.doc_no)? else { return Ok(None) };
+    let Some(document) = store.document(record.cid, &id)?.filter(|d| d.doc_no == scored.doc_no) else {
+        return Ok(None);
+    };
+    let point = match options.unit {
+        Level::Passage => scored.point,
+        Level::Sentence => scored.point >> 8,
+        Level::Document => document.first_passage,
+    };
+    let Some(passage) = store.passage(record.cid, point)? else { return Ok(None) };
+    let span = match options.unit {
+        Level::Sentence => {
+            passage.sentences.get((scored.point & 0xff) as usize).copied().unwrap_or(passage.span)
+        }
+        Level::Passage | Level::Document => passage.span,
+    };
+    let text = store.text(record.cid, document.doc_no, span)?;
+    let highlights = match query {
+        Some(query) if options.include_highlights && options.unit != Level::Sentence => {
+            highlights(catalog, record.cid, query, point, &passage, &text)?
+        }
+        _ => Vec::new(),
+    };
+    let vector = match options.include_vectors {
+        true if scored.vector.is_empty() => store.vector(record.cid, options.unit, scored.point)?,
+        wanted => wanted.then_some(scored.vector),
+    };
+    Ok(Some(Hit {
+        text,
+        document,
+        passage_index: passage.index,
+        span,
+        headings: passage.headings,
+        page: passage.page,
+        score: scored.score,
+        vector_score: scored.vector_score,
+        keyword_score: scored.keyword_score,
+        vector,
+        highlights,
+    }))
+}
+
+fn highlights(
+    catalog: &Catalog,
+    cid: u32,
+    query: &[f32],
+    point: u64,
+    passage: &PassageRecord,
+    text: &str,
+) -> Result<Vec<(Span, f32)>> {
+    let mut best = Vec::with_capacity(passage.sentences.len());
+    for (position, span) in passage.sentences.iter().enumerate().take(256) {
+        if !has_letters(text, passage.span, *span) {
+            continue;
+        }
+        if let Some(vector) = catalog.store().vector(cid, Level::Sentence, point << 8 | position as u64)? {
+            best.push((*span, dot(query, &vector)));
+        }
+    }
+    best.sort_by(|a, b| b.1.total_cmp(&a.1));
+    best.truncate(HIGHLIGHTS);
+    Ok(best)
+}
+
+/// Whether a sentence of a passage says something: rows of numbers and dashes do not.
+fn has_letters(text: &str, passage: Span, sentence: Span) -> bool {
+    let start = sentence.start.saturating_sub(passage.start);
+    let within = Span::new(start, start.saturating_add(sentence.len()));
+    within.slice(text).is_some_and(|sentence| sentence.chars().any(char::is_alphabetic))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn highlights_have_letters() {
+        let passage = Span::new(10, 25);
+        assert!(has_letters("Übers. --- 12.", passage, Span::new(10, 17)));
+        assert!(!has_letters("Übers. --- 12.", passage, Span::new(18, 21)));
+        assert!(!has_letters("Übers. --- 12.", passage, Span::new(22, 25)));
+        assert!(!has_letters("short", passage, Span::new(90, 99)));
+    }
+}
