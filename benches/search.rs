@@ -63,6 +63,7 @@ struct Case {
     name: &'static str,
     clients: usize,
     by_vector: bool,
+    mode: proto::SearchMode,
     while_ingesting: bool,
 }
 
@@ -177,11 +178,12 @@ async fn embed(channel: &Channel, texts: &[String]) -> Result<Vec<Vec<f32>>, ton
     Ok(response.results.into_iter().filter_map(first).map(|vector| vector.values).collect())
 }
 
-fn request(query: proto::search_query::Query, exact: bool) -> proto::SearchRequest {
+fn request(query: proto::search_query::Query, mode: proto::SearchMode, exact: bool) -> proto::SearchRequest {
     proto::SearchRequest {
         collection: COLLECTION.to_owned(),
         query: Some(proto::SearchQuery { query: Some(query) }),
         limit: TOP as u32,
+        mode: mode.into(),
         exact,
         ..Default::default()
     }
@@ -198,7 +200,11 @@ async fn recall(channel: &Channel, queries: &Queries) -> Result<f64, tonic::Stat
     for values in &queries.vectors {
         let mut ids = [Vec::new(), Vec::new()];
         for (exact, ids) in [false, true].into_iter().zip(&mut ids) {
-            let hits = client.search(request(vector(values), exact)).await?.into_inner().hits;
+            let hits = client
+                .search(request(vector(values), proto::SearchMode::Vector, exact))
+                .await?
+                .into_inner()
+                .hits;
             let passages = hits.into_iter().filter_map(|hit| hit.passage);
             ids.extend(passages.map(|passage| (passage.document_id, passage.passage_index)));
         }
@@ -216,14 +222,19 @@ async fn measure(
     queries: &Arc<Queries>,
     held_out: &[corpus::Record],
 ) -> Result<Vec<(Case, Vec<Sample>)>, Failure> {
-    let case = |name, clients, by_vector, while_ingesting| Case { name, clients, by_vector, while_ingesting };
+    use proto::SearchMode::{Hybrid, Vector};
     let mut cases = Vec::new();
     for clients in [1, 4, 16] {
-        cases.push((case("text", clients, false, false), Vec::new()));
-        cases.push((case("vector", clients, true, false), Vec::new()));
+        for (name, by_vector, mode) in
+            [("vector", true, Vector), ("text", false, Vector), ("text, hybrid", false, Hybrid)]
+        {
+            cases.push((Case { name, clients, by_vector, mode, while_ingesting: false }, Vec::new()));
+        }
     }
     for clients in [1, 4] {
-        cases.push((case("text, while documents come in", clients, false, true), Vec::new()));
+        let name = "text, while documents come in";
+        let case = Case { name, clients, by_vector: false, mode: Vector, while_ingesting: true };
+        cases.push((case, Vec::new()));
     }
     for round in 0..args.rounds {
         for (case, samples) in &mut cases {
@@ -256,17 +267,17 @@ async fn search(
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..case.clients {
         let mut client = SearchServiceClient::new(channel.clone());
-        let (queries, next, by_vector) = (queries.clone(), next.clone(), case.by_vector);
+        let (queries, next, case) = (queries.clone(), next.clone(), *case);
         clients.spawn(async move {
             let mut latencies = Vec::new();
             while started.elapsed() < time {
                 let at = next.fetch_add(1, Ordering::Relaxed) % queries.texts.len();
-                let query = match by_vector {
+                let query = match case.by_vector {
                     true => vector(&queries.vectors[at]),
                     false => proto::search_query::Query::Text(queries.texts[at].clone()),
                 };
                 let called = Instant::now();
-                client.search(request(query, false)).await?;
+                client.search(request(query, case.mode, false)).await?;
                 latencies.push(called.elapsed());
             }
             Ok::<_, tonic::Status>(latencies)
