@@ -156,7 +156,7 @@ fn the_program_imports_lists_and_shows() {
         (&["show", "../models"], 2, "INVALID_MODEL_NAME"),
         (&["show", "broken"], 1, "UNSUPPORTED_MODEL"),
         (&["import", source, "--name", "a/b"], 2, "INVALID_MODEL_NAME"),
-        (&["import", "/nonexistent"], 2, "is not a directory"),
+        (&["import", "/nonexistent"], 2, "a model directory or a GGUF file"),
         (&["import", source, "--name", "broken"], 1, "MODEL_EXISTS"),
         (&["pull", "no-owner"], 2, "INVALID_REPOSITORY"),
     ] {
@@ -164,4 +164,42 @@ fn the_program_imports_lists_and_shows() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.code() == Some(code) && error.contains(reason), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn the_program_imports_generators() {
+    let Some(data) = data() else { return };
+    let from = data.join("models/SmolLM2-135M-Instruct");
+    let Some(gguf) = std::fs::read_dir(&from).ok().and_then(|mut entries| {
+        entries
+            .find_map(|e| Some(e.ok()?.path()).filter(|path| path.extension().is_some_and(|e| e == "gguf")))
+    }) else {
+        eprintln!("skipped: no GGUF file in {}", from.display());
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let into = dir.path().to_str().unwrap();
+    let models = |arguments: &[&str]| trove(&[&["models", "--data-dir", into], arguments].concat(), &[]);
+    let import = |source: &Path, name| {
+        stdout_json(&models(&["import", source.to_str().unwrap(), "--name", name, "--json"]))
+    };
+    let first = import(&gguf, "small");
+    assert_eq!((first["result"].as_str(), first["kind"].as_str()), (Some("imported"), Some("generator")));
+    assert_eq!(import(&gguf, "small")["result"].as_str(), Some("unchanged"));
+    // What an import has made is a model directory like any other.
+    let copy = import(&dir.path().join("models/small"), "copy");
+    assert_eq!((copy["result"].as_str(), &copy["revision"]), (Some("imported"), &first["revision"]));
+    let shown = stdout_json(&models(&["show", "copy", "--json"]));
+    assert_eq!((&shown["max_tokens"], &shown["chat_template"]), (&8192.into(), &true.into()));
+
+    let bytes = std::fs::read(&gguf).unwrap();
+    let cut = dir.path().join("cut.gguf");
+    std::fs::write(&cut, &bytes[..bytes.len() / 2]).unwrap();
+    let output = models(&["import", cut.to_str().unwrap(), "--name", "cut"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && error.contains("DAMAGED_MODEL"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(dir.path().join("models")).unwrap().flatten().collect();
+    let left: std::collections::BTreeSet<_> =
+        left.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    assert_eq!(left.into_iter().collect::<Vec<_>>(), [".lock", "copy", "small"]);
 }
