@@ -53,7 +53,7 @@ step "Indexing 46 documents: Markdown, HTML, text and PDF (a second run finds th
 show index demo --collection demo
 show collections list
 
-step "Searching by meaning: passages"
+step "Searching passages by meaning and words"
 show search "how do I undo the last commit?" --collection demo --limit 3
 show search "what must a package do with its configuration files?" --collection demo --limit 3
 
