@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use super::graph::{DATA_FILE, GRAPH_FILE};
 use super::import::{GRAPH_DIR, import_gguf, import_llama_safetensors};
 use crate::error::{Error, Result};
+use crate::model::dir::unreadable;
 use crate::model::place;
 
 /// Files beside the graph that decide what the model computes, in the order they are hashed.
@@ -18,8 +19,8 @@ pub(super) const BESIDE: [&str; 5] = [
     "chat_template.jinja",
 ];
 
-/// Name that exporters give to the weights' file beside a graph.
-const EXPORTED_DATA_FILE: &str = "model.onnx_data";
+/// A graph and the files of its weights: the name that is given here, and the exporters'.
+pub(super) const GRAPH_FILES: [&str; 3] = [GRAPH_FILE, DATA_FILE, "model.onnx_data"];
 /// Weights that a graph can be written of.
 pub(super) const WEIGHTS: &str = "model.safetensors";
 
@@ -225,11 +226,6 @@ fn default_template(templates: Templates) -> Option<String> {
     }
 }
 
-/// Whether a file beside a graph is the graph or holds weights of it, by its name.
-pub(super) fn is_weights(name: &str) -> bool {
-    [GRAPH_FILE, DATA_FILE, EXPORTED_DATA_FILE].contains(&name)
-}
-
 pub(super) fn find_graph(dir: &Path) -> Option<PathBuf> {
     [dir.join(GRAPH_DIR).join(GRAPH_FILE), dir.join(GRAPH_FILE)].into_iter().find(|path| path.is_file())
 }
@@ -257,11 +253,6 @@ fn missing(dir: &Path, name: &str) -> Error {
     Error::not_found("MODEL_FILE_MISSING", format!("expected {name} in {}", dir.display()))
 }
 
-pub(super) fn unreadable(path: &Path, error: std::io::Error) -> Error {
-    Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {error}", path.display()))
-        .with_source(error)
-}
-
 fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
     let path = dir.join(name);
     if !path.is_file() {
@@ -276,7 +267,7 @@ fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
 fn hash(dir: &Path, graph: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let beside = BESIDE.map(|name| (name, dir.join(name)));
-    let of_graph = [GRAPH_FILE, DATA_FILE, EXPORTED_DATA_FILE].map(|name| (name, graph.with_file_name(name)));
+    let of_graph = GRAPH_FILES.map(|name| (name, graph.with_file_name(name)));
     let mut buffer = vec![0; 1 << 20];
     for (name, path) in beside.into_iter().chain(of_graph) {
         if !path.is_file() {

@@ -13,12 +13,13 @@ use prost::Message;
 
 use super::config::LlamaConfig;
 use super::tensors::{Source, Tensor};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::gguf::{BlockRows, Weights};
 use crate::model::onnx::{
     Axis, FLOAT, Graph, INT32, INT64, MICROSOFT, Model, Node, OperatorSet, Tensor as Initializer, UINT8,
     ValueInfo,
 };
+use crate::model::place::unwritable;
 
 /// Name of the graph's file in its directory.
 pub const GRAPH_FILE: &str = "model.onnx";
@@ -65,11 +66,6 @@ pub(super) fn write(config: &LlamaConfig, source: &dyn Source, dir: &Path) -> Re
     });
     written.map_err(|e| unwritable(&path, e))?;
     Ok(precision)
-}
-
-pub(super) fn unwritable(path: &Path, error: std::io::Error) -> Error {
-    Error::internal("MODEL_WRITE_FAILED", format!("cannot write {}: {error}", path.display()))
-        .with_source(error)
 }
 
 struct Writer<'a> {

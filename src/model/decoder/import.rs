@@ -6,12 +6,12 @@ use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 use super::config::LlamaConfig;
-use super::dir::{BESIDE, DecoderDir, WEIGHTS, find_graph, is_weights, unreadable};
-use super::graph::{self, unwritable};
+use super::dir::{BESIDE, DecoderDir, GRAPH_FILES, WEIGHTS, find_graph};
+use super::graph;
 use super::tokenizer;
 use crate::error::{Error, Result};
 use crate::model::gguf::Gguf;
-use crate::model::place::{Imported, Place, remove};
+use crate::model::place::{Imported, Place, remove, sync_dir, unwritable};
 
 /// Folder of the graph within a model directory.
 pub const GRAPH_DIR: &str = "onnx";
@@ -59,9 +59,10 @@ impl DecoderImport<'_> {
                 return Err(error);
             }
         };
-        if DecoderDir::open_imported(&place.target).is_ok_and(|there| there.revision == model.revision) {
+        let there = DecoderDir::open_imported(&place.target);
+        if let Some(there) = there.ok().filter(|there| there.revision == model.revision) {
             place.abandon()?;
-            return Ok((DecoderDir::open_imported(&place.target)?, Imported::Unchanged));
+            return Ok((there, Imported::Unchanged));
         }
         if place.target.exists() && !self.replace {
             place.abandon()?;
@@ -83,11 +84,8 @@ impl DecoderImport<'_> {
         }
         if let Some(graph) = find_graph(self.source) {
             // What the graph says of its weights' files are their names.
-            let entries = graph.parent().map(std::fs::read_dir).transpose();
-            for file in entries.map_err(|e| unreadable(&graph, e))?.into_iter().flatten().flatten() {
-                if is_weights(&file.file_name().to_string_lossy()) {
-                    copy(&file.path(), &folder.join(file.file_name()))?;
-                }
+            for name in GRAPH_FILES {
+                copy(&graph.with_file_name(name), &folder.join(name))?;
             }
         } else {
             let weights = staged.join(WEIGHTS);
@@ -239,7 +237,7 @@ impl Staging {
             std::fs::rename(&from, &to).map_err(|e| unwritable(&to, e))?;
         }
         for dir in [to_graph.as_path(), out_dir] {
-            File::open(dir).and_then(|file| file.sync_all()).map_err(|e| unwritable(dir, e))?;
+            sync_dir(dir)?;
         }
         Ok(bytes)
     }
@@ -248,6 +246,6 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // What is left of a failed import is of no use to anyone.
-        let _ = std::fs::remove_dir_all(&self.dir);
+        let _ = remove(&self.dir);
     }
 }
