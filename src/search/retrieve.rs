@@ -1,5 +1,6 @@
 //! Candidates by vectors, by words or by both, until there are as many hits as wanted.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
@@ -111,7 +112,7 @@ pub fn retrieve(
         };
         let Candidates { list: mut scored, is_exhausted } = candidates?;
         let mut damaged = retrieval.damaged;
-        scored.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.point.cmp(&b.point)));
+        scored.sort_by(best_first);
         scored.retain(|s| options.score_threshold.is_none_or(|least| s.score >= least));
         let kept = limit_per_document(scored, options.max_per_document);
         // Below a score threshold the rest scores lower still.
@@ -131,36 +132,40 @@ pub fn retrieve(
     }
 }
 
+fn best_first(a: &Scored, b: &Scored) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.point.cmp(&b.point))
+}
+
 /// Whether the keyword index is what failed: the vectors can serve without it.
 fn is_keywords_alone(error: &Error) -> bool {
     error.reason.starts_with("KEYWORDS_") || error.reason == "DISK_FULL"
 }
 
-impl Retrieval<'_> {
-    fn vector(&self) -> Result<&[f32]> {
+impl<'a> Retrieval<'a> {
+    fn vector(&self) -> Result<&'a [f32]> {
         let missing = || Error::internal("NO_VECTOR", "the query has no vector");
         self.probe.vector.as_deref().ok_or_else(missing)
     }
 
     fn nearest(&mut self, wanted: usize) -> Result<Candidates> {
-        let query = self.vector()?.to_vec();
+        let query = self.vector()?;
         let (unit, exact) = (self.options.unit, self.options.exact);
         let ef = self.options.ef_search.unwrap_or(self.record.ef_search as usize);
         let allowed = self.allowed.as_ref();
         let found = match self.indexes.of(unit) {
-            Some(index) => index.search(&query, wanted, ef.max(wanted), exact, allowed)?,
+            Some(index) => index.search(query, wanted, ef.max(wanted), exact, allowed)?,
             None => {
                 let depth = (wanted, ef);
-                self.catalog.sentences_nearby(self.record, self.indexes, &query, depth, exact, allowed)?
+                self.catalog.sentences_nearby(self.record, self.indexes, query, depth, exact, allowed)?
             }
         };
         let is_exhausted = found.len() < wanted;
         let mut list = Vec::with_capacity(found.len());
         for candidate in found.into_iter().filter(|c| Some(c.doc_no) != self.probe.excluded) {
             let scored = Scored { point: candidate.point, doc_no: candidate.doc_no, ..Scored::default() };
-            list.extend(self.with_similarity(scored, &query)?);
+            list.extend(self.with_similarity(scored, query)?);
         }
-        list.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.point.cmp(&b.point)));
+        list.sort_by(best_first);
         Ok(Candidates { list, is_exhausted })
     }
 
@@ -206,7 +211,7 @@ impl Retrieval<'_> {
         // Words first: they are quick to fail.
         let (matching, ceiling) = self.matching(depth)?;
         let nearest = self.nearest(depth)?;
-        let query = self.vector()?.to_vec();
+        let query = self.vector()?;
         let known: HashSet<u64> = nearest.list.iter().map(|scored| scored.point).collect();
         let mut list = Vec::with_capacity(matching.list.len());
         for scored in matching.list {
@@ -214,7 +219,7 @@ impl Retrieval<'_> {
                 // The similarity is that of the other ranking.
                 list.push(scored);
             } else {
-                list.extend(self.with_similarity(scored, &query)?);
+                list.extend(self.with_similarity(scored, query)?);
             }
         }
         let is_exhausted = nearest.is_exhausted && matching.is_exhausted;
