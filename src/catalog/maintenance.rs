@@ -65,7 +65,10 @@ fn run(catalog: &Weak<Catalog>, jobs: &mpsc::Receiver<u32>, pool: &rayon::Thread
 }
 
 fn maintain(catalog: &Catalog, pool: &rayon::ThreadPool, cid: u32) {
-    let Some(indexes) = catalog.open_indexes(cid).filter(|indexes| indexes.has_work()) else { return };
+    let Some(indexes) = catalog.open_of(cid).map(|open| open.indexes).filter(|indexes| indexes.has_work())
+    else {
+        return;
+    };
     if let Err(error) = pool.install(|| indexes.maintain(&catalog.store, cid)) {
         tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
     }

@@ -150,7 +150,7 @@ impl Catalog {
     /// # Errors
     /// `UNKNOWN_COLLECTION` where it was deleted meanwhile.
     pub fn indexes(&self, record: &CollectionRecord) -> Result<Arc<Indexes>> {
-        self.open_of(record).map(|open| open.indexes)
+        self.open_of(record.cid).map(|open| open.indexes).ok_or_else(|| gone(record))
     }
 
     /// The keyword index of a collection.
@@ -158,13 +158,11 @@ impl Catalog {
     /// # Errors
     /// `UNKNOWN_COLLECTION` where it was deleted meanwhile.
     pub fn keywords(&self, record: &CollectionRecord) -> Result<Arc<Keywords>> {
-        self.open_of(record).map(|open| open.keywords)
+        self.open_of(record.cid).map(|open| open.keywords).ok_or_else(|| gone(record))
     }
 
-    fn open_of(&self, record: &CollectionRecord) -> Result<Open> {
-        self.open.read().get(&record.cid).cloned().ok_or_else(|| {
-            Error::not_found("UNKNOWN_COLLECTION", format!("no collection has the name {:?}", record.name))
-        })
+    fn open_of(&self, cid: u32) -> Option<Open> {
+        self.open.read().get(&cid).cloned()
     }
 
     fn all_indexes(&self) -> Vec<(u32, Arc<Indexes>)> {
@@ -173,10 +171,6 @@ impl Catalog {
 
     fn all_keywords(&self) -> Vec<Arc<Keywords>> {
         self.open.read().values().map(|open| open.keywords.clone()).collect()
-    }
-
-    fn open_indexes(&self, cid: u32) -> Option<Arc<Indexes>> {
-        self.open.read().get(&cid).map(|open| open.indexes.clone())
     }
 
     fn wake(&self, cid: u32) {
@@ -434,13 +428,18 @@ fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()>
     Ok(())
 }
 
+/// The error for a collection that was deleted meanwhile.
+fn gone(record: &CollectionRecord) -> Error {
+    Error::not_found("UNKNOWN_COLLECTION", format!("no collection has the name {:?}", record.name))
+}
+
 /// Keeps the indexes in step with the store.
 struct Follower(std::sync::Weak<Catalog>);
 
 impl CommitListener for Follower {
     fn committed(&self, event: &Committed) {
         let Some(catalog) = self.0.upgrade() else { return };
-        let Some(Open { indexes, keywords }) = catalog.open.read().get(&event.cid).cloned() else { return };
+        let Some(Open { indexes, keywords }) = catalog.open_of(event.cid) else { return };
         indexes.apply(event);
         if indexes.has_work() {
             catalog.wake(event.cid);
