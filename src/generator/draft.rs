@@ -3,7 +3,7 @@
 /// Matches are not compared further back.
 const MOST_MATCH: usize = 16;
 /// Most tokens of a draft: of more than these, too few are right to pay for their share of a step.
-pub(super) const MOST_DRAFT: usize = 7;
+const MOST_DRAFT: usize = 7;
 
 /// Tokens that may follow `context`, at most `room`: what followed the longest and last match of its end. The longer
 /// the match, the longer the draft (docs/BENCHMARKS.md).
