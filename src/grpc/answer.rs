@@ -21,6 +21,8 @@ const DEFAULT_MAX_TOKENS: u32 = 256;
 pub struct Answer {
     /// Answers and their generators.
     pub answering: Arc<Answering>,
+    /// Most bytes of all texts of a call.
+    pub max_text_bytes: usize,
 }
 
 type Events<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
@@ -32,7 +34,10 @@ impl proto::answer_service_server::AnswerService for Answer {
 
     async fn answer(&self, request: Request<proto::AnswerRequest>) -> Reply<Self::AnswerStream> {
         let caller = super::caller(&request)?;
-        let answer = self.answering.answer(request_in(&caller, request.into_inner())?).await?;
+        let request = request.into_inner();
+        let history: usize = request.history.iter().map(|message| message.content.len()).sum();
+        super::check_text("history", history, self.max_text_bytes)?;
+        let answer = self.answering.answer(request_in(&caller, request)?).await?;
         let model = answer.model;
         let mut hits = Arc::new(Vec::new());
         let events = answer.events.map(move |event| {
@@ -47,6 +52,8 @@ impl proto::answer_service_server::AnswerService for Answer {
     async fn generate(&self, request: Request<proto::GenerateRequest>) -> Reply<Self::GenerateStream> {
         let request = request.into_inner();
         let generator = self.answering.generators().get(&request.model)?.clone();
+        let bytes = request.messages.iter().map(|message| message.content.len()).sum();
+        super::check_text("messages", bytes, self.max_text_bytes)?;
         let messages = messages_in(request.messages, "messages")?;
         check_messages(&messages)?;
         let mut sampling = sampling_in(request.sampling.unwrap_or_default());

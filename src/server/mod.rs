@@ -245,6 +245,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         let options = answer_options(&config);
         grpc::Answer {
             answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
+            max_text_bytes: limits.max_text_bytes,
         }
     };
     let admin = grpc::Admin {
@@ -253,7 +254,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         limits: limits.clone(),
         schema_version: SCHEMA_VERSION,
     };
-    let embedding = grpc::Embedding { encoders, max_batch_size };
+    let embedding = grpc::Embedding { encoders, max_batch_size, max_text_bytes: limits.max_text_bytes };
     let collections = grpc::Collections { catalog: catalog.clone() };
     let documents = grpc::Documents {
         ingest: Arc::new(ingest),
