@@ -90,7 +90,12 @@ impl Client {
         if is_secure {
             let tls = tls.unwrap_or_default();
             let tls = if options.tls_ca.is_some() { tls } else { tls.with_native_roots() };
-            endpoint = endpoint.tls_config(tls).map_err(|error| wrong(&causes(&error)))?;
+            endpoint = endpoint.tls_config(tls).map_err(|error| {
+                anyhow!(Usage(format!(
+                    "expected certificates and a key that can be used: {}",
+                    causes(&error)
+                )))
+            })?;
         }
         let credentials = Credentials::new(options.api_key.as_ref())?;
         Ok(Self { connection: InterceptedService::new(endpoint.connect_lazy(), credentials) })
