@@ -56,14 +56,21 @@ async fn until_served(channel: &Channel, message: &[u8]) {
     }
 }
 
-/// A call that sends its message and does not say that it was the last one, until it is dropped.
+/// A call that sends its message and does not say that it was the last one, until it is dropped. It tries until it is
+/// let in, for another call of the test may be in its place.
 fn unfinished(channel: &Channel, message: Vec<u8>) -> tokio::task::JoinHandle<Status> {
     let channel = channel.clone();
     tokio::spawn(async move {
-        let messages = tokio_stream::once(message).chain(futures::stream::pending());
-        match open(&channel, TOKENIZE, with(messages, &[])).await {
-            Ok(mut answers) => answers.message().await.expect_err("no answer to half a call"),
-            Err(status) => status,
+        loop {
+            let messages = tokio_stream::once(message.clone()).chain(futures::stream::pending());
+            let status = match open(&channel, TOKENIZE, with(messages, &[])).await {
+                Ok(mut answers) => answers.message().await.expect_err("no answer to half a call"),
+                Err(status) => status,
+            };
+            if status.code() != Code::ResourceExhausted {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
 }
