@@ -9,6 +9,7 @@ mod vectors;
 use std::sync::Arc;
 
 pub use fusion::Fusion;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::Catalog;
@@ -158,7 +159,10 @@ impl Search {
             Query::Text(text) if mode != Mode::Vector => text,
             _ => String::new(),
         };
-        let probe = Probe { mode, fusion: options.fusion.unwrap_or_default(), vector, text, excluded };
+        let caller = CancellationToken::new();
+        let _leaves = caller.clone().drop_guard();
+        let fusion = options.fusion.unwrap_or_default();
+        let probe = Probe { mode, fusion, vector, text, excluded, caller };
         let catalog = self.catalog.clone();
         let options = options.clone();
         let search = tokio::task::spawn_blocking(move || retrieve(&catalog, &record, probe, &options));
