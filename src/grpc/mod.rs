@@ -18,7 +18,7 @@ pub use documents::Documents;
 pub use embedding::Embedding;
 pub use ingest::Room;
 pub use search::Search;
-pub use status::{code, explain, explain_response};
+pub use status::{code, code_name, explain, explain_response, name_request};
 pub use stop::Stop;
 
 use crate::domain::CollectionName;
@@ -47,7 +47,5 @@ fn check_batch(field: &str, count: usize, most: usize) -> Result<()> {
 
 /// Runs what blocks off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))?
+    crate::task::blocking("TASK_FAILED", work).await
 }

@@ -8,6 +8,8 @@ mod vectors;
 
 use std::sync::Arc;
 
+use tracing::{Instrument, debug_span};
+
 pub use fusion::Fusion;
 
 use crate::catalog::Catalog;
@@ -15,6 +17,7 @@ use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::{EmbedOptions, Encoders, Overflow};
 use crate::error::{Error, Result};
 use crate::store::{CollectionRecord, DocumentRecord};
+use crate::task;
 use retrieve::{Probe, retrieve};
 use vectors::{cosine, unit};
 
@@ -160,9 +163,8 @@ impl Search {
         let probe = Probe { mode, fusion: options.fusion.unwrap_or_default(), vector, text, excluded };
         let catalog = self.catalog.clone();
         let options = options.clone();
-        tokio::task::spawn_blocking(move || retrieve(&catalog, &record, probe, &options))
-            .await
-            .map_err(|e| Error::internal("SEARCH_FAILED", "the search failed").with_source(e))?
+        let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));
+        work.instrument(debug_span!("search")).await
     }
 
     /// Cosine similarity of two queries.

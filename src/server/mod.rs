@@ -32,6 +32,7 @@ use crate::proto::embedding_service_server::EmbeddingServiceServer;
 use crate::proto::search_service_server::SearchServiceServer;
 use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
+use crate::telemetry::Gauges;
 
 /// Services whose health is told; the empty name stands for the whole server.
 const SERVICES: [&str; 7] = [
@@ -102,6 +103,11 @@ impl Parts {
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
         Ok(Self { config, encoders, generators, prompts, catalog, extractor })
+    }
+
+    /// What the metrics tell of their state.
+    pub fn gauges(&self) -> Gauges {
+        Gauges::new(self.catalog.clone(), self.encoders.clone(), self.generators.clone())
     }
 }
 

@@ -157,6 +157,16 @@ impl Store {
         self.live().size_on_disk()
     }
 
+    /// Bytes that are free on its disk.
+    pub fn free_bytes(&self) -> Result<u64> {
+        live::free_bytes(&self.inner.dir)
+    }
+
+    /// Whether it takes writes: not after one that failed on the disk.
+    pub fn is_writable(&self) -> bool {
+        self.live().check_writable().is_ok()
+    }
+
     fn live(&self) -> Arc<Live> {
         self.inner.live.load_full()
     }
