@@ -279,7 +279,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-#[tokio::test]
+// The collector has to go on while the test waits for the server to end.
+#[tokio::test(flavor = "multi_thread")]
 async fn traces_reach_a_collector_and_continue_the_callers() {
     let Some(models) = models() else { return };
     if !has_generator(&models) {
@@ -324,7 +325,8 @@ async fn traces_reach_a_collector_and_continue_the_callers() {
         let own: Vec<&Span> = spans.iter().filter(|span| hex(&span.trace_id) == trace).collect();
         let names: Vec<&str> = own.iter().map(|span| span.name.as_str()).collect();
         let root = own.iter().find(|span| hex(&span.parent_span_id) == parent);
-        let root = *root.unwrap_or_else(|| panic!("no span continues the caller's: {names:?}"));
+        let root =
+            *root.unwrap_or_else(|| panic!("no span of {} continues the caller's: {names:?}", spans.len()));
         for name in wanted {
             assert!(names.contains(name), "{name} is not in {names:?}");
         }

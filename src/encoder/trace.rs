@@ -34,7 +34,10 @@ impl Trace {
                 seen.push(trace);
             }
         }
-        let (sequences, tokens, longest) = (batch.sequences, batch.tokens, batch.longest);
+        // Traces know signed numbers only; others become texts.
+        let number = |n: usize| n as i64;
+        let (sequences, tokens, longest) =
+            (number(batch.sequences), number(batch.tokens), number(batch.longest));
         let span = |trace: &&Arc<Trace>| debug_span!(parent: &trace.parent, "encoder.batch", sequences, tokens, longest);
         seen.iter().map(span).collect()
     }

@@ -347,8 +347,9 @@ impl Generation {
     fn new(job: Job, cached: usize, started: Instant, vocabulary: usize) -> Self {
         let Job { prompt, sampling, events, since, parent, waiting } = job;
         drop(waiting);
-        let tokens = prompt.len() - cached;
-        let phase = debug_span!(parent: &parent, "generator.prefill", tokens, cached);
+        // Traces know signed numbers only; others become texts.
+        let (tokens, held) = ((prompt.len() - cached) as i64, cached as i64);
+        let phase = debug_span!(parent: &parent, "generator.prefill", tokens, cached = held);
         Self {
             sampler: Sampler::new(&sampling, vocabulary, &prompt),
             prompt_tokens: prompt.len(),
@@ -450,7 +451,7 @@ impl Generation {
 
     fn finish(self, reason: FinishReason, meter: &Meter) {
         let written = self.written();
-        self.phase.record("tokens", written);
+        self.phase.record("tokens", written as i64);
         meter.finished(reason).increment(1);
         meter.duration.record(self.started.elapsed());
         meter.accepted.increment(self.accepted.into());

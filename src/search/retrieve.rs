@@ -167,7 +167,7 @@ impl<'a> Retrieval<'a> {
     }
 
     fn nearest(&mut self, wanted: usize) -> Result<Candidates> {
-        let _span = debug_span!("index.search", wanted).entered();
+        let _span = debug_span!("index.search", wanted = wanted as i64).entered();
         let query = self.vector()?;
         let (unit, exact) = (self.options.unit, self.options.exact);
         let ef = self.options.ef_search.unwrap_or(self.record.ef_search as usize);
@@ -199,7 +199,7 @@ impl<'a> Retrieval<'a> {
 
     /// Candidates by words, and the greatest possible score. A document ranks by its best passage.
     fn matching(&mut self, wanted: usize) -> Result<(Candidates, f32)> {
-        let _span = debug_span!("keywords.search", wanted).entered();
+        let _span = debug_span!("keywords.search", wanted = wanted as i64).entered();
         let keywords = self.catalog.keywords(self.record)?;
         let by_document = self.options.unit == Level::Document;
         let mut depth = if by_document { wanted * PASSAGES_OF_A_DOCUMENT } else { wanted };
