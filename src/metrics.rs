@@ -288,6 +288,49 @@ mod tests {
         }
     }
 
+    /// Names of metrics in a text, without what a histogram appends to them.
+    fn named(text: &str) -> HashSet<&str> {
+        let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let is_metric = |word: &&str| word.starts_with("trove_") || word.starts_with("process_");
+        let histograms: HashSet<&str> = METRICS
+            .iter()
+            .filter_map(|metric| matches!(metric.kind, Kind::Histogram(_)).then_some(metric.name))
+            .collect();
+        let suffixes = ["_bucket", "_sum", "_count"];
+        let base = |word| {
+            let bases = suffixes.iter().filter_map(|suffix| str::strip_suffix(word, suffix));
+            bases.into_iter().find(|base| histograms.contains(base)).unwrap_or(word)
+        };
+        words.filter(is_metric).map(base).collect()
+    }
+
+    #[test]
+    fn dashboard_and_alerts_name_metrics_that_exist() {
+        let known: HashSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
+        let dashboard = std::fs::read_to_string("deploy/grafana-dashboard.json").unwrap();
+        let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+        let panels = parsed["panels"].as_array().unwrap();
+        let expressions: Vec<&str> = panels
+            .iter()
+            .flat_map(|panel| panel["targets"].as_array().into_iter().flatten())
+            .map(|target| target["expr"].as_str().unwrap())
+            .collect();
+        assert!(expressions.len() >= panels.len() / 2);
+        let alerts = std::fs::read_to_string("deploy/alerts.yml").unwrap();
+        for text in expressions.iter().copied().chain([alerts.as_str()]) {
+            let unknown: Vec<&str> = named(text).into_iter().filter(|name| !known.contains(name)).collect();
+            assert_eq!(unknown, Vec::<&str>::new(), "{text}");
+            assert!(!named(text).is_empty(), "{text}");
+        }
+        let shown: HashSet<&str> = expressions.iter().flat_map(|text| named(text)).collect();
+        // What says the same in another way need not be shown.
+        let not_shown = ["trove_collections", "trove_store_schema_version", "trove_generator_queue_capacity",
+            "process_virtual_memory_bytes", "process_start_time_seconds"];
+        let missing: Vec<&str> =
+            known.into_iter().filter(|name| !shown.contains(name) && !not_shown.contains(name)).collect();
+        assert_eq!(missing, Vec::<&str>::new(), "the dashboard shows none of these");
+    }
+
     #[test]
     fn the_documentation_has_this_table() {
         let written = std::fs::read_to_string("docs/OBSERVABILITY.md").unwrap();

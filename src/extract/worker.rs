@@ -249,6 +249,7 @@ fn write_answer(answer: &Answer) -> std::io::Result<()> {
 }
 
 /// Closes every file that the parent left open by mistake, but for the standard streams.
+#[allow(unsafe_code, reason = "no safe call closes a range of descriptors")]
 fn close_inherited() {
     // SAFETY: the worker has opened no file yet and has one thread, so nobody owns a descriptor above 2.
     // Where the kernel is too old for the call nothing happens, which is as safe.

@@ -111,7 +111,8 @@ impl Parts {
     }
 }
 
-fn encoder_options(config: &Config) -> Result<EncoderOptions> {
+/// How the encoders of a configuration are loaded.
+pub(crate) fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     let settings = &config.encoder;
     let bad = |key: &str, value: &str| Error::invalid("BAD_CONFIG", format!("{key}: {value:?} is not known"));
     let device = Device::parse(&settings.device).ok_or_else(|| bad("encoder.device", &settings.device))?;
@@ -134,15 +135,15 @@ fn encoder_options(config: &Config) -> Result<EncoderOptions> {
 }
 
 /// The generator that is loaded without being named, where it is there.
-const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
+pub(crate) const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
 
-/// Loads the generators that the configuration names.
-fn generators(config: &Config) -> Result<Generators> {
+/// How the generators of a configuration are loaded.
+pub(crate) fn generator_options(config: &Config) -> Result<GeneratorOptions> {
     let settings = &config.generator;
     let device = Device::parse(&settings.device).ok_or_else(|| {
         Error::invalid("BAD_CONFIG", format!("generator.device: {:?} is not known", settings.device))
     })?;
-    let options = GeneratorOptions {
+    Ok(GeneratorOptions {
         device,
         threads: settings.threads,
         spinning: settings.spinning,
@@ -150,7 +151,13 @@ fn generators(config: &Config) -> Result<Generators> {
         slots: settings.slots,
         queue_capacity: settings.queue_capacity,
         prefill_tokens: settings.prefill_tokens,
-    };
+    })
+}
+
+/// Loads the generators that the configuration names.
+fn generators(config: &Config) -> Result<Generators> {
+    let settings = &config.generator;
+    let options = generator_options(config)?;
     let mut generators = Vec::new();
     for name in settings.models.iter().filter(|name| name.as_str() != "none") {
         let models = config.data_dir.join("models");

@@ -5,6 +5,7 @@
 mod codec;
 mod collections;
 mod commit;
+mod inspect;
 mod keys;
 mod live;
 mod migrate;
@@ -26,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
+pub use inspect::{StoreState, inspect};
 use live::{Live, from_io};
 pub use migrate::SCHEMA_VERSION;
 

@@ -1,3 +1,5 @@
+#![allow(unsafe_code, reason = "its buffers are bound through pointers")]
+
 #[cfg(target_os = "linux")]
 use memmap2::Advice;
 use memmap2::MmapMut;
