@@ -324,8 +324,13 @@ mod tests {
         }
         let shown: HashSet<&str> = expressions.iter().flat_map(|text| named(text)).collect();
         // What says the same in another way need not be shown.
-        let not_shown = ["trove_collections", "trove_store_schema_version", "trove_generator_queue_capacity",
-            "process_virtual_memory_bytes", "process_start_time_seconds"];
+        let not_shown = [
+            "trove_collections",
+            "trove_store_schema_version",
+            "trove_generator_queue_capacity",
+            "process_virtual_memory_bytes",
+            "process_start_time_seconds",
+        ];
         let missing: Vec<&str> =
             known.into_iter().filter(|name| !shown.contains(name) && !not_shown.contains(name)).collect();
         assert_eq!(missing, Vec::<&str>::new(), "the dashboard shows none of these");
