@@ -4,12 +4,13 @@ PYTHON ?= python3
 CARGO ?= cargo
 DATA ?=
 
-.PHONY: help demo test lint fmt docs models build eval bench
+.PHONY: help demo test lint deny fmt docs models build eval bench
 
 help:
 	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
 	@echo "make test           fetch what the tests need, then run all tests"
 	@echo "make lint           formatting and clippy"
+	@echo "make deny           licences, sources and advisories of dependencies; needs cargo-deny"
 	@echo "make build          the release build: target/release/trove"
 	@echo "make models         only fetch: into $(DATA_DIR) (DATA_DIR=... for another place)"
 	@echo "make eval DATA=dir  measure quality on evaluation data that you have (docs/EVALUATION.md)"
@@ -40,6 +41,12 @@ build:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# Apart from lint, since a fresh clone has no cargo-deny. Advisories need their database (deny.toml): make deny CHECKS="licenses bans sources"
+# leaves them out where it is out of reach.
+CHECKS ?= advisories licenses bans sources
+deny:
+	$(CARGO) deny --locked check $(CHECKS)
 
 fmt:
 	$(CARGO) fmt

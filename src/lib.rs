@@ -12,13 +12,16 @@ pub mod error;
 pub mod extract;
 pub mod generator;
 pub mod grpc;
+pub mod http;
 pub mod index;
 pub mod ingest;
 pub mod keywords;
+pub mod metrics;
 pub mod model;
 pub mod search;
 pub mod server;
 pub mod store;
+pub mod task;
 pub mod telemetry;
 pub mod text;
 

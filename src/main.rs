@@ -1,5 +1,7 @@
 //! The `trove` program.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -8,7 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use trove::cli::{self, Cli, Outcome, ServeArgs, output};
 use trove::config::{Config, Flag};
 use trove::error::{Error, Result};
-use trove::{extract, server, telemetry};
+use trove::http::{self, Phase, Readiness};
+use trove::telemetry::Telemetry;
+use trove::{extract, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -59,26 +63,52 @@ fn exit(code: i32) -> std::process::ExitCode {
 
 async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
     let config = Config::load(args.config.as_deref(), flags)?;
-    telemetry::init(&config.log)?;
+    let telemetry = Telemetry::start(&config)?;
     let started = Instant::now();
     let address = config.listen;
-    let listener = TcpListener::bind(address).await.map_err(|e| {
-        let message =
-            format!("listen: expected an address that is free and of this machine, got {address}: {e}");
-        Error::precondition("ADDRESS_UNUSABLE", message)
-    })?;
+    let listener = bind("listen", address).await?;
+    let readiness = Readiness::default();
+    if let (Some(address), Some(metrics)) = (config.metrics.listen, telemetry.metrics().cloned()) {
+        let listener = bind("metrics.listen", address).await?;
+        let bound = listener.local_addr().unwrap_or(address);
+        tracing::info!(address = %bound, "metrics and health over HTTP");
+        let serving = http::serve(listener, readiness.clone(), Arc::new(move || metrics.render()));
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "there are no metrics any more");
+            }
+        });
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), data_dir = %config.data_dir.display(), "starting");
     let parts = tokio::task::spawn_blocking(move || server::Parts::load(config))
         .await
         .map_err(|e| Error::internal("LOAD_FAILED", "loading failed").with_source(e))??;
+    if let Some(metrics) = telemetry.metrics() {
+        metrics.observe(parts.gauges());
+    }
+    readiness.set(Phase::Ready);
     let bound = listener.local_addr().unwrap_or(address);
     tracing::info!(address = %bound, seconds = started.elapsed().as_secs_f64(), "ready");
     let ready = if json { format!("{{\"listening\":\"{bound}\"}}") } else { format!("listening on {bound}") };
     // Nobody may be reading; the log has it too.
     let _ = output::line(ready);
-    server::run(parts, listener, stop_signal()).await?;
+    let stopping = async move {
+        stop_signal().await;
+        readiness.set(Phase::Stopping);
+    };
+    let served = server::run(parts, listener, stopping).await;
     tracing::info!("stopped");
-    Ok(())
+    // The last spans are sent over the network, which blocks.
+    let _ = tokio::task::spawn_blocking(move || telemetry.shutdown()).await;
+    served
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        let message =
+            format!("{key}: expected an address that is free and of this machine, got {address}: {e}");
+        Error::precondition("ADDRESS_UNUSABLE", message)
+    })
 }
 
 /// Resolves on SIGTERM or SIGINT.

@@ -27,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::generator::{Generator, Message, Prompt, Role, Sampling};
 use crate::search::{Hit, Options, Query, Search};
 use crate::store::CollectionRecord;
+use crate::task;
 use crate::text::sentences;
 use evidence::{Evidence, Question};
 use writing::{Writing, extract, vector_of};
@@ -340,9 +341,7 @@ impl Answering {
         parts: Vec<(usize, Span)>,
     ) -> Result<Evidence> {
         let (catalog, record, hits) = (self.catalog.clone(), record.clone(), hits.clone());
-        tokio::task::spawn_blocking(move || Evidence::load(&catalog, &record, &hits, &parts))
-            .await
-            .map_err(|e| Error::internal("ANSWER_FAILED", "reading the passages failed").with_source(e))?
+        task::blocking("ANSWER_FAILED", move || Evidence::load(&catalog, &record, &hits, &parts)).await
     }
 
     /// The packed prompt, its uses in the order of the hits, and its messages; passages are packed in the order of
@@ -385,9 +384,7 @@ impl Answering {
             packed.uses = by_hit.into_iter().map(|(_, used)| used).collect();
             Ok((packed, messages))
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|e| Error::internal("ANSWER_FAILED", "packing the prompt failed").with_source(e))?
+        task::blocking("ANSWER_FAILED", work).await
     }
 }
 

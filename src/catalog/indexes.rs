@@ -1,9 +1,13 @@
+use std::time::Instant;
+
+use ::metrics::histogram;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{IndexOptions, SealedSegment, VectorIndex};
+use crate::metrics;
 use crate::store::{CollectionRecord, Committed, Store};
 
 /// The vector indexes of one collection.
@@ -46,7 +50,8 @@ impl Indexes {
         }
     }
 
-    fn levels(&self) -> impl Iterator<Item = (Level, &VectorIndex)> {
+    /// The indexes that there are, with their levels.
+    pub fn levels(&self) -> impl Iterator<Item = (Level, &VectorIndex)> {
         [Level::Passage, Level::Document, Level::Sentence].into_iter().filter_map(|l| Some((l, self.of(l)?)))
     }
 
@@ -221,14 +226,22 @@ fn catch_up(store: &Store, cid: u32, level: Level, index: &VectorIndex, first: u
 }
 
 fn seal(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()> {
+    let started = Instant::now();
     let Some(segment) = index.seal()? else { return Ok(()) };
+    built("seal", started);
     switch(store, cid, level, index, segment)
 }
 
 fn merge(store: &Store, cid: u32, level: Level, index: &VectorIndex, ids: &[u64]) -> Result<bool> {
+    let started = Instant::now();
     let Some(segment) = index.merge(ids)? else { return Ok(false) };
+    built("merge", started);
     switch(store, cid, level, index, segment)?;
     Ok(true)
+}
+
+fn built(operation: &'static str, started: Instant) {
+    histogram!(metrics::INDEX_BUILD_DURATION, "operation" => operation).record(started.elapsed());
 }
 
 /// Stores a segment, takes it into use, and only then drops what it replaces.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Weak, mpsc};
 use std::time::{Duration, Instant};
 
+use ::metrics::{counter, histogram};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
@@ -18,6 +19,7 @@ use super::Catalog;
 use crate::domain::Span;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keywords::{KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
+use crate::metrics;
 use crate::store::{Committed, Store};
 
 /// How long changes may wait for others to be written with them, if nobody searches.
@@ -89,6 +91,17 @@ impl Keywords {
     /// Deletes the directory when the last user is gone.
     pub fn delete(&self) {
         self.is_deleted.store(true, Ordering::Relaxed);
+    }
+
+    /// Passages that searches find.
+    pub fn passages(&self) -> u64 {
+        self.reader.read().as_ref().map_or(0, KeywordReader::passages)
+    }
+
+    /// Changes that searches do not see yet; the next one will.
+    pub fn waiting_changes(&self) -> u64 {
+        let waiting = self.waiting.lock();
+        waiting.heard.saturating_sub(waiting.written)
     }
 
     /// Takes note of a change of the store. Returns whether it is the first that waits.
@@ -194,7 +207,9 @@ impl Keywords {
             waiting.bytes = 0;
             (std::mem::take(&mut waiting.changes), std::mem::take(&mut waiting.compare), waiting.heard)
         };
+        let started = Instant::now();
         let written = if compare { self.compare(state, store) } else { write_changes(state, &changes) };
+        histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
         if let Err(error) = written {
             self.fail(state, &error);
@@ -208,6 +223,7 @@ impl Keywords {
 
     /// Closes the index after a failure; the next try opens it and compares it with the store.
     fn fail(&self, state: &mut State, error: &Error) {
+        counter!(metrics::KEYWORD_WRITE_FAILURES).increment(1);
         tracing::error!(cid = self.cid, %error, "the keyword index can't be written; it is opened anew");
         state.index = None;
         state.failure = Some((Instant::now(), error.copy()));

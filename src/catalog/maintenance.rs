@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
+use ::metrics::counter;
+
 use super::Catalog;
 use crate::error::{Error, Result};
+use crate::metrics;
 
 /// How long nothing may be asked for until heads are looked at.
 const IDLE: Duration = Duration::from_secs(10);
@@ -70,6 +73,7 @@ fn maintain(catalog: &Catalog, pool: &rayon::ThreadPool, cid: u32) {
         return;
     };
     if let Err(error) = pool.install(|| indexes.maintain(&catalog.store, cid)) {
+        counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
         tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
     }
 }
@@ -85,6 +89,7 @@ fn seal_idle(
         let unsealed = indexes.unsealed();
         let idle = unsealed >= IDLE_POINTS && before.get(&cid) == Some(&unsealed);
         if idle && let Err(error) = pool.install(|| indexes.seal_from(&catalog.store, cid, IDLE_POINTS)) {
+            counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
             tracing::error!(cid, %error, "sealing an idle index failed; it goes on being scanned");
         }
         now.insert(cid, indexes.unsealed());

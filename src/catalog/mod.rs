@@ -165,6 +165,15 @@ impl Catalog {
         self.open.read().get(&cid).cloned()
     }
 
+    /// What is open of each collection, with its record, by name.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a record is damaged.
+    pub fn open_collections(&self) -> Result<Vec<(CollectionRecord, Arc<Indexes>, Arc<Keywords>)>> {
+        let records = self.store.list_collections()?.into_iter();
+        Ok(records.filter_map(|r| self.open_of(r.cid).map(|o| (r, o.indexes, o.keywords))).collect())
+    }
+
     fn all_indexes(&self) -> Vec<(u32, Arc<Indexes>)> {
         self.open.read().iter().map(|(cid, open)| (*cid, open.indexes.clone())).collect()
     }

@@ -15,6 +15,7 @@ First steps:
   trove index ~/notes                         index a folder
   trove search \"what did we decide on backups\"
   trove ask \"where are the backups kept?\"
+  trove doctor                                check what a server needs
 
 Exit codes: 0 fine, 1 something failed or nothing was found, 2 wrong usage,
 3 no server answers, 130 interrupted.";
@@ -107,6 +108,10 @@ pub enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Check this machine, the data directory, the models and the configuration, and say how to mend what is wrong.
+    Doctor(ServeArgs),
+    /// Ask whether the server is serving; for supervisors.
+    Health,
     /// Print a completion script for a shell.
     Completions {
         /// The shell.

@@ -10,6 +10,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 use super::args::ConnectionArgs;
 use super::failure::Usage;
@@ -104,6 +105,11 @@ impl Client {
     /// AdminService.
     pub fn admin(&self) -> AdminServiceClient<Connection> {
         AdminServiceClient::new(self.connection.clone())
+    }
+
+    /// The standard health service.
+    pub fn health(&self) -> HealthClient<Connection> {
+        HealthClient::new(self.connection.clone())
     }
 
     /// CollectionService.

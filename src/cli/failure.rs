@@ -4,6 +4,7 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::{EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE};
+pub use crate::grpc::code_name;
 
 /// Wrong usage that the argument parser cannot see.
 #[derive(Debug, thiserror::Error)]
@@ -96,28 +97,5 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
     match error.downcast_ref::<tonic::Status>() {
         Some(status) if status.code() == Code::Unavailable => EXIT_UNREACHABLE,
         _ => EXIT_FAILED,
-    }
-}
-
-/// The canonical upper-case name of a code.
-pub fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

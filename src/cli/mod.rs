@@ -6,11 +6,13 @@ pub mod chat;
 pub mod client;
 pub mod collections;
 pub mod config;
+pub mod doctor;
 pub mod documents;
 pub mod embed;
 pub mod eval;
 pub mod failure;
 pub mod generate;
+pub mod health;
 pub mod index;
 pub mod info;
 pub mod keys;
@@ -89,6 +91,8 @@ async fn dispatch(server: &str, connection: &ConnectionArgs, json: bool, command
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,
         Command::Config { command } => config::run(json, &command),
+        Command::Doctor(args) => doctor::run(json, &args, connection).await,
+        Command::Health => health::run(&client, json).await,
         Command::Completions { shell } => completions(shell),
     }
 }

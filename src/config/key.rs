@@ -10,6 +10,10 @@ use tracing_subscriber::EnvFilter;
 pub enum Rule {
     /// An IP address and a port.
     Address,
+    /// An address, or nothing.
+    OptionalAddress,
+    /// An `http` or `https` URL, or nothing.
+    OptionalUrl,
     /// A path.
     Path,
     /// A path, or nothing.
@@ -34,7 +38,10 @@ impl Rule {
     /// What is expected, as messages say it.
     pub fn expected(self) -> String {
         match self {
-            Rule::Address => "an IP address and a port, such as 127.0.0.1:7700".to_owned(),
+            Rule::Address | Rule::OptionalAddress => {
+                "an IP address and a port, such as 127.0.0.1:7700".to_owned()
+            }
+            Rule::OptionalUrl => "an http or https URL, such as http://127.0.0.1:4317".to_owned(),
             Rule::Path | Rule::OptionalPath => "a path".to_owned(),
             Rule::OneOf(words) => format!("one of {}", words.join(", ")),
             Rule::AtLeast(least) => format!("a whole number of at least {least}"),
@@ -61,9 +68,15 @@ impl Rule {
     /// The value as the settings hold it, or none if it does not fit.
     pub(super) fn value(self, value: Value) -> Option<Value> {
         let fits = match self {
-            Rule::Address => value.as_str().is_some_and(|text| text.parse::<std::net::SocketAddr>().is_ok()),
+            Rule::OptionalPath | Rule::OptionalAddress | Rule::OptionalUrl if value.as_str() == Some("") => {
+                return Some(Value::Null);
+            }
+            Rule::OptionalAddress | Rule::OptionalUrl if value.is_null() => true,
+            Rule::Address | Rule::OptionalAddress => {
+                value.as_str().is_some_and(|text| text.parse::<std::net::SocketAddr>().is_ok())
+            }
+            Rule::OptionalUrl => value.as_str().is_some_and(is_url),
             Rule::Path => value.as_str().is_some_and(|text| !text.is_empty()),
-            Rule::OptionalPath if value.as_str() == Some("") => return Some(Value::Null),
             Rule::OptionalPath => value.is_string() || value.is_null(),
             Rule::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Rule::AtLeast(least) => value.as_u64().is_some_and(|number| number >= least),
@@ -77,6 +90,12 @@ impl Rule {
         };
         fits.then_some(value)
     }
+}
+
+/// Whether a text is an address that a client can connect to.
+fn is_url(text: &str) -> bool {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    host.is_some_and(|host| !host.is_empty()) && text.parse::<tonic::codegen::http::Uri>().is_ok()
 }
 
 /// Whether a name is one plain component of a path.

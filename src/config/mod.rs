@@ -9,6 +9,6 @@ pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
     AccessConfig, AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig,
-    LimitsConfig, LogConfig, TlsConfig,
+    LimitsConfig, LogConfig, MetricsConfig, TlsConfig, TracingConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};

@@ -33,6 +33,10 @@ section! {
         extract: ExtractConfig;
         /// Logging.
         log: LogConfig;
+        /// Metrics and health over HTTP.
+        metrics: MetricsConfig;
+        /// Traces.
+        tracing: TracingConfig;
     }
 }
 
@@ -200,5 +204,26 @@ section! {
         filter: String = "info,ort=warn".to_owned(), Rule::LogFilter;
         /// Lines for people or JSON for programs.
         format: String = "text".to_owned(), Rule::OneOf(&["text", "json"]);
+    }
+}
+
+section! {
+    /// Metrics and health over HTTP, for operators.
+    MetricsConfig in "metrics." {
+        /// Address of `/metrics` (Prometheus), `/healthz` and `/readyz`, such as 127.0.0.1:7701. It has neither keys nor
+        /// encryption: keep it away from users. Unset means that there is none, and nothing is counted.
+        listen: Option<SocketAddr> = None, Rule::OptionalAddress;
+    }
+}
+
+section! {
+    /// Traces, sent over OTLP (gRPC).
+    TracingConfig in "tracing." {
+        /// OpenTelemetry collector that spans are sent to. Unset means that there are none.
+        endpoint: Option<String> = None, Rule::OptionalUrl;
+        /// Share of the traces that are sent, for calls whose caller has not decided.
+        sample_ratio: f64 = 1.0, Rule::Fraction;
+        /// Name of this server in traces.
+        service_name: String = "trove".to_owned(), Rule::Name;
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::meter::Meter;
 use super::options::{EncoderInfo, EncoderOptions};
 use super::queue::Queue;
 use super::tokens::TextTokenizer;
@@ -35,7 +36,8 @@ impl Encoder {
         let loading = Loading { graph: &graph, padding, model: &model, tokenizer: &tokenizer };
         let (sessions, resolved) = loading.sessions(wanted, count)?;
 
-        let queue = Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens));
+        let meter = Meter::new(&model.id);
+        let queue = Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens, meter));
         let table = graph.take_table();
         let info = EncoderInfo {
             id: model.id.clone(),

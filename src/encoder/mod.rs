@@ -1,11 +1,13 @@
 //! Texts to vectors: tokens, spans, batches.
 
 mod load;
+mod meter;
 mod options;
 mod plan;
 mod queue;
 mod registry;
 mod tokens;
+mod trace;
 mod verify;
 mod wordpiece;
 
@@ -28,9 +30,11 @@ pub use crate::model::{CudaOptions, Device, Pooling, Precision};
 use crate::domain::Span;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelDir, StaticTable};
+use crate::task;
 use plan::{Plan, Sequence, finish, reduce_static, scale_to_unit};
 use queue::{Class, Done, Queue, Unit};
 use tokens::TextTokenizer;
+use trace::Trace;
 
 /// Texts of so many bytes are tokenized faster than another thread wakes up.
 const INLINE_BYTES: usize = 4 << 10;
@@ -58,6 +62,11 @@ impl Encoder {
     /// Inputs that wait for a session.
     pub fn waiting(&self) -> usize {
         self.queue.waiting()
+    }
+
+    /// Waiting inputs from which on calls are refused.
+    pub fn queue_capacity(&self) -> usize {
+        self.queue.capacity()
     }
 
     /// Splits a text into tokens, without truncation or padding.
@@ -154,9 +163,7 @@ impl Encoder {
         if bytes <= INLINE_BYTES {
             return work();
         }
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|e| Error::internal("TOKENIZER_FAILED", "the tokenizer failed").with_source(e))?
+        task::blocking("TOKENIZER_FAILED", work).await
     }
 
     /// Name of the prompt for the query of a search, for [`EmbedOptions::prompt_name`].
@@ -192,6 +199,7 @@ impl Encoder {
         class: Class,
         plans: &[Plan],
     ) -> Result<(Vec<Vec<Vec<Vec<f32>>>>, Duration, Duration)> {
+        let trace = Arc::new(Trace::new());
         let mut units = Vec::new();
         let mut receivers = Vec::new();
         let mut firsts: HashMap<&[u32], (&Sequence, usize)> = HashMap::new();
@@ -199,11 +207,12 @@ impl Encoder {
         for sequence in plans.iter().flat_map(|plan| &plan.sequences) {
             let known = firsts.get(sequence.ids.as_slice()).filter(|(first, _)| *first == sequence);
             if let Some(&(_, place)) = known {
+                self.queue.meter.deduplicated.increment(1);
                 places.push(place);
                 continue;
             }
             let (sender, receiver) = oneshot::channel();
-            units.push(Unit::new(sequence.clone(), sender));
+            units.push(Unit::new(sequence.clone(), sender, Arc::clone(&trace)));
             firsts.insert(&sequence.ids, (sequence, receivers.len()));
             places.push(receivers.len());
             receivers.push(receiver);

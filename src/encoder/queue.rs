@@ -1,12 +1,15 @@
 //! One bounded queue of sequences that the session threads take batches from.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
+use super::meter::{Batch, Meter};
 use super::plan::{Sequence, reduce};
+use super::trace::Trace;
 use crate::error::{Error, Result};
 use crate::model::EncoderSession;
 
@@ -44,14 +47,15 @@ pub(super) struct Done {
 pub(super) struct Unit {
     sequence: Sequence,
     reply: oneshot::Sender<Result<Done>>,
+    trace: Arc<Trace>,
     since: Instant,
     /// Order of arrival.
     number: u64,
 }
 
 impl Unit {
-    pub fn new(sequence: Sequence, reply: oneshot::Sender<Result<Done>>) -> Self {
-        Self { sequence, reply, since: Instant::now(), number: 0 }
+    pub fn new(sequence: Sequence, reply: oneshot::Sender<Result<Done>>, trace: Arc<Trace>) -> Self {
+        Self { sequence, reply, trace, since: Instant::now(), number: 0 }
     }
 
     fn len(&self) -> usize {
@@ -181,11 +185,13 @@ pub(super) struct Queue {
     arrived: Condvar,
     capacity: usize,
     max_batch_tokens: usize,
+    pub(super) meter: Meter,
 }
 
 impl Queue {
-    pub fn new(capacity: usize, max_batch_tokens: usize) -> Self {
-        Self { state: Mutex::default(), arrived: Condvar::new(), capacity: capacity.max(1), max_batch_tokens }
+    pub fn new(capacity: usize, max_batch_tokens: usize, meter: Meter) -> Self {
+        let (state, arrived) = (Mutex::default(), Condvar::new());
+        Self { state, arrived, capacity: capacity.max(1), max_batch_tokens, meter }
     }
 
     /// Takes all of them or, where as many as the capacity wait already, none.
@@ -196,6 +202,7 @@ impl Queue {
             state.bulk.purge();
         }
         if state.waiting() >= self.capacity {
+            self.meter.rejected.increment(1);
             return Err(Error::exhausted(
                 "QUEUE_FULL",
                 format!("{} inputs wait already, at most {} may", state.waiting(), self.capacity),
@@ -225,6 +232,10 @@ impl Queue {
         self.state.lock().waiting()
     }
 
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     /// Lets the workers end; what waits is dropped.
     pub fn close(&self) {
         let mut state = self.state.lock();
@@ -235,7 +246,7 @@ impl Queue {
     /// Runs batches until the queue is closed.
     pub fn work(&self, mut session: EncoderSession, width: usize) {
         while let Some(batch) = self.next_batch() {
-            run(&mut session, batch, width);
+            self.run(&mut session, batch, width);
         }
     }
 
@@ -257,35 +268,42 @@ impl Queue {
             state.idle = state.idle.saturating_sub(1);
         }
     }
-}
 
-fn run(session: &mut EncoderSession, batch: Vec<Unit>, width: usize) {
-    let started = Instant::now();
-    let longest = batch.iter().map(Unit::len).max().unwrap_or(0);
-    let mut ids = vec![0_i64; batch.len() * longest];
-    let mut mask = ids.clone();
-    for (row, unit) in batch.iter().enumerate() {
-        for (column, &id) in unit.sequence.ids.iter().enumerate() {
-            ids[row * longest + column] = i64::from(id);
-            mask[row * longest + column] = 1;
-        }
-    }
-    let pool = |hidden: &[f32]| {
-        let rows = hidden.chunks_exact(longest * width);
-        rows.zip(&batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
-    };
-    let result = session.run_with(&ids, &mask, batch.len(), longest, pool);
-    let inference = started.elapsed();
-    // A caller may have left meanwhile, so that sending fails.
-    match result {
-        Ok(all) => {
-            for (unit, vectors) in batch.into_iter().zip(all) {
-                let _ = unit.reply.send(Ok(Done { vectors, queue: started - unit.since, inference }));
+    fn run(&self, session: &mut EncoderSession, batch: Vec<Unit>, width: usize) {
+        let started = Instant::now();
+        let longest = batch.iter().map(Unit::len).max().unwrap_or(0);
+        let tokens = batch.iter().map(Unit::len).sum();
+        let shape = Batch { sequences: batch.len(), longest, tokens };
+        batch.iter().for_each(|unit| self.meter.waited(started - unit.since));
+        let spans = Trace::spans(batch.iter().map(|unit| &unit.trace), &shape);
+        let mut ids = vec![0_i64; batch.len() * longest];
+        let mut mask = ids.clone();
+        for (row, unit) in batch.iter().enumerate() {
+            for (column, &id) in unit.sequence.ids.iter().enumerate() {
+                ids[row * longest + column] = i64::from(id);
+                mask[row * longest + column] = 1;
             }
         }
-        Err(error) => {
-            for unit in batch {
-                let _ = unit.reply.send(Err(Error::new(error.kind, error.reason, error.message.clone())));
+        let pool = |hidden: &[f32]| {
+            let rows = hidden.chunks_exact(longest * width);
+            rows.zip(&batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
+        };
+        let result = session.run_with(&ids, &mask, batch.len(), longest, pool);
+        let inference = started.elapsed();
+        drop(spans);
+        // A caller may have left meanwhile, so that sending fails.
+        match result {
+            Ok(all) => {
+                self.meter.ran(&shape, self.max_batch_tokens, inference);
+                for (unit, vectors) in batch.into_iter().zip(all) {
+                    let _ = unit.reply.send(Ok(Done { vectors, queue: started - unit.since, inference }));
+                }
+            }
+            Err(error) => {
+                self.meter.failed();
+                for unit in batch {
+                    let _ = unit.reply.send(Err(Error::new(error.kind, error.reason, error.message.clone())));
+                }
             }
         }
     }
@@ -308,13 +326,16 @@ mod tests {
     fn units(lengths: &[usize]) -> (Vec<Unit>, Receivers) {
         let unit = |&length: &usize| {
             let (sender, receiver) = oneshot::channel();
-            (Unit::new(Sequence { ids: vec![0; length], parts: Vec::new() }, sender), receiver)
+            (
+                Unit::new(Sequence { ids: vec![0; length], parts: Vec::new() }, sender, Arc::default()),
+                receiver,
+            )
         };
         lengths.iter().map(unit).unzip()
     }
 
     fn queue(class: Class, lengths: &[usize]) -> (Queue, Receivers) {
-        let queue = Queue::new(1000, 4096);
+        let queue = Queue::new(1000, 4096, Meter::new("test"));
         let (units, receivers) = units(lengths);
         queue.push(class, units).unwrap();
         (queue, receivers)
@@ -379,7 +400,7 @@ mod tests {
         let (new, _kept) = units(&[7]);
         queue.push(Class::Interactive, new).unwrap();
         assert_eq!(lengths(&queue.state.lock().take(4096)), [7]);
-        let full = Queue::new(1, 4096);
+        let full = Queue::new(1, 4096, Meter::new("test"));
         let (first, gone) = units(&[5]);
         full.push(Class::Bulk, first).unwrap();
         assert_eq!(full.push(Class::Bulk, units(&[5]).0).unwrap_err().reason, "QUEUE_FULL");

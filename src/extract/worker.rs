@@ -2,17 +2,20 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ::metrics::{counter, gauge, histogram};
 use rlimit::Resource;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
+use tracing::{Instrument, debug_span};
 
 use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
+use crate::{metrics, task};
 
 /// Environment variable that tells a worker how many bytes of address space it may use. It is the only one
 /// that a worker gets.
@@ -78,27 +81,34 @@ impl Extractor {
     /// What is wrong with the file; `EXTRACTION_TIMEOUT` and `EXTRACTION_CRASHED` where it took too much time
     /// or memory; `DOCUMENT_TOO_LARGE` where there is too much text.
     pub async fn extract(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
-        let extracted = self.extract_any(bytes, media_type).await?;
-        match extracted.text.len() {
+        let media_type = essence(media_type);
+        let job = Job::begin(&media_type);
+        let work = self.extract_any(bytes, media_type);
+        let extracted = work.instrument(debug_span!("extract", media_type = job.media_type)).await;
+        let extracted = extracted.and_then(|extracted| match extracted.text.len() {
             length if length > self.max_text_bytes => Err(too_large(self.max_text_bytes, length)),
             _ => Ok(extracted),
-        }
+        });
+        job.end(&extracted);
+        extracted
     }
 
-    async fn extract_any(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
+    async fn extract_any(&self, bytes: Vec<u8>, media_type: String) -> Result<Extracted> {
         let _slot =
             self.slots.acquire().await.map_err(|e| {
                 Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
             })?;
-        let media_type = essence(media_type);
         if !SUPPORTED.contains(&media_type.as_str()) {
             // Before it becomes an argument of the child.
             return Err(super::unsupported(&media_type));
         }
         // Small Markdown is parsed here, in linear time and at most 200 times its size in memory.
         if media_type == PLAIN || (media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN) {
-            let task = tokio::task::spawn_blocking(move || super::extract(&bytes, &media_type));
-            return task.await.unwrap_or_else(|e| Err(crashed("the extraction panicked").with_source(e)));
+            let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;
+            return extracted.map_err(|e| match e.reason {
+                "PANICKED" => crashed("the extraction panicked").with_source(e),
+                _ => e,
+            });
         }
         match tokio::time::timeout(self.timeout, self.run(&bytes, &media_type)).await {
             Ok(answer) => answer,
@@ -151,6 +161,35 @@ impl Extractor {
             return Err(crashed(format!("the extraction worker ended with {status}")));
         }
         answer(&output)
+    }
+}
+
+/// An extraction that is counted; one whose caller leaves is dropped.
+struct Job {
+    media_type: &'static str,
+    started: Instant,
+}
+
+impl Job {
+    fn begin(media_type: &str) -> Self {
+        gauge!(metrics::EXTRACTIONS_IN_FLIGHT).increment(1.0);
+        let media_type = SUPPORTED.into_iter().find(|known| *known == media_type).unwrap_or("other");
+        Self { media_type, started: Instant::now() }
+    }
+
+    fn end(self, extracted: &Result<Extracted>) {
+        let media_type = self.media_type;
+        histogram!(metrics::EXTRACTION_DURATION, "media_type" => media_type).record(self.started.elapsed());
+        if let Err(error) = extracted {
+            let labels = [("media_type", media_type), ("reason", error.reason)];
+            counter!(metrics::EXTRACTION_FAILURES, &labels).increment(1);
+        }
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        gauge!(metrics::EXTRACTIONS_IN_FLIGHT).decrement(1.0);
     }
 }
 
@@ -214,6 +253,7 @@ fn write_answer(answer: &Answer) -> std::io::Result<()> {
 }
 
 /// Closes every file that the parent left open by mistake, but for the standard streams.
+#[allow(unsafe_code, reason = "no safe call closes a range of descriptors")]
 fn close_inherited() {
     // SAFETY: the worker has opened no file yet and has one thread, so nobody owns a descriptor above 2.
     // Where the kernel is too old for the call nothing happens, which is as safe.

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::field::Empty;
+use tracing::{Span, debug_span};
 
 use super::draft::draft;
+use super::meter::Meter;
 use super::options::{Event, Finish, FinishReason};
 use super::queue::{Job, Queue};
 use super::sample::Sampler;
@@ -74,6 +77,14 @@ struct Generation {
     events: UnboundedSender<Result<Event>>,
     queue: Duration,
     started: Instant,
+    since: Instant,
+    parent: Span,
+    /// Of what it is in: the prompt is run, or tokens are written.
+    phase: Span,
+    /// Prompt tokens that the cache holds, as far as counted.
+    prefilled: usize,
+    /// Tokens that were written, as far as counted.
+    counted: usize,
 }
 
 impl Engine {
@@ -93,6 +104,7 @@ impl Engine {
             self.turn += 1;
             self.release_left();
             self.admit();
+            self.queue.meter.set_slots_in_use(self.active);
             if self.active == 0 {
                 self.queue.wait();
                 continue;
@@ -102,7 +114,7 @@ impl Engine {
         }
         for slot in &mut self.slots {
             if let Some(generation) = slot.generation.take() {
-                generation.finish(FinishReason::Cancelled);
+                generation.finish(FinishReason::Cancelled, &self.queue.meter);
             }
         }
     }
@@ -118,7 +130,9 @@ impl Engine {
 
     /// Moves a slot out of the active ones.
     fn release(&mut self, index: usize) {
-        self.slots[index].generation = None;
+        if self.slots[index].generation.take().is_some() {
+            self.queue.meter.finished(FinishReason::Cancelled).increment(1);
+        }
         self.active -= 1;
         self.exchange(index, self.active);
     }
@@ -143,6 +157,8 @@ impl Engine {
             let started = Instant::now();
             match self.prepare(&job.prompt) {
                 Ok(cached) => {
+                    self.queue.meter.queue.record(started - job.since);
+                    self.queue.meter.cached.increment(cached as u64);
                     let vocabulary = self.session.vocabulary();
                     let slot = &mut self.slots[self.active];
                     slot.used = self.turn;
@@ -151,6 +167,7 @@ impl Engine {
                 }
                 Err(error) => {
                     self.slots[self.active].tokens.clear();
+                    self.queue.meter.failed.increment(1);
                     // The caller may have left meanwhile.
                     let _ = job.events.send(Err(error));
                 }
@@ -255,7 +272,9 @@ impl Engine {
                     let slot = &mut self.slots[part.index];
                     let Some(generation) = slot.generation.as_mut() else { continue };
                     slot.tokens.extend_from_slice(&generation.context[slot.tokens.len()..end]);
+                    self.queue.meter.drafted.increment(part.draft.len() as u64);
                     if end < generation.context.len() {
+                        Self::progress(slot, &self.queue.meter);
                         continue;
                     }
                     let rows = logits[rows.start * width..rows.end * width].chunks_exact(width);
@@ -275,13 +294,29 @@ impl Engine {
         }
     }
 
+    /// Counts what was run of a slot since the last time.
+    fn progress(slot: &mut Slot, meter: &Meter) {
+        let Some(generation) = slot.generation.as_mut() else { return };
+        let prefilled = slot.tokens.len().min(generation.prompt_tokens);
+        meter.prefill.increment(prefilled.saturating_sub(generation.prefilled) as u64);
+        generation.prefilled = generation.prefilled.max(prefilled);
+        let written = generation.written();
+        if generation.counted == 0 && written > 0 {
+            meter.time_to_first_token.record(generation.since.elapsed());
+            generation.phase = debug_span!(parent: &generation.parent, "generator.decode", tokens = Empty);
+        }
+        meter.decode.increment((written - generation.counted) as u64);
+        generation.counted = written;
+    }
+
     /// Ends a generation that is done or has failed.
     fn settle(&mut self, index: usize, result: Result<Option<FinishReason>>) {
+        Self::progress(&mut self.slots[index], &self.queue.meter);
         match result {
             Ok(None) => {}
             Ok(Some(reason)) => {
                 if let Some(generation) = self.slots[index].generation.take() {
-                    generation.finish(reason);
+                    generation.finish(reason, &self.queue.meter);
                 }
                 self.release(index);
             }
@@ -295,6 +330,7 @@ impl Engine {
         for slot in &mut self.slots[run] {
             slot.tokens.clear();
             if let Some(generation) = slot.generation.take() {
+                self.queue.meter.failed.increment(1);
                 let error = Error::new(error.kind, error.reason, error.message.clone());
                 // The caller may have left meanwhile.
                 let _ = generation.events.send(Err(error));
@@ -305,7 +341,11 @@ impl Engine {
 
 impl Generation {
     fn new(job: Job, cached: usize, started: Instant, vocabulary: usize) -> Self {
-        let Job { prompt, sampling, events, since } = job;
+        let Job { prompt, sampling, events, since, parent, waiting } = job;
+        drop(waiting);
+        // Traces know signed numbers only; others become texts.
+        let (tokens, held) = ((prompt.len() - cached) as i64, cached as i64);
+        let phase = debug_span!(parent: &parent, "generator.prefill", tokens, cached = held);
         Self {
             sampler: Sampler::new(&sampling, vocabulary, &prompt),
             prompt_tokens: prompt.len(),
@@ -318,12 +358,22 @@ impl Generation {
             events,
             queue: started - since,
             started,
+            since,
+            parent,
+            phase,
+            prefilled: cached,
+            counted: 0,
         }
+    }
+
+    /// Tokens so far.
+    fn written(&self) -> usize {
+        self.context.len() - self.prompt_tokens
     }
 
     /// Tokens that may still come.
     fn left(&self) -> usize {
-        self.max_tokens.saturating_sub(self.context.len() - self.prompt_tokens)
+        self.max_tokens.saturating_sub(self.written())
     }
 
     /// Goes on as long as the drafted tokens are those that are chosen from the rows of logits, and notes which of them
@@ -395,11 +445,16 @@ impl Generation {
         }
     }
 
-    fn finish(self, reason: FinishReason) {
+    fn finish(self, reason: FinishReason, meter: &Meter) {
+        let written = self.written();
+        self.phase.record("tokens", written as i64);
+        meter.finished(reason).increment(1);
+        meter.duration.record(self.started.elapsed());
+        meter.accepted.increment(self.accepted.into());
         let finish = Finish {
             reason,
             prompt_tokens: self.prompt_tokens as u32,
-            completion_tokens: (self.context.len() - self.prompt_tokens) as u32,
+            completion_tokens: written as u32,
             accepted_draft_tokens: self.accepted,
             cached_prompt_tokens: self.cached as u32,
             queue: self.queue,

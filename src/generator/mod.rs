@@ -2,6 +2,7 @@
 
 mod draft;
 mod engine;
+mod meter;
 mod options;
 mod queue;
 mod sample;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc::unbounded_channel;
+use tracing::{Span, debug_span};
 
 pub use options::{
     Event, Finish, FinishReason, GeneratorInfo, GeneratorOptions, MAX_STOP_BYTES, MAX_STOP_STRINGS, Message,
@@ -24,7 +26,9 @@ pub use stream::GenerationStream;
 
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderDir, DecoderOptions, DecoderSession};
+use crate::task;
 use engine::{Engine, EngineOptions};
+use meter::Meter;
 use queue::{Job, Queue};
 use template::ChatTemplate;
 use tokens::ChatTokenizer;
@@ -34,6 +38,7 @@ pub struct Generator {
     info: GeneratorInfo,
     tokenizer: Arc<ChatTokenizer>,
     queue: Arc<Queue>,
+    slots: usize,
     engine: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -65,7 +70,7 @@ impl Generator {
         let vocabulary = session.vocabulary();
         let tokenizer = ChatTokenizer::load(&model.path.join("tokenizer.json"), vocabulary, template)?;
         let tokenizer = Arc::new(tokenizer);
-        let queue = Arc::new(Queue::new(options.queue_capacity));
+        let queue = Arc::new(Queue::new(options.queue_capacity, Meter::new(&model.id)));
         let info = GeneratorInfo {
             id: model.id,
             revision: model.revision,
@@ -85,7 +90,7 @@ impl Generator {
             std::thread::Builder::new().name("generator".to_owned()).spawn(move || engine.run()).map_err(
                 |e| Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e),
             )?;
-        Ok(Arc::new(Self { info, tokenizer, queue, engine: Some(engine) }))
+        Ok(Arc::new(Self { info, tokenizer, queue, slots, engine: Some(engine) }))
     }
 
     /// What it is and how it runs.
@@ -96,6 +101,21 @@ impl Generator {
     /// Generations that wait for a slot.
     pub fn waiting(&self) -> usize {
         self.queue.waiting()
+    }
+
+    /// Waiting generations from which on more are refused.
+    pub fn queue_capacity(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// Generations that can run at once.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// Generations that run.
+    pub fn running(&self) -> usize {
+        self.queue.meter.slots_in_use()
     }
 
     /// Number of tokens of a text, without a chat template.
@@ -155,12 +175,12 @@ impl Generator {
             Prompt::Text(text) => tokenizer.encode(&text),
         };
         // A long prompt takes milliseconds, in which no other call would be served here.
-        let prompt = tokio::task::spawn_blocking(encode)
-            .await
-            .map_err(|e| Error::internal("TOKENIZER_FAILED", "the tokenizer failed").with_source(e))??;
+        let prompt = task::blocking("TOKENIZER_FAILED", encode).await?;
         self.check_length(prompt.len(), sampling.max_tokens)?;
         let (events, receiver) = unbounded_channel();
-        self.queue.push(Job { prompt, sampling, events, since })?;
+        let parent = Span::current();
+        let waiting = debug_span!(parent: &parent, "generator.queue");
+        self.queue.push(Job { prompt, sampling, events, since, parent, waiting })?;
         Ok(GenerationStream::new(receiver))
     }
 

@@ -3,8 +3,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
+use tracing::Span;
 
-use super::options::{Event, Sampling};
+use super::meter::Meter;
+use super::options::{Event, FinishReason, Sampling};
 use crate::error::{Error, ErrorKind, Result};
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -16,6 +18,10 @@ pub(super) struct Job {
     /// Bounded by `max_tokens`.
     pub events: UnboundedSender<Result<Event>>,
     pub since: Instant,
+    /// What the call was in.
+    pub parent: Span,
+    /// Ends when the job leaves the queue.
+    pub waiting: Span,
 }
 
 /// Generations that wait, oldest first.
@@ -23,6 +29,7 @@ pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
     capacity: usize,
+    pub(super) meter: Meter,
 }
 
 #[derive(Default)]
@@ -32,8 +39,8 @@ struct State {
 }
 
 impl Queue {
-    pub fn new(capacity: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), capacity: capacity.max(1) }
+    pub fn new(capacity: usize, meter: Meter) -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), capacity: capacity.max(1), meter }
     }
 
     pub fn push(&self, job: Job) -> Result<()> {
@@ -41,9 +48,10 @@ impl Queue {
         if state.closed {
             return Err(stopping());
         }
-        state.waiting.retain(|job| !job.events.is_closed());
+        self.purge(&mut state);
         let waiting = state.waiting.len();
         if waiting >= self.capacity {
+            self.meter.rejected.increment(1);
             return Err(Error::exhausted(
                 "QUEUE_FULL",
                 format!("{waiting} generations wait already, at most {} may", self.capacity),
@@ -66,8 +74,20 @@ impl Queue {
     /// The oldest one whose caller is still there.
     pub fn take(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        state.waiting.retain(|job| !job.events.is_closed());
+        self.purge(&mut state);
         state.waiting.pop_front()
+    }
+
+    /// Drops the jobs whose callers have left.
+    fn purge(&self, state: &mut State) {
+        let waiting = state.waiting.len();
+        state.waiting.retain(|job| !job.events.is_closed());
+        let left = waiting - state.waiting.len();
+        self.meter.finished(FinishReason::Cancelled).increment(left as u64);
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Waits until there is a job, or the queue is closed.

@@ -18,10 +18,8 @@ pub use documents::Documents;
 pub use embedding::Embedding;
 pub use ingest::Room;
 pub use search::Search;
-pub use status::{code, explain, explain_response};
+pub use status::{code, code_name, explain, explain_response, name_request};
 pub use stop::Stop;
-
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::access::Caller;
 use crate::domain::CollectionName;
@@ -69,10 +67,7 @@ fn check_text(field: impl Into<String>, bytes: usize, most: usize) -> Result<()>
 
 /// Runs what blocks off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    // What has not begun when the caller leaves never begins.
-    AbortOnDropHandle::new(tokio::task::spawn_blocking(work))
-        .await
-        .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))?
+    crate::task::blocking("TASK_FAILED", work).await
 }
 
 #[cfg(test)]

@@ -33,6 +33,29 @@ pub fn code(kind: ErrorKind) -> Code {
     }
 }
 
+/// The canonical upper-case name of a code.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let mut error = error;
@@ -95,6 +118,20 @@ pub fn explain_response<B>(mut response: http::Response<B>) -> http::Response<B>
     response
 }
 
+/// Adds the id of the request to the details of an error in headers or trailers.
+pub fn name_request(headers: &mut http::HeaderMap, request_id: &str) {
+    let Some(status) = Status::from_header_map(headers) else { return };
+    // Details that are not of the standard types would be lost.
+    let Ok(mut details) = status.check_error_details() else { return };
+    if status.code() == Code::Ok || details.request_info().is_some() {
+        return;
+    }
+    details.set_request_info(request_id, "");
+    let named = Status::with_error_details(status.code(), status.message(), details);
+    // A status that does not fit into headers stays as it is.
+    let _ = named.add_header(headers);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +153,24 @@ mod tests {
         let long = "é".repeat(100_000);
         let status = Status::from(Error::not_found("UNKNOWN_MODEL", &long).about("model", &long));
         assert!(status.message().len() < 1010 && status.details().len() < 4000);
+    }
+
+    #[test]
+    fn an_error_names_its_request_and_a_success_stays() {
+        let status = Status::from(Error::invalid_field("limit", "BAD_LIMIT", "expected 1"));
+        let mut headers = http::HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        name_request(&mut headers, "r-1");
+        let status = Status::from_header_map(&headers).unwrap();
+        let details = status.get_error_details();
+        assert_eq!(details.request_info().unwrap().request_id, "r-1");
+        assert_eq!(details.error_info().unwrap().reason, "BAD_LIMIT");
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "limit: expected 1"));
+        let mut fine = http::HeaderMap::new();
+        Status::ok("").add_header(&mut fine).unwrap();
+        let before = fine.clone();
+        name_request(&mut fine, "r-1");
+        assert_eq!(fine, before);
     }
 
     #[test]

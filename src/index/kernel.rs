@@ -3,6 +3,7 @@
 //! A stored code is unsigned: each component plus 128, so that zero is [`ZERO`]. The other operand is
 //! signed. `dot(stored, signed) - 128 * sum(signed)` is the dot product of the components; the second
 //! term, the *bias*, is the same for every code that one query meets.
+#![allow(unsafe_code, reason = "vector instructions, argued where they are used")]
 
 use std::sync::OnceLock;
 

@@ -5,6 +5,7 @@ mod turns;
 use std::future::Future;
 use std::sync::Arc;
 
+use ::metrics::counter;
 use tokio::sync::Semaphore;
 
 use crate::catalog::Catalog;
@@ -12,9 +13,11 @@ use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Sp
 use crate::encoder::{Encoders, PassageInput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::{self, Extractor};
+use crate::metrics;
 use crate::store::{
     CollectionRecord, DocumentRecord, DocumentUpdate, NewDocument, NewPassage, Processing, Store,
 };
+use crate::task;
 use crate::text::{self, PassageDraft, SplitOptions};
 use turns::{Turn, Turns};
 
@@ -149,7 +152,12 @@ impl Ingest {
         async move {
             let mut arrival = arrival?;
             arrival.turn.wait().await;
-            ingest.put(arrival, input, options).await
+            let bytes = input.content.bytes().len();
+            let outcome = ingest.put(arrival, input, options).await;
+            if !options.validate_only {
+                measure(&outcome, bytes);
+            }
+            outcome
         }
     }
 
@@ -259,11 +267,7 @@ impl Ingest {
 
     async fn extract(&self, content: Content) -> Result<Extracted> {
         let extracted = match content {
-            Content::Text(text) => {
-                tokio::task::spawn_blocking(|| extract::plain_text(text)).await.map_err(|e| {
-                    Error::internal("EXTRACTION_CRASHED", "the extraction panicked").with_source(e)
-                })??
-            }
+            Content::Text(text) => task::blocking("EXTRACTION_CRASHED", || extract::plain_text(text)).await?,
             Content::Data { bytes, media_type } => self.extractor.extract(bytes, &media_type).await?,
         };
         let (most, got) = (self.limits.max_text_bytes, extracted.text.len());
@@ -289,7 +293,7 @@ impl Ingest {
             max_tokens: record.max_tokens as usize,
             overlap_tokens: record.overlap_tokens as usize,
         };
-        tokio::task::spawn_blocking(move || {
+        task::blocking("SPLIT_FAILED", move || {
             let drafts =
                 text::split_passages(&text, &sections, &options, &|piece: &str| encoder.token_spans(piece))?;
             if drafts.is_empty() {
@@ -298,7 +302,6 @@ impl Ingest {
             Ok((drafts, text))
         })
         .await
-        .map_err(|e| Error::internal("SPLIT_FAILED", "splitting the document failed").with_source(e))?
     }
 
     async fn encode(
@@ -346,6 +349,21 @@ struct Arrival {
     hash: [u8; 32],
     id: DocumentId,
     turn: Turn,
+}
+
+/// Counts what became of a document of so many bytes.
+fn measure(outcome: &Result<Outcome>, bytes: usize) {
+    let result = match outcome.as_ref().map(|outcome| outcome.action) {
+        Ok(Action::Indexed) => "indexed",
+        Ok(Action::Unchanged) => "unchanged",
+        Ok(Action::Updated) => "updated",
+        Err(_) => "failed",
+    };
+    counter!(metrics::INGEST_DOCUMENTS, "result" => result).increment(1);
+    if let Ok(Outcome { action: Action::Indexed, passage_count, .. }) = outcome {
+        counter!(metrics::INGEST_BYTES).increment(bytes as u64);
+        counter!(metrics::INGEST_PASSAGES).increment((*passage_count).into());
+    }
 }
 
 /// The stored document, unless its record is damaged: then it is written anew.

@@ -76,6 +76,11 @@ impl KeywordReader {
         Self { reader, fields }
     }
 
+    /// Passages that there are.
+    pub fn passages(&self) -> u64 {
+        self.reader.searcher().num_docs()
+    }
+
     /// Whether a text has words that can be looked up: more than stop words and signs.
     pub fn has_terms(text: &str) -> bool {
         !terms(text).is_empty()

@@ -18,7 +18,7 @@ impl Runtime {
         if slot.is_some() {
             return Ok(());
         }
-        let path = find(library).ok_or_else(|| {
+        let path = Self::find(library).ok_or_else(|| {
             Error::precondition(
                 "RUNTIME_NOT_FOUND",
                 format!("no ONNX Runtime library at {}; scripts/fetch.py fetches one", library.display()),
@@ -32,6 +32,20 @@ impl Runtime {
         environment.set_log_level(ort::logging::LogLevel::Error);
         *slot = Some(environment);
         Ok(())
+    }
+
+    /// The library that a path means: itself, or the one in a directory.
+    pub fn find(library: &Path) -> Option<PathBuf> {
+        find(library)
+    }
+
+    /// What the loaded library tells of how it was built, such as `git-branch=rel-1.24.1, git-commit-id=...`.
+    ///
+    /// # Errors
+    /// `RUNTIME_NOT_LOADED`.
+    pub fn build_info() -> Result<&'static str> {
+        Self::environment()?;
+        Ok(ort::info().trim_start_matches("ORT Build Info: "))
     }
 
     pub(super) fn environment() -> Result<Environment> {

@@ -8,15 +8,17 @@ mod vectors;
 
 use std::sync::Arc;
 
+use tracing::{Instrument, debug_span};
+
 pub use fusion::Fusion;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::{EmbedOptions, Encoders, Overflow};
 use crate::error::{Error, Result};
 use crate::store::{CollectionRecord, DocumentRecord};
+use crate::task;
 use retrieve::{Probe, retrieve};
 use vectors::{cosine, unit};
 
@@ -165,11 +167,8 @@ impl Search {
         let probe = Probe { mode, fusion, vector, text, excluded, caller };
         let catalog = self.catalog.clone();
         let options = options.clone();
-        let search = tokio::task::spawn_blocking(move || retrieve(&catalog, &record, probe, &options));
-        // One that has not begun when the caller leaves never begins.
-        AbortOnDropHandle::new(search)
-            .await
-            .map_err(|e| Error::internal("SEARCH_FAILED", "the search failed").with_source(e))?
+        let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));
+        work.instrument(debug_span!("search")).await
     }
 
     /// Cosine similarity of two queries.

@@ -2,9 +2,12 @@
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
+use ::metrics::{counter, histogram};
 use roaring::RoaringBitmap;
 use tokio_util::sync::CancellationToken;
+use tracing::debug_span;
 
 use super::fusion::Fusion;
 use super::hits::hit;
@@ -14,6 +17,7 @@ use crate::catalog::{Catalog, Indexes};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::keywords::KeywordReader;
+use crate::metrics;
 use crate::store::CollectionRecord;
 
 /// Candidates scored exactly beyond the limit: the index holds 8-bit codes.
@@ -92,8 +96,10 @@ pub fn retrieve(
     probe: Probe,
     options: &Options,
 ) -> Result<Found> {
+    let started = Instant::now();
     let indexes = catalog.indexes(record)?;
-    let mut allowed = options.filter.as_ref().map(|f| catalog.matching(record.cid, f)).transpose()?;
+    let filter = |f| debug_span!("search.filter").in_scope(|| catalog.matching(record.cid, f));
+    let mut allowed = options.filter.as_ref().map(filter).transpose()?;
     let mut wanted = options.limit + RESCORE_EXTRA;
     if let Some(doc_no) = probe.excluded {
         match &mut allowed {
@@ -132,6 +138,7 @@ pub fn retrieve(
         // Below a score threshold the rest scores lower still.
         let is_complete = options.score_threshold.is_some() && options.max_per_document == 0;
         if kept.len() >= options.limit || is_exhausted || is_complete || wanted >= MAX_CANDIDATES {
+            let _span = debug_span!("search.read").entered();
             let mut hits = Vec::with_capacity(options.limit.min(kept.len()));
             for scored in kept {
                 if hits.len() == options.limit {
@@ -141,10 +148,22 @@ pub fn retrieve(
                 let hit = hit(catalog, record, probe.vector.as_deref(), scored, options);
                 hits.extend(unless_damaged(hit, &mut damaged)?);
             }
+            measure(started, probe.mode, mode, damaged);
             return Ok(Found { hits, damaged, mode });
         }
         wanted *= 4;
     }
+}
+
+fn measure(started: Instant, wanted: Mode, used: Mode, damaged: usize) {
+    let mode = match used {
+        Mode::Vector => "vector",
+        Mode::Keyword => "keyword",
+        Mode::Hybrid => "hybrid",
+    };
+    histogram!(metrics::SEARCH_DURATION, "mode" => mode).record(started.elapsed());
+    counter!(metrics::SEARCH_FALLBACKS).increment(u64::from(wanted != used));
+    counter!(metrics::SEARCH_DAMAGED_HITS).increment(damaged as u64);
 }
 
 fn best_first(a: &Scored, b: &Scored) -> Ordering {
@@ -163,6 +182,7 @@ impl<'a> Retrieval<'a> {
     }
 
     fn nearest(&mut self, wanted: usize) -> Result<Candidates> {
+        let _span = debug_span!("index.search", wanted = wanted as i64).entered();
         let query = self.vector()?;
         let (unit, exact) = (self.options.unit, self.options.exact);
         let ef = self.options.ef_search.unwrap_or(self.record.ef_search as usize);
@@ -194,6 +214,7 @@ impl<'a> Retrieval<'a> {
 
     /// Candidates by words, and the greatest possible score. A document ranks by its best passage.
     fn matching(&mut self, wanted: usize) -> Result<(Candidates, f32)> {
+        let _span = debug_span!("keywords.search", wanted = wanted as i64).entered();
         let keywords = self.catalog.keywords(self.record)?;
         let by_document = self.options.unit == Level::Document;
         let mut depth = if by_document { wanted * PASSAGES_OF_A_DOCUMENT } else { wanted };

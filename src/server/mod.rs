@@ -40,6 +40,7 @@ use crate::proto::embedding_service_server::EmbeddingServiceServer;
 use crate::proto::search_service_server::SearchServiceServer;
 use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
+use crate::telemetry::Gauges;
 use clients::Clients;
 use guard::{Guard, GuardLayer};
 use listen::Listening;
@@ -117,6 +118,11 @@ impl Parts {
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
         Ok(Self { config, encoders, generators, prompts, catalog, extractor, keyring, tls })
     }
+
+    /// What the metrics tell of their state.
+    pub fn gauges(&self) -> Gauges {
+        Gauges::new(self.catalog.clone(), self.encoders.clone(), self.generators.clone())
+    }
 }
 
 /// Warns of a server that others on the network can reach and use, or refuses it where the settings are strict.
@@ -145,7 +151,8 @@ fn check_exposure(config: &Config, has_tls: bool, has_keys: bool) -> Result<()> 
     Ok(())
 }
 
-fn encoder_options(config: &Config) -> Result<EncoderOptions> {
+/// How the encoders of a configuration are loaded.
+pub(crate) fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     let settings = &config.encoder;
     let bad = |key: &str, value: &str| Error::invalid("BAD_CONFIG", format!("{key}: {value:?} is not known"));
     let device = Device::parse(&settings.device).ok_or_else(|| bad("encoder.device", &settings.device))?;
@@ -172,15 +179,15 @@ fn cuda_options(config: &Config) -> CudaOptions {
 }
 
 /// The generator that is loaded without being named, where it is there.
-const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
+pub(crate) const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
 
-/// Loads the generators that the configuration names.
-fn generators(config: &Config) -> Result<Generators> {
+/// How the generators of a configuration are loaded.
+pub(crate) fn generator_options(config: &Config) -> Result<GeneratorOptions> {
     let settings = &config.generator;
     let device = Device::parse(&settings.device).ok_or_else(|| {
         Error::invalid("BAD_CONFIG", format!("generator.device: {:?} is not known", settings.device))
     })?;
-    let options = GeneratorOptions {
+    Ok(GeneratorOptions {
         device,
         threads: settings.threads,
         spinning: settings.spinning,
@@ -189,7 +196,13 @@ fn generators(config: &Config) -> Result<Generators> {
         queue_capacity: settings.queue_capacity,
         prefill_tokens: settings.prefill_tokens,
         cuda: cuda_options(config),
-    };
+    })
+}
+
+/// Loads the generators that the configuration names.
+fn generators(config: &Config) -> Result<Generators> {
+    let settings = &config.generator;
+    let options = generator_options(config)?;
     let mut generators = Vec::new();
     for name in settings.models.iter().filter(|name| name.as_str() != "none") {
         let models = config.data_dir.join("models");

@@ -1,6 +1,10 @@
 //! The committing thread: one atomic batch for each document, one flush and fsync for all that waits.
 
+use std::time::Instant;
+
+use ::metrics::{counter, histogram};
 use tokio::sync::{mpsc, oneshot};
+use tracing::{Instrument, debug_span};
 
 use super::codec::{self, Counters};
 use super::live::Live;
@@ -10,6 +14,7 @@ use super::records::{
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics;
 
 /// Texts are cut into chunks of this many bytes.
 pub const TEXT_CHUNK: usize = 48 << 10;
@@ -36,28 +41,37 @@ impl Store {
     /// Stores a document, in place of one of the same id. Answers when it is on disk.
     pub async fn upsert(&self, cid: u32, document: NewDocument) -> Result<DocumentRecord> {
         let (answer, receiver) = oneshot::channel();
-        self.send(Op::Upsert { cid, document: Box::new(document), answer }).await?;
-        receiver.await.map_err(|_| stopped())?
+        let op = Op::Upsert { cid, document: Box::new(document), answer };
+        self.send("upsert", op, receiver).await
     }
 
     /// Changes what describes a document; its text, passages and vectors stay. `None` where the document
     /// is gone, damaged, or of another version. Answers when it is on disk.
     pub async fn update_document(&self, cid: u32, update: DocumentUpdate) -> Result<Option<DocumentRecord>> {
         let (answer, receiver) = oneshot::channel();
-        self.send(Op::Update { cid, update, answer }).await?;
-        receiver.await.map_err(|_| stopped())?
+        self.send("update", Op::Update { cid, update, answer }, receiver).await
     }
 
     /// Deletes documents; unknown ids are passed over. Answers with how many there were when that is on disk.
     pub async fn delete_documents(&self, cid: u32, ids: Vec<String>) -> Result<u64> {
         let (answer, receiver) = oneshot::channel();
-        self.send(Op::Delete { cid, ids, answer }).await?;
-        receiver.await.map_err(|_| stopped())?
+        self.send("delete", Op::Delete { cid, ids, answer }, receiver).await
     }
 
-    async fn send(&self, op: Op) -> Result<()> {
+    /// Hands a write to the committing thread and waits for its answer.
+    async fn send<T>(
+        &self,
+        operation: &'static str,
+        op: Op,
+        answer: oneshot::Receiver<Result<T>>,
+    ) -> Result<T> {
         let sender = self.sender.as_ref().ok_or_else(stopped)?;
-        sender.send(op).await.map_err(|_| stopped())
+        counter!(metrics::STORE_WRITES, "operation" => operation).increment(1);
+        let committed = async {
+            sender.send(op).await.map_err(|_| stopped())?;
+            answer.await.map_err(|_| stopped())?
+        };
+        committed.instrument(debug_span!("store.commit", operation)).await
     }
 }
 
@@ -80,6 +94,8 @@ pub(super) fn run(inner: &Inner, mut receiver: mpsc::Receiver<Op>) {
 
 fn commit(inner: &Inner, ops: Vec<Op>) {
     let writer = inner.writer.lock();
+    let started = Instant::now();
+    histogram!(metrics::STORE_COMMIT_WRITES).record(ops.len() as f64);
     let live = inner.live.load_full();
     let (room, little_room) = (inner.check_room(), inner.check_little_room());
     let room = || room.as_ref().map_err(Error::copy);
@@ -100,6 +116,7 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
         })
         .collect();
     let synced = if events.is_empty() { Ok(()) } else { live.sync() };
+    histogram!(metrics::STORE_COMMIT_DURATION).record(started.elapsed());
     // What was applied can be read even if the sync failed, so the listener hears of it in any case.
     if let Some(listener) = inner.listener.read().clone() {
         events.iter().for_each(|event| listener.committed(event));
@@ -107,6 +124,7 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     drop(writer);
     let failure = synced.err();
     if let Some(error) = &failure {
+        counter!(metrics::STORE_COMMIT_FAILURES).increment(1);
         tracing::error!(%error, "a commit could not be made durable");
     }
     answers.into_iter().for_each(|answer| answer.send(failure.as_ref().map(Error::copy)));

@@ -8,7 +8,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use ::metrics::histogram;
+
 use crate::error::{Error, Result};
+use crate::metrics;
 
 /// Most changes put into one batch where atomicity is not needed.
 const BATCH: usize = 512;
@@ -120,8 +123,13 @@ impl Live {
     /// Everything written so far outlives a power cut: sled's own flush does not fsync.
     pub fn sync(&self) -> Result<()> {
         self.write(|| {
+            let started = Instant::now();
             self.db.flush().map_err(from_sled)?;
-            self.file.sync_data().map_err(from_io)
+            histogram!(metrics::STORE_FLUSH_DURATION).record(started.elapsed());
+            let flushed = Instant::now();
+            self.file.sync_data().map_err(from_io)?;
+            histogram!(metrics::STORE_FSYNC_DURATION).record(flushed.elapsed());
+            Ok(())
         })
     }
 
@@ -207,12 +215,17 @@ pub fn check_free(dir: &Path, wanted: u64) -> Result<()> {
     if wanted == 0 {
         return Ok(());
     }
-    let disk = rustix::fs::statvfs(dir).map_err(|error| from_io(error.into()))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = free_bytes(dir)?;
     if free < wanted {
         return Err(disk_full(format!(": expected {wanted} bytes to be free, there are {free}")));
     }
     Ok(())
+}
+
+/// Bytes that are free on the disk of a directory.
+pub fn free_bytes(dir: &Path) -> Result<u64> {
+    let disk = rustix::fs::statvfs(dir).map_err(|error| from_io(error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 fn disk_full(more: impl std::fmt::Display) -> Error {

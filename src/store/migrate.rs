@@ -26,12 +26,17 @@ impl Target<'_> {
     }
 }
 
+/// The schema version of a store; zero for an empty one.
+pub fn version(live: &Live) -> Result<u64> {
+    match live.get(keys::SCHEMA)? {
+        Some(value) => Ok(codec::unpack::<codec::Number>(keys::SCHEMA, &value)?.value),
+        None => Ok(0),
+    }
+}
+
 /// Runs the steps that are missing; refuses a store of a newer program.
 pub fn run(live: &Live) -> Result<()> {
-    let version = match live.get(keys::SCHEMA)? {
-        Some(value) => codec::unpack::<codec::Number>(keys::SCHEMA, &value)?.value,
-        None => 0,
-    };
+    let version = version(live)?;
     let newest = STEPS.len() as u64;
     if version > newest {
         return Err(Error::precondition(

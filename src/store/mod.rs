@@ -5,6 +5,7 @@
 mod codec;
 mod collections;
 mod commit;
+mod inspect;
 mod keys;
 mod live;
 mod migrate;
@@ -26,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
+pub use inspect::{StoreState, inspect};
 use live::{Live, from_io};
 pub use migrate::SCHEMA_VERSION;
 
@@ -155,6 +157,16 @@ impl Store {
     /// Bytes that the database takes on disk.
     pub fn size_on_disk(&self) -> Result<u64> {
         self.live().size_on_disk()
+    }
+
+    /// Bytes that are free on its disk.
+    pub fn free_bytes(&self) -> Result<u64> {
+        live::free_bytes(&self.inner.dir)
+    }
+
+    /// Whether it takes writes: not after one that failed on the disk.
+    pub fn is_writable(&self) -> bool {
+        self.live().check_writable().is_ok()
     }
 
     fn live(&self) -> Arc<Live> {

@@ -1,5 +1,6 @@
-//! A request id and a log line for every call.
+//! A request id, a log line, a span and metrics for every call.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,23 +8,35 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use ::metrics::{Gauge, Histogram, counter, gauge, histogram};
 use futures::future::BoxFuture;
 use http_body::{Frame, SizeHint};
+use prost::Message;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tonic::{Code, Status};
 use tower::{Layer, Service};
+use tracing::field::Empty;
 use tracing::{Instrument, Span};
+
+use super::traces::continue_trace;
+use crate::grpc;
+use crate::{metrics, proto};
 
 /// Metadata key of a request's id.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Most bytes of a caller's own request id; a longer one is replaced.
 const MAX_ID: usize = 64;
+/// Name of the span that log lines are in; traces have another one.
+pub const LOG_SPAN: &str = "call";
+/// What methods are called that no service has: the label must not grow with what callers make up.
+const UNKNOWN: &str = "unknown";
 
 /// Puts [`Calls`] around the services.
 #[derive(Debug, Clone, Default)]
 pub struct CallsLayer {
     ids: Arc<Ids>,
+    methods: Arc<Methods>,
 }
 
 /// Makes ids that differ within a process and, by chance, between processes.
@@ -33,20 +46,21 @@ struct Ids {
     next: AtomicU64,
 }
 
-/// Gives each call the id in `x-request-id`, or a new one, and sends it back; logs each call with its status
-/// and latency when its last message is sent: fine ones at `debug`, refused ones at `info`, faults of the
-/// server at `warn`.
+/// Gives each call the id in `x-request-id`, or a new one, and sends it back, in the details of an error too. Logs each
+/// call with its status and latency when its last message is sent: fine ones at `debug`, refused ones at `info`, faults
+/// of the server at `warn`. Counts it, and puts it into a span that continues the caller's trace.
 #[derive(Debug, Clone)]
 pub struct Calls<S> {
     inner: S,
     ids: Arc<Ids>,
+    methods: Arc<Methods>,
 }
 
 impl<S> Layer<S> for CallsLayer {
     type Service = Calls<S>;
 
     fn layer(&self, inner: S) -> Calls<S> {
-        Calls { inner, ids: self.ids.clone() }
+        Calls { inner, ids: self.ids.clone(), methods: self.methods.clone() }
     }
 }
 
@@ -66,10 +80,12 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let given = request.headers().get(&REQUEST_ID).filter(|id| is_printable(id)).cloned();
         let id = given.or_else(|| self.ids.next());
+        let method = self.methods.get(request.uri().path());
         let shown = id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let span = tracing::info_span!("call", method = request.uri().path(), request_id = shown);
-        let log = CallLog { span: span.clone(), started: Instant::now(), ended: false };
-        let answer = self.inner.call(request).instrument(span);
+        let span = span(request.uri().path(), &method.name, shown);
+        continue_trace(&span, request.headers());
+        let log = CallLog::begin(span.clone(), method, shown.to_owned());
+        let answer = span.in_scope(|| self.inner.call(request)).instrument(span.clone());
         Box::pin(async move {
             let mut response = answer.await?;
             if let Some(id) = id {
@@ -77,6 +93,83 @@ where
             }
             Ok(watched(response, log))
         })
+    }
+}
+
+/// The innermost span of a call: the one for traces where they are sent, within the one for logs.
+fn span(path: &str, method: &str, request_id: &str) -> Span {
+    let log = tracing::info_span!("call", method = path, request_id);
+    let (service, name) = method.split_once('/').unwrap_or((method, ""));
+    let trace = log.in_scope(|| {
+        tracing::debug_span!(
+            "grpc",
+            otel.name = method,
+            otel.kind = "server",
+            otel.status_code = Empty,
+            rpc.system = "grpc",
+            rpc.service = service,
+            rpc.method = name,
+            rpc.grpc.status_code = Empty,
+            trove.request_id = request_id,
+        )
+    });
+    if trace.is_disabled() { log } else { trace }
+}
+
+/// The methods that there are.
+#[derive(Debug)]
+struct Methods {
+    known: HashMap<String, Arc<Method>>,
+    unknown: Arc<Method>,
+}
+
+/// One method and what is counted of it.
+#[derive(Debug)]
+struct Method {
+    /// Such as `trove.v1.SearchService/Search`.
+    name: String,
+    in_flight: Gauge,
+    duration: Histogram,
+}
+
+impl Method {
+    fn new(name: String) -> Arc<Self> {
+        let in_flight = gauge!(metrics::GRPC_REQUESTS_IN_FLIGHT, "method" => name.clone());
+        let duration = histogram!(metrics::GRPC_REQUEST_DURATION, "method" => name.clone());
+        Arc::new(Self { name, in_flight, duration })
+    }
+
+    fn count(&self, code: Code) {
+        let labels = [("method", self.name.clone()), ("code", grpc::code_name(code).to_owned())];
+        counter!(metrics::GRPC_REQUESTS, &labels).increment(1);
+    }
+}
+
+impl Default for Methods {
+    /// Those of all services of the server.
+    fn default() -> Self {
+        let sets = [
+            proto::FILE_DESCRIPTOR_SET,
+            tonic_health::pb::FILE_DESCRIPTOR_SET,
+            tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        ];
+        let files = sets.into_iter().filter_map(|set| prost_types::FileDescriptorSet::decode(set).ok());
+        let names = files.flat_map(|set| set.file).flat_map(|file| {
+            let package = file.package().to_owned();
+            file.service.into_iter().flat_map(move |service| {
+                let service_name = format!("{package}.{}", service.name());
+                let methods = service.method.into_iter();
+                methods.map(move |method| format!("{service_name}/{}", method.name()))
+            })
+        });
+        let known = names.map(|name| (format!("/{name}"), Method::new(name))).collect();
+        Self { known, unknown: Method::new(UNKNOWN.to_owned()) }
+    }
+}
+
+impl Methods {
+    fn get(&self, path: &str) -> Arc<Method> {
+        self.known.get(path).unwrap_or(&self.unknown).clone()
     }
 }
 
@@ -92,23 +185,36 @@ impl Ids {
     }
 }
 
-/// Logs the end of one call, once.
+/// Logs and counts the end of one call, once.
 struct CallLog {
     span: Span,
+    method: Arc<Method>,
+    request_id: String,
     started: Instant,
     ended: bool,
 }
 
 impl CallLog {
+    fn begin(span: Span, method: Arc<Method>, request_id: String) -> Self {
+        method.in_flight.increment(1.0);
+        Self { span, method, request_id, started: Instant::now(), ended: false }
+    }
+
     fn end(&mut self, code: Code) {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
         let _entered = self.span.enter();
-        let latency_ms = self.started.elapsed().as_secs_f64() * 1000.0;
+        let elapsed = self.started.elapsed();
+        self.method.in_flight.decrement(1.0);
+        self.method.duration.record(elapsed);
+        self.method.count(code);
+        self.span.record("rpc.grpc.status_code", code as i32);
+        let latency_ms = elapsed.as_secs_f64() * 1000.0;
         match code {
             Code::Ok => tracing::debug!(?code, latency_ms, "call finished"),
             Code::Internal | Code::DataLoss | Code::Unknown => {
+                self.span.record("otel.status_code", "ERROR");
                 tracing::warn!(?code, latency_ms, "call failed")
             }
             _ => tracing::info!(?code, latency_ms, "call refused"),
@@ -124,9 +230,10 @@ impl Drop for CallLog {
 }
 
 /// A response whose end is logged: its status is in the headers where it has no messages, else in the trailers.
-fn watched(response: Response<Body>, mut log: CallLog) -> Response<Body> {
+fn watched(mut response: Response<Body>, mut log: CallLog) -> Response<Body> {
     match code_in(response.headers()) {
         Some(code) => {
+            grpc::name_request(response.headers_mut(), &log.request_id);
             log.end(code);
             response
         }
@@ -153,10 +260,15 @@ impl http_body::Body for WatchedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
+        // The handler of a stream runs when its messages are asked for.
+        let span = self.log.span.clone();
+        let mut polled = span.in_scope(|| Pin::new(&mut self.body).poll_frame(context));
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Some(code) = frame.trailers_ref().and_then(code_in) {
+                if let Some(trailers) = frame.trailers_mut()
+                    && let Some(code) = code_in(trailers)
+                {
+                    grpc::name_request(trailers, &self.log.request_id);
                     self.log.end(code);
                 }
             }

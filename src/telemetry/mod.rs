@@ -1,27 +1,64 @@
-//! Structured logs: to standard error, as text or JSON, with an id for every call.
+//! Logs to standard error, metrics for Prometheus, traces for OpenTelemetry, and an id for every call.
 
 mod calls;
+mod exporter;
+mod gauges;
+mod process;
+mod traces;
+
+use std::sync::Arc;
 
 pub use calls::{Calls, CallsLayer};
+pub use exporter::Metrics;
+pub use gauges::Gauges;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
-use crate::config::LogConfig;
+use crate::config::Config;
 use crate::error::{Error, Result};
+use traces::Traces;
 
-/// Starts logging to standard error.
-///
-/// # Errors
-/// `BAD_CONFIG` where the filter does not parse or logging was started before.
-pub fn init(config: &LogConfig) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.filter)
-        .map_err(|e| Error::invalid("BAD_CONFIG", format!("log.filter: {e}")))?;
-    // A reader of the log that has left must not take the server with it.
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .log_internal_errors(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
-    let started = if config.format == "json" { builder.json().try_init() } else { builder.try_init() };
-    started.map_err(|e| Error::invalid("BAD_CONFIG", format!("logging can't be started: {e}")))
+/// What was started, to be stopped at the end.
+pub struct Telemetry {
+    metrics: Option<Arc<Metrics>>,
+    traces: Option<Traces>,
+}
+
+impl Telemetry {
+    /// Starts logging; counting where `metrics.listen` is set; sending traces where `tracing.endpoint` is set. Must be
+    /// called within the async runtime, and before anything is loaded.
+    ///
+    /// # Errors
+    /// `BAD_CONFIG` where a setting does not fit or logging was started before.
+    pub fn start(config: &Config) -> Result<Self> {
+        let filter = EnvFilter::try_new(&config.log.filter)
+            .map_err(|e| Error::invalid("BAD_CONFIG", format!("log.filter: {e}")))?;
+        // A reader of the log that has left must not take the server with it.
+        let log = tracing_subscriber::fmt::layer()
+            .log_internal_errors(false)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_writer(std::io::stderr);
+        let log = if config.log.format == "json" { log.json().boxed() } else { log.boxed() };
+        let traces = Traces::start(&config.tracing)?;
+        tracing_subscriber::registry()
+            .with(traces.as_ref().map(Traces::layer))
+            .with(log.with_filter(filter))
+            .try_init()
+            .map_err(|e| Error::invalid("BAD_CONFIG", format!("logging can't be started: {e}")))?;
+        let metrics = config.metrics.listen.map(|_| Metrics::install()).transpose()?;
+        Ok(Self { metrics, traces })
+    }
+
+    /// What is counted, if it is.
+    pub fn metrics(&self) -> Option<&Arc<Metrics>> {
+        self.metrics.as_ref()
+    }
+
+    /// Lets go of the parts that are observed and sends the last spans. Blocks for a moment.
+    pub fn shutdown(&self) {
+        self.metrics.iter().for_each(|metrics| metrics.forget());
+        self.traces.iter().for_each(Traces::shutdown);
+    }
 }

@@ -65,6 +65,11 @@ impl Server {
 
     /// Starts it with settings, such as `TROVE__LIMITS__MAX_BATCH_SIZE`.
     pub async fn start_with(data: &Path, settings: &[(&str, &str)]) -> Server {
+        Server::start_logging(data, settings, Stdio::inherit()).await
+    }
+
+    /// Starts it with its log going elsewhere.
+    pub async fn start_logging(data: &Path, settings: &[(&str, &str)], log: Stdio) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(env!("CARGO_BIN_EXE_trove"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
@@ -72,7 +77,7 @@ impl Server {
             // Loading a generator takes time that only its own tests need to spend.
             .env("TROVE__GENERATOR__MODELS", "none")
             .envs(settings.iter().copied())
-            .stderr(Stdio::inherit())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut server = Server { child, url: format!("http://127.0.0.1:{port}") };

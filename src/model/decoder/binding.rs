@@ -1,3 +1,5 @@
+#![allow(unsafe_code, reason = "binds memory to a session through the C API, which ort has no safe call for")]
+
 use std::ffi::CString;
 
 use ort::AsPointer;

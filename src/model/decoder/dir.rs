@@ -135,6 +135,11 @@ impl Token {
 }
 
 impl DecoderDir {
+    /// Whether a directory has its graph already, so that opening it writes nothing.
+    pub fn has_graph(path: &Path) -> bool {
+        find_graph(path).is_some()
+    }
+
     /// Reads a model directory. One that holds a GGUF file or llama safetensors and no graph gets its graph written
     /// first, once.
     ///

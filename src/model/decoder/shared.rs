@@ -1,3 +1,5 @@
+#![allow(unsafe_code, reason = "its buffers are bound through pointers")]
+
 use half::f16;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;

@@ -1,3 +1,5 @@
+#![allow(unsafe_code, reason = "its buffers are bound through pointers")]
+
 use std::sync::Arc;
 
 use ort::session::Session;

@@ -2,6 +2,7 @@
 //!
 //! Every element of a result is summed in the same order, whatever else is computed beside it: a token's result does not
 //! depend on how many tokens share its step.
+#![allow(unsafe_code, reason = "vector instructions, argued where they are used")]
 
 use std::sync::OnceLock;
 

@@ -1,0 +1,190 @@
+//! The runtime library, the models, the prompts, and the worker that extracts files.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use super::Report;
+use crate::answer::Prompts;
+use crate::config::Config;
+use crate::encoder::{EmbedOptions, Encoder, EncoderOptions};
+use crate::error::{Error, Result};
+use crate::extract::Extractor;
+use crate::generator::{Event, Generator, GeneratorOptions, Prompt, Sampling};
+use crate::model::decoder::DecoderDir;
+use crate::model::{ModelDir, Runtime};
+use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options};
+
+/// How to get what `make demo` and `make test` fetch.
+const FETCH: &str = "`make models` or scripts/fetch.py fetches it";
+/// Context of the generator that is tried: its KV cache is small.
+const TRIAL_CONTEXT: usize = 256;
+
+/// Loads everything and tries it out. Blocks.
+pub fn check(report: &mut Report, config: &Config) {
+    let has_runtime = runtime(report, config);
+    for name in &config.encoder.models {
+        encoder(report, config, name, has_runtime);
+    }
+    for name in config.generator.models.iter().filter(|name| name.as_str() != "none") {
+        generator(report, config, name, has_runtime);
+    }
+    prompts(report, config);
+}
+
+fn told(error: &Error) -> String {
+    format!("{}: {}", error.reason, error.message)
+}
+
+/// Whether the library is loaded.
+fn runtime(report: &mut Report, config: &Config) -> bool {
+    let name = "runtime library";
+    let place = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
+    if let Err(error) = Runtime::init(&place) {
+        let remedy =
+            format!("{FETCH}; or set encoder.library to an ONNX Runtime library of version 1.24 or later");
+        report.problem(name, told(&error), remedy);
+        return false;
+    }
+    let path = Runtime::find(&place).unwrap_or(place);
+    let build = Runtime::build_info().unwrap_or_default();
+    let build: Vec<&str> = build.split(", ").take(2).collect();
+    report.ok(name, format!("{} loads ({})", path.display(), build.join(", ")));
+    true
+}
+
+fn encoder(report: &mut Report, config: &Config, name: &str, has_runtime: bool) {
+    let label = format!("encoder {name}");
+    let path = config.data_dir.join("models").join(name);
+    let model = match ModelDir::open(&path) {
+        Ok(model) => model,
+        Err(error) => return report.problem(&label, told(&error), mend(&error)),
+    };
+    let hashes =
+        if model.imported { "files as imported" } else { "files readable, without hashes of an import" };
+    if !has_runtime {
+        return report.warning(&label, format!("{hashes}; not tried out"), "mend the runtime library first");
+    }
+    match try_encoder(config, &path) {
+        Ok((provider, precision)) => {
+            report.ok(&label, format!("{hashes}; embeds a text with {provider} in {precision}"));
+            if config.encoder.device == "auto" && cfg!(target_arch = "x86_64") && precision == "fp32" {
+                report.ok(&label, "no faster precision on this processor: bf16 needs AVX512-BF16");
+            }
+        }
+        Err(error) => report.problem(&label, told(&error), mend(&error)),
+    }
+}
+
+/// Loads one session as the server would, which compares it with fp32, and embeds a text.
+fn try_encoder(config: &Config, path: &Path) -> Result<(&'static str, &'static str)> {
+    let options = EncoderOptions { sessions: 1, ..encoder_options(config)? };
+    let encoder = Encoder::load(path, options)?;
+    let how = EmbedOptions::document();
+    let output = futures::executor::block_on(encoder.embed(vec!["A text to try.".to_owned()], &how))?;
+    let vector = output.results.first().and_then(|result| result.embeddings.first());
+    let is_sound = |vector: &[f32]| !vector.is_empty() && vector.iter().all(|x| x.is_finite());
+    if !vector.is_some_and(|(_, vector)| is_sound(vector)) {
+        return Err(Error::internal("NO_VECTOR", "the encoder gave no vector of numbers"));
+    }
+    Ok((encoder.info().execution_provider, encoder.info().precision))
+}
+
+fn generator(report: &mut Report, config: &Config, name: &str, has_runtime: bool) {
+    let is_auto = name == "auto";
+    let name = if is_auto { DEFAULT_GENERATOR } else { name };
+    let label = format!("generator {name}");
+    let path = config.data_dir.join("models").join(name);
+    if is_auto && !path.is_dir() {
+        let remedy = format!("{FETCH}, or set generator.models to none");
+        return report.warning(&label, "not there: answers are extractive", remedy);
+    }
+    if !has_runtime {
+        return report.warning(&label, "not tried out", "mend the runtime library first");
+    }
+    if path.is_dir() && !DecoderDir::has_graph(&path) {
+        return report.warning(
+            &label,
+            "its graph is not written yet",
+            "none needed: the first start writes it",
+        );
+    }
+    match try_generator(config, &path) {
+        Ok((provider, precision)) => {
+            report.ok(&label, format!("writes a token with {provider} in {precision}"));
+        }
+        Err(error) => report.problem(&label, told(&error), mend(&error)),
+    }
+}
+
+fn try_generator(config: &Config, path: &Path) -> Result<(&'static str, String)> {
+    let options = GeneratorOptions { slots: 1, context_tokens: TRIAL_CONTEXT, ..generator_options(config)? };
+    let generator = Generator::load(path, options)?;
+    let sampling = Sampling { max_tokens: 1, ..Sampling::default() };
+    // Within the runtime, since the tokenizer runs on one of its blocking threads.
+    let handle = tokio::runtime::Handle::current();
+    let written = handle.block_on(async {
+        let mut events = generator.generate(Prompt::Text("A text to".to_owned()), sampling).await?;
+        while let Some(event) = events.next().await {
+            if let Event::Done(finish) = event? {
+                return Ok(finish.completion_tokens);
+            }
+        }
+        Ok::<u32, Error>(0)
+    })?;
+    if written == 0 {
+        return Err(Error::internal("NO_TOKEN", "the generator wrote no token"));
+    }
+    Ok((generator.info().execution_provider, generator.info().precision.clone()))
+}
+
+/// How to mend a model.
+fn mend(error: &Error) -> String {
+    match error.reason {
+        "MODEL_NOT_FOUND" => {
+            format!("{FETCH} if it is a default one; else `trove models import` or `pull`, or correct the setting")
+        }
+        "DAMAGED_MODEL" | "MODEL_FILE_MISSING" => {
+            "import it again: `trove models import DIR --name NAME --replace`; or fetch it again".to_owned()
+        }
+        "DEVICE_UNAVAILABLE" => {
+            "install what the device needs (driver, CUDA 13 and cuDNN 9, an ONNX Runtime library that has it), or set \
+             the device to auto or cpu"
+                .to_owned()
+        }
+        "UNSUPPORTED_PRECISION" | "INEXACT_SESSION" => "set encoder.precision to auto".to_owned(),
+        _ => "docs/MODELS.md says what a model must be".to_owned(),
+    }
+}
+
+fn prompts(report: &mut Report, config: &Config) {
+    let checked =
+        Prompts::load(&config.data_dir.join("prompts")).and_then(|p| p.check(&config.answer.prompt));
+    match checked {
+        Ok(()) => report.ok("prompts", format!("{:?} is there", config.answer.prompt)),
+        Err(error) => {
+            report.problem("prompts", told(&error), "correct the file in data_dir/prompts, or answer.prompt")
+        }
+    }
+}
+
+/// Extracts a small page in a worker, as the server would.
+pub async fn check_extraction(report: &mut Report, config: &Config) {
+    let name = "extraction";
+    let settings = &config.extract;
+    let worker: Option<PathBuf> = settings.worker.clone().or_else(|| std::env::current_exe().ok());
+    let Some(worker) = worker else {
+        return report.problem(name, "the path of this program is unknown", "set extract.worker");
+    };
+    let timeout = Duration::from_secs(settings.timeout_seconds);
+    let extractor = Extractor::new(worker.clone(), timeout, settings.memory_bytes, 1);
+    match extractor.extract(b"<p>A page to try.</p>".to_vec(), "text/html").await {
+        Ok(_) => report.ok(name, "a worker reads a page"),
+        Err(error) => report.problem(
+            name,
+            format!("{} with {}", told(&error), worker.display()),
+            "set extract.worker to this program and extract.memory_bytes to at least 256 MiB",
+        ),
+    }
+}

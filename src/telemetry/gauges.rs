@@ -1,0 +1,140 @@
+//! The state of the parts, read when somebody asks for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ::metrics::gauge;
+
+use crate::answer::Generators;
+use crate::catalog::Catalog;
+use crate::domain::Level;
+use crate::encoder::Encoders;
+use crate::metrics;
+use crate::store::SCHEMA_VERSION;
+
+/// Collections that have gauges of their own, by name in order; those of all others are added up.
+const MAX_COLLECTIONS: usize = 100;
+/// What the others are called; no collection can have this name.
+const OTHERS: &str = "(others)";
+
+/// The parts whose state is told.
+pub struct Gauges {
+    catalog: Arc<Catalog>,
+    encoders: Encoders,
+    generators: Generators,
+}
+
+impl Gauges {
+    /// Of these parts.
+    pub fn new(catalog: Arc<Catalog>, encoders: Encoders, generators: Generators) -> Self {
+        Self { catalog, encoders, generators }
+    }
+
+    /// Records all of it. Reads the store: it blocks.
+    pub(super) fn record(&self) {
+        let commit = option_env!("TROVE_COMMIT").unwrap_or_default();
+        gauge!(metrics::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1);
+        self.models();
+        self.store();
+        if let Err(error) = self.collections() {
+            tracing::error!(%error, "the metrics of the collections can't be read");
+        }
+    }
+
+    fn models(&self) {
+        for encoder in self.encoders.iter() {
+            let info = encoder.info();
+            let labels = [
+                ("model", info.id.clone()),
+                ("revision", info.revision.clone()),
+                ("provider", info.execution_provider.to_owned()),
+                ("precision", info.precision.to_owned()),
+            ];
+            gauge!(metrics::ENCODER_INFO, &labels).set(1);
+            let gauge = |name| gauge!(name, "model" => info.id.clone());
+            gauge(metrics::ENCODER_QUEUE_LENGTH).set(encoder.waiting() as f64);
+            gauge(metrics::ENCODER_QUEUE_CAPACITY).set(encoder.queue_capacity() as f64);
+        }
+        for generator in self.generators.iter() {
+            let info = generator.info();
+            let labels = [
+                ("model", info.id.clone()),
+                ("revision", info.revision.clone()),
+                ("provider", info.execution_provider.to_owned()),
+                ("precision", info.precision.clone()),
+            ];
+            gauge!(metrics::GENERATOR_INFO, &labels).set(1);
+            let gauge = |name| gauge!(name, "model" => info.id.clone());
+            gauge(metrics::GENERATOR_QUEUE_LENGTH).set(generator.waiting() as f64);
+            gauge(metrics::GENERATOR_QUEUE_CAPACITY).set(generator.queue_capacity() as f64);
+            gauge(metrics::GENERATOR_SLOTS).set(generator.slots() as f64);
+            gauge(metrics::GENERATOR_SLOTS_IN_USE).set(generator.running() as f64);
+        }
+    }
+
+    fn store(&self) {
+        let store = self.catalog.store();
+        if let Ok(bytes) = store.size_on_disk() {
+            gauge!(metrics::STORE_DISK).set(bytes as f64);
+        }
+        if let Ok(bytes) = store.free_bytes() {
+            gauge!(metrics::STORE_DISK_FREE).set(bytes as f64);
+        }
+        gauge!(metrics::STORE_WRITABLE).set(if store.is_writable() { 1 } else { 0 });
+        gauge!(metrics::STORE_SCHEMA_VERSION).set(SCHEMA_VERSION);
+    }
+
+    fn collections(&self) -> crate::error::Result<()> {
+        let collections = self.catalog.open_collections()?;
+        gauge!(metrics::COLLECTIONS).set(collections.len() as f64);
+        let mut sums = Sums::default();
+        for (position, (record, indexes, keywords)) in collections.into_iter().enumerate() {
+            let name = if position < MAX_COLLECTIONS { record.name.as_str() } else { OTHERS };
+            // A collection that was deleted meanwhile has none.
+            let (documents, passages) = self.catalog.store().counts(record.cid).unwrap_or_default();
+            sums.add(metrics::COLLECTION_DOCUMENTS, name, "", documents);
+            sums.add(metrics::COLLECTION_PASSAGES, name, "", passages);
+            sums.add(metrics::KEYWORD_PASSAGES, name, "", keywords.passages());
+            sums.add(metrics::KEYWORD_WAITING_CHANGES, name, "", keywords.waiting_changes());
+            for (level, index) in indexes.levels() {
+                let level = level_name(level);
+                sums.add(metrics::INDEX_POINTS, name, level, index.len() as u64);
+                sums.add(metrics::INDEX_HEAD_POINTS, name, level, index.unsealed() as u64);
+                sums.add(metrics::INDEX_SEGMENTS, name, level, index.segment_ids().len() as u64);
+                sums.add(metrics::INDEX_TOMBSTONES, name, level, index.tombstones() as u64);
+                sums.add(metrics::INDEX_MEMORY, name, level, index.memory() as u64);
+            }
+        }
+        sums.record();
+        Ok(())
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Passage => "passage",
+        Level::Sentence => "sentence",
+        Level::Document => "document",
+    }
+}
+
+/// Values by metric, collection and level.
+#[derive(Default)]
+struct Sums(BTreeMap<(&'static str, String, &'static str), u64>);
+
+impl Sums {
+    fn add(&mut self, metric: &'static str, collection: &str, level: &'static str, value: u64) {
+        *self.0.entry((metric, collection.to_owned(), level)).or_default() += value;
+    }
+
+    fn record(self) {
+        for ((metric, collection, level), value) in self.0 {
+            let gauge = if level.is_empty() {
+                gauge!(metric, "collection" => collection)
+            } else {
+                gauge!(metric, "collection" => collection, "level" => level)
+            };
+            gauge.set(value as f64);
+        }
+    }
+}
