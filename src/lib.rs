@@ -14,6 +14,7 @@ pub mod grpc;
 pub mod index;
 pub mod ingest;
 pub mod keywords;
+pub mod metadata;
 pub mod model;
 pub mod search;
 pub mod server;

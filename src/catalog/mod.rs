@@ -1,6 +1,7 @@
-//! Collections that are open: their records in the store, their vector indexes and their keyword indexes. These
+//! Collections that are open: their records in the store, their vector, keyword and metadata indexes. These
 //! follow the store's commits, are caught up from it on open, and are rebuilt where they are damaged.
 
+mod filters;
 mod indexes;
 #[cfg(test)]
 mod keyword_tests;
@@ -16,10 +17,11 @@ use std::sync::{Arc, mpsc};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
+pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 
-use crate::domain::{CollectionName, Filter, Level, Span};
+use crate::domain::{CollectionName, Level, Span};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions};
@@ -28,8 +30,6 @@ use crate::store::{CollectionRecord, CommitListener, Committed, DocumentRecord, 
 
 /// Passages whose sentences are ranked where sentences have no graph of their own.
 const SENTENCE_PASSAGES: usize = 200;
-/// Documents read at once while a filter is planned.
-const PAGE: usize = 512;
 /// Candidates while searching, unless the collection or the call says otherwise.
 const DEFAULT_EF_SEARCH: u32 = 96;
 
@@ -80,6 +80,7 @@ pub struct Catalog {
 struct Open {
     indexes: Arc<Indexes>,
     keywords: Arc<Keywords>,
+    filters: Arc<Filters>,
 }
 
 impl Catalog {
@@ -98,16 +99,16 @@ impl Catalog {
         let (wakes, woken) = mpsc::channel();
         let folder = data.join("keywords");
         let opened = indexes::open_all(&store, &store.list_collections()?, options)?;
-        let cids: Vec<u32> = opened.iter().map(|(cid, _)| *cid).collect();
+        let cids: Vec<u32> = opened.iter().map(|(cid, ..)| *cid).collect();
         let is_open = |name: &str| name.parse().is_ok_and(|cid| cids.contains(&cid));
         if let Err(error) = remove_others(&folder, is_open) {
             tracing::warn!(%error, "indexes of deleted collections are left on the disk");
         }
         let open = opened
             .into_iter()
-            .map(|(cid, indexes)| {
+            .map(|(cid, indexes, filters)| {
                 let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string())));
-                (cid, Open { indexes: Arc::new(indexes), keywords })
+                (cid, Open { indexes: Arc::new(indexes), keywords, filters: Arc::new(filters) })
             })
             .collect();
         let catalog = Arc::new(Self {
@@ -206,7 +207,7 @@ impl Catalog {
         })?;
         let indexes = Arc::new(Indexes::open(&self.store, &record, self.options)?);
         let keywords = Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string())));
-        self.open.write().insert(record.cid, Open { indexes, keywords });
+        self.open.write().insert(record.cid, Open { indexes, keywords, filters: Arc::default() });
         self.wake_keywords();
         Ok(record)
     }
@@ -274,79 +275,6 @@ impl Catalog {
         indexes.compact(&self.store, record.cid)?;
         self.store.compact()?;
         Ok(dropped)
-    }
-
-    /// Numbers of the documents that a filter matches.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn matching(&self, cid: u32, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut numbers = RoaringBitmap::new();
-        if let Filter::DocumentIds(ids) = filter {
-            for id in ids {
-                numbers.extend(self.store.document(cid, id)?.map(|d| d.doc_no));
-            }
-            return Ok(numbers);
-        }
-        self.scan(cid, |document| {
-            if filter.matches(&document.id, &document.metadata) {
-                numbers.insert(document.doc_no);
-            }
-        })?;
-        Ok(numbers)
-    }
-
-    /// Ids of the documents that a filter matches.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn matching_ids(&self, cid: u32, filter: &Filter) -> Result<Vec<String>> {
-        let mut ids = Vec::new();
-        self.scan(cid, |document| {
-            if filter.matches(&document.id, &document.metadata) {
-                ids.push(document.id);
-            }
-        })?;
-        Ok(ids)
-    }
-
-    fn scan(&self, cid: u32, mut each: impl FnMut(DocumentRecord)) -> Result<()> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.id.clone());
-            page.into_iter().for_each(&mut each);
-        }
-    }
-
-    /// A page of matching documents by id, and whether there are more.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn page(
-        &self,
-        cid: u32,
-        after: Option<&str>,
-        size: usize,
-        filter: Option<&Filter>,
-    ) -> Result<(Vec<DocumentRecord>, bool)> {
-        let mut after = after.map(str::to_owned);
-        let mut kept = Vec::new();
-        loop {
-            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok((kept, false)) };
-            after = Some(last.id.clone());
-            for document in page {
-                if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
-                    continue;
-                }
-                if kept.len() == size {
-                    return Ok((kept, true));
-                }
-                kept.push(document);
-            }
-        }
     }
 
     /// A document's whole text.
@@ -439,7 +367,8 @@ struct Follower(std::sync::Weak<Catalog>);
 impl CommitListener for Follower {
     fn committed(&self, event: &Committed) {
         let Some(catalog) = self.0.upgrade() else { return };
-        let Some(Open { indexes, keywords }) = catalog.open_of(event.cid) else { return };
+        let Some(Open { indexes, keywords, filters }) = catalog.open_of(event.cid) else { return };
+        filters.apply(event);
         indexes.apply(event);
         if indexes.has_work() {
             catalog.wake(event.cid);

@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::codec::{self, Counters};
 use super::live::Live;
 use super::records::{
-    Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, point_ranges,
+    Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, Updated, point_ranges,
 };
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::Level;
@@ -199,16 +199,18 @@ fn update(
 ) -> Result<Option<DocumentRecord>> {
     let key = keys::document(cid, &update.id);
     let Some(value) = live.get(&key)? else { return Ok(None) };
-    let Ok(mut record) = codec::unpack_document(&key, &value) else { return Ok(None) };
-    if record.doc_no != update.doc_no {
+    let Ok(old) = codec::unpack_document(&key, &value) else { return Ok(None) };
+    if old.doc_no != update.doc_no {
         return Ok(None);
     }
+    let mut record = old.clone();
     record.title = update.title;
     record.source_uri = update.source_uri;
     record.metadata = update.metadata;
     record.update_time_ns = now_ns();
     live.put(&key, codec::pack_document(&key, &record))?;
-    events.push(Committed { cid, inserted: None, removed: None, updated: Some(record.clone()) });
+    let updated = Some(Updated { old, new: record.clone() });
+    events.push(Committed { cid, inserted: None, removed: None, updated });
     Ok(Some(record))
 }
 

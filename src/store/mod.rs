@@ -31,7 +31,7 @@ pub use migrate::SCHEMA_VERSION;
 
 pub use records::{
     CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument,
-    NewPassage, PassageRecord, Processing,
+    NewPassage, PassageRecord, Processing, Updated,
 };
 
 const CURRENT: &str = "CURRENT";

@@ -188,8 +188,17 @@ pub struct Committed {
     pub inserted: Option<Inserted>,
     /// The record of the document that went away or was replaced.
     pub removed: Option<DocumentRecord>,
-    /// The new record of a document whose title, source or metadata changed; its points stay.
-    pub updated: Option<DocumentRecord>,
+    /// What became of a document whose title, source or metadata changed; its points stay.
+    pub updated: Option<Updated>,
+}
+
+/// A document that is described anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Updated {
+    /// Its record before.
+    pub old: DocumentRecord,
+    /// Its record now.
+    pub new: DocumentRecord,
 }
 
 impl Committed {
