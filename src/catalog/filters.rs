@@ -55,7 +55,10 @@ impl Filters {
     }
 
     /// Numbers of the documents that a filter matches, and how many documents there are.
-    fn matching(&self, store: &Store, cid: u32, filter: &Filter) -> Result<(RoaringBitmap, u64)> {
+    ///
+    /// # Errors
+    /// What the look-up of the ids that the filter names gives.
+    pub fn matching(&self, store: &Store, cid: u32, filter: &Filter) -> Result<(RoaringBitmap, u64)> {
         // Ids are looked up before the index is locked: commits wait for the lock.
         let resolved = ResolvedFilter::new(filter, &Ids { store, cid })?;
         let index = self.0.read();

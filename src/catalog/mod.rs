@@ -1,6 +1,8 @@
 //! Collections that are open: their records in the store, their vector, keyword and metadata indexes. These
 //! follow the store's commits, are caught up from it on open, and are rebuilt where they are damaged.
 
+#[cfg(test)]
+mod filter_tests;
 mod filters;
 mod indexes;
 #[cfg(test)]
@@ -21,7 +23,7 @@ pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 
-use crate::domain::{CollectionName, Level, Span};
+use crate::domain::{CollectionName, Language, Level, Span};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions};
@@ -50,6 +52,8 @@ pub struct NewCollection {
     pub ef_search: u32,
     /// Whether sentences get a graph of their own.
     pub index_sentences: bool,
+    /// Language of its texts.
+    pub language: Language,
 }
 
 /// Changes to a collection; what is unset stays.
@@ -61,6 +65,8 @@ pub struct CollectionUpdate {
     pub ef_search: Option<u32>,
     /// Most tokens of a passage and tokens shared; documents stored before keep their passages.
     pub chunking: Option<(u32, u32)>,
+    /// Language of the texts; the keyword index is made anew.
+    pub language: Option<Language>,
 }
 
 /// The collections of a store.
@@ -98,7 +104,10 @@ impl Catalog {
         let (work, jobs) = mpsc::channel();
         let (wakes, woken) = mpsc::channel();
         let folder = data.join("keywords");
-        let opened = indexes::open_all(&store, &store.list_collections()?, options)?;
+        let records = store.list_collections()?;
+        let languages: HashMap<u32, Language> =
+            records.iter().map(|record| (record.cid, record.language())).collect();
+        let opened = indexes::open_all(&store, &records, options)?;
         let cids: Vec<u32> = opened.iter().map(|(cid, ..)| *cid).collect();
         let is_open = |name: &str| name.parse().is_ok_and(|cid| cids.contains(&cid));
         if let Err(error) = remove_others(&folder, is_open) {
@@ -107,7 +116,8 @@ impl Catalog {
         let open = opened
             .into_iter()
             .map(|(cid, indexes, filters)| {
-                let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string())));
+                let language = languages.get(&cid).copied().unwrap_or_default();
+                let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string()), language));
                 (cid, Open { indexes: Arc::new(indexes), keywords, filters: Arc::new(filters) })
             })
             .collect();
@@ -203,10 +213,12 @@ impl Catalog {
             overlap_tokens: new.overlap_tokens,
             ef_search: if new.ef_search == 0 { DEFAULT_EF_SEARCH } else { new.ef_search },
             index_sentences: new.index_sentences,
+            language: new.language.name().to_owned(),
             ..CollectionRecord::default()
         })?;
         let indexes = Arc::new(Indexes::open(&self.store, &record, self.options)?);
-        let keywords = Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string())));
+        let keywords =
+            Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string()), new.language));
         self.open.write().insert(record.cid, Open { indexes, keywords, filters: Arc::default() });
         self.wake_keywords();
         Ok(record)
@@ -230,7 +242,8 @@ impl Catalog {
             check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
         }
         let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
-        self.store.update_collection(name.as_str(), Some(&etag), |record| {
+        let language = update.language;
+        let updated = self.store.update_collection(name.as_str(), Some(&etag), |record| {
             record.max_tokens = max_tokens;
             record.overlap_tokens = overlap_tokens;
             if let Some(description) = update.description {
@@ -239,7 +252,15 @@ impl Catalog {
             if let Some(ef) = update.ef_search {
                 record.ef_search = if ef == 0 { DEFAULT_EF_SEARCH } else { ef };
             }
-        })
+            if let Some(language) = language {
+                record.language = language.name().to_owned();
+            }
+        })?;
+        if let (Some(language), Some(open)) = (language, self.open_of(updated.cid)) {
+            open.keywords.set_language(language);
+            self.wake_keywords();
+        }
+        Ok(updated)
     }
 
     /// Deletes a collection and what is in it.
@@ -263,8 +284,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Rebuilds a collection's graphs without their deleted points and gives the store's freed
-    /// space back. Returns how many points were dropped.
+    /// Rebuilds a collection's graphs without their deleted points, merges its keyword index and gives the store's
+    /// freed space back. Returns how many points were dropped.
     ///
     /// # Errors
     /// Whatever the store or the index gives; the old state stays in use.
@@ -274,6 +295,7 @@ impl Catalog {
         let dropped = indexes.tombstones();
         indexes.compact(&self.store, record.cid)?;
         self.store.compact()?;
+        self.keywords(&record)?.compact(&self.store)?;
         Ok(dropped)
     }
 

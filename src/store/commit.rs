@@ -208,7 +208,14 @@ fn update(
     record.source_uri = update.source_uri;
     record.metadata = update.metadata;
     record.update_time_ns = now_ns();
-    live.put(&key, codec::pack_document(&key, &record))?;
+    let mut batch = sled::Batch::default();
+    batch.insert(key.as_slice(), codec::pack_document(&key, &record));
+    if old.title != record.title {
+        let key = keys::retitled(cid, record.doc_no);
+        let time = codec::Number { value: record.update_time_ns as u64 };
+        batch.insert(key.as_slice(), codec::pack(&key, &time));
+    }
+    live.apply(batch)?;
     let updated = Some(Updated { old, new: record.clone() });
     events.push(Committed { cid, inserted: None, removed: None, updated });
     Ok(Some(record))
@@ -318,6 +325,7 @@ fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: 
 fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mut Counters) {
     batch.remove(keys::document(cid, &old.id));
     batch.remove(keys::number(cid, old.doc_no));
+    batch.remove(keys::retitled(cid, old.doc_no));
     let chunks = old.text_bytes.div_ceil(TEXT_CHUNK as u64) as u32;
     (0..chunks).for_each(|chunk| batch.remove(keys::text(cid, old.doc_no, chunk)));
     for point in old.passages() {

@@ -10,6 +10,7 @@ mod live;
 mod migrate;
 mod read;
 mod records;
+mod retitled;
 mod salvage;
 mod segments;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use tokio::sync::mpsc;
 use crate::error::{Error, Result};
 use live::{Live, from_io};
 pub use migrate::SCHEMA_VERSION;
+
+pub use retitled::Retitled;
 
 pub use records::{
     CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument,
