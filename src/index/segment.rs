@@ -150,9 +150,9 @@ impl Segment {
         self.points.binary_search(&point).ok().map(|slot| slot as u32)
     }
 
-    /// Number of documents.
-    pub(super) fn documents(&self) -> u64 {
-        self.doc_set.len()
+    /// Its documents.
+    pub(super) fn documents(&self) -> &RoaringBitmap {
+        &self.doc_set
     }
 
     /// The segment's documents that are in a filter.

@@ -194,6 +194,19 @@ fn matches_that_are_far_from_the_query_are_found() {
 }
 
 #[test]
+fn what_is_alive_is_found_where_all_around_the_query_is_dead() {
+    let vectors = clustered(300, 15, 8);
+    let queries = queries(&vectors, 60);
+    let index = one_segment(&vectors);
+    index.remove_range(0..3_000);
+    let found = recall(&index, &vectors, &queries, None, |i| i < 3_000);
+    assert!(found >= 0.98, "{found}");
+    let filter: RoaringBitmap = (0..vectors.len() as u32).filter(|i| i % 2 == 0).collect();
+    let found = recall(&index, &vectors, &queries, Some(&filter), |i| i < 3_000);
+    assert!(found >= 0.98, "{found} with a filter");
+}
+
+#[test]
 fn every_point_finds_itself() {
     let vectors = clustered(100, 20, 2);
     let (index, _) = filled(&vectors, options(500));

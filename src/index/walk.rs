@@ -1,5 +1,7 @@
 //! Searching one segment: a descent through the upper layers, then a best-first walk of the base.
 
+use std::borrow::Cow;
+
 use roaring::RoaringBitmap;
 
 use super::code::{Code, fits};
@@ -26,10 +28,14 @@ const RARE_GAIN: f64 = 1.25;
 const MOST_GAIN: f64 = 8.0;
 /// Times from which on a walk starts from points all over the segment too.
 const SEED_GAIN: f64 = 2.0;
-/// How many such points.
+/// So few matches met on the first walk are too few to go on from alone.
+const FEW_MET: usize = 8;
+/// How many points of the whole segment are taken.
 const SEEDS: u64 = 64;
 /// A bitmap of up to so many documents is unpacked for a walk, which asks it for each link that it sees.
 const UNPACKED: u64 = 1 << 17;
+/// More candidates are kept as more points are dead, up to one over this.
+const LEAST_ALIVE: f64 = 0.25;
 /// Slots scored at a time by a scan.
 const SCAN_BATCH: usize = 256;
 
@@ -159,18 +165,25 @@ impl Segment {
             return Vec::new();
         }
         let alive = |slot: u32| !ask.deleted.contains(slot);
-        let Some(filter) = ask.filter else {
-            return match (ask.exact, ask.deleted.is_empty()) {
-                (true, _) => self.scan(ask, (0..self.len() as u32).filter(|&slot| alive(slot)), scratch),
-                (false, true) => self.walk(ask, scratch, |_| true),
-                (false, false) => self.walk(ask, scratch, alive),
-            };
-        };
-        let documents = self.documents_in(filter);
-        if !ask.exact {
-            if let Some(found) = self.filtered_walk(ask, scratch, &documents) {
+        if ask.filter.is_none() && !ask.exact {
+            if ask.deleted.is_empty() {
+                return self.walk(ask, scratch, ask.ef.max(ask.k));
+            }
+            let share = 1.0 - ask.deleted.len() as f64 / self.len() as f64;
+            let found = self.walk(ask, scratch, (ask.ef.max(ask.k) as f64 / share.max(LEAST_ALIVE)) as usize);
+            if found.len() == ask.k {
                 return found;
             }
+            // What is near the query is dead.
+        }
+        let documents = match ask.filter {
+            Some(filter) => Cow::Owned(self.documents_in(filter)),
+            None => Cow::Borrowed(self.documents()),
+        };
+        if !ask.exact
+            && let Some(found) = self.filtered_walk(ask, scratch, &documents)
+        {
+            return found;
         }
         let slots = self.matching(&documents).into_iter().filter(|&slot| alive(slot));
         self.scan(ask, slots, scratch)
@@ -192,14 +205,12 @@ impl Segment {
         best.into_sorted()
     }
 
-    /// Walks to the nearest points of those that match, which are most of the segment's.
-    fn walk(&self, ask: &Ask<'_>, scratch: &mut Scratch, matches: impl Fn(u32) -> bool) -> Vec<Near> {
+    /// Walks to the nearest points, dead and alive, and gives those that are alive.
+    fn walk(&self, ask: &Ask<'_>, scratch: &mut Scratch, ef: usize) -> Vec<Near> {
         let start = self.descend(ask.query, scratch);
         scratch.begin(self.len(), &[start]);
-        let ef = ask.ef.max(ask.k);
-        self.best_first(ask.query, scratch, ef, &matches, |_| ());
-        // What was stepped through at the start need not match.
-        scratch.found(ask.k, &matches)
+        self.best_first(ask.query, scratch, ef, |_| true, |_| ());
+        scratch.found(ask.k, |slot| !ask.deleted.contains(slot))
     }
 
     /// Walks to the nearest matching points where that costs less than to scan all of these; else `None`.
@@ -212,7 +223,7 @@ impl Segment {
         scratch: &mut Scratch,
         documents: &RoaringBitmap,
     ) -> Option<Vec<Near>> {
-        let share = documents.len() as f64 / self.documents().max(1) as f64;
+        let share = documents.len() as f64 / self.documents().len().max(1) as f64;
         // A document's points are spread evenly enough for an estimate.
         let points = self.len() as f64 * share;
         let ef = ask.ef.max(ask.k);
@@ -239,7 +250,7 @@ impl Segment {
         let rarer = share * scratch.pool.len() as f64 / near as f64;
         let gain = (rarer * RARE_GAIN).clamp(1.0, MOST_GAIN);
         let ef = (ef as f64 * gain) as usize;
-        if gain > SEED_GAIN {
+        if gain > SEED_GAIN || met.len() < FEW_MET {
             if walk_cost(share, ef) * SCAN_WORTH > points {
                 return None;
             }
