@@ -8,6 +8,7 @@ mod sources;
 pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
-    AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig, LimitsConfig, LogConfig,
+    AccessConfig, AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig,
+    LimitsConfig, LogConfig, TlsConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};
