@@ -263,8 +263,8 @@ impl Segment {
             met.extend(scored.filter(|near| matches(near.slot)));
         }
         scratch.begin(self.len(), &met);
-        self.best_first(ask.query, scratch, ef, &matches, |_| ());
-        let found = scratch.found(ask.k, &matches);
+        self.best_first(ask.query, scratch, ef, matches, |_| ());
+        let found = scratch.found(ask.k, matches);
         (found.len() == ask.k).then_some(found)
     }
 

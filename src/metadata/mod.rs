@@ -228,7 +228,7 @@ impl Field {
             Test::Equals(value) => self.equal(value),
             Test::In(list) => self.strings.of_any(list.iter().map(String::as_str)),
             Test::Prefix(prefix) => {
-                self.strings.from_while(prefix.as_str(), |string| string.starts_with(prefix.as_str()))
+                self.strings.run_from(prefix.as_str(), |string| string.starts_with(prefix.as_str()))
             }
             Test::StringRange(bounds) => bounds
                 .limits(|bound| Some(bound.as_str()))

@@ -167,7 +167,7 @@ impl<K: Ord> Postings<K> {
     }
 
     /// Documents of the values from one on, for as long as they go on so.
-    pub(super) fn from_while<Q: Ord + ?Sized>(&self, first: &Q, goes_on: impl Fn(&K) -> bool) -> RoaringBitmap
+    pub(super) fn run_from<Q: Ord + ?Sized>(&self, first: &Q, goes_on: impl Fn(&K) -> bool) -> RoaringBitmap
     where
         K: Borrow<Q>,
     {
