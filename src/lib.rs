@@ -16,6 +16,7 @@ pub mod http;
 pub mod index;
 pub mod ingest;
 pub mod keywords;
+pub mod metadata;
 pub mod metrics;
 pub mod model;
 pub mod search;

@@ -629,6 +629,9 @@ pub enum CollectionsCommand {
         /// Give sentences an index of their own; about five times the points.
         #[arg(long)]
         index_sentences: bool,
+        /// Language of the documents: which endings and common words a search by words leaves out. `none` for none.
+        #[arg(long, default_value = "english")]
+        language: String,
     },
     /// Delete a collection.
     Delete {

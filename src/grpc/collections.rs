@@ -4,6 +4,7 @@ use tonic::{Request, Response};
 
 use super::{Reply, blocking, caller, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
+use crate::domain::Language;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::store::CollectionRecord;
@@ -39,6 +40,7 @@ impl Collections {
             create_time: Some(convert::timestamp(record.create_time_ns)),
             update_time: Some(convert::timestamp(record.update_time_ns)),
             index_sentences: record.index_sentences,
+            language: record.language().name().to_owned(),
         })
     }
 }
@@ -46,6 +48,10 @@ impl Collections {
 fn required(collection: Option<proto::Collection>) -> Result<proto::Collection> {
     let missing = || Error::invalid_field("collection", "EMPTY_REQUEST", "expected a collection, got none");
     collection.ok_or_else(missing)
+}
+
+fn language_in(name: &str) -> Result<Language> {
+    Language::parse(name).map_err(|error| error.within("collection.language"))
 }
 
 fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
@@ -58,8 +64,10 @@ fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionU
                 let chunking = message.chunking.unwrap_or_default();
                 update.chunking = Some((chunking.max_tokens, chunking.overlap_tokens));
             }
+            "language" => update.language = Some(language_in(&message.language)?),
             _ => {
-                let message = format!("expected description, hnsw.ef_search or chunking, got {path:?}");
+                let message =
+                    format!("expected description, hnsw.ef_search, chunking or language, got {path:?}");
                 return Err(Error::invalid_field("update_mask", "BAD_UPDATE_MASK", message));
             }
         }
@@ -84,6 +92,7 @@ impl proto::collection_service_server::CollectionService for Collections {
             overlap_tokens: chunking.overlap_tokens,
             ef_search: message.hnsw.map_or(0, |h| h.ef_search),
             index_sentences: message.index_sentences,
+            language: language_in(&message.language)?,
         };
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.create(new)).await?;

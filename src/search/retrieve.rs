@@ -110,7 +110,7 @@ pub fn retrieve(
         }
     }
     let mut mode = probe.mode;
-    if mode == Mode::Hybrid && !KeywordReader::has_terms(&probe.text) {
+    if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
         mode = Mode::Vector;
     }
     let mut retrieval =
