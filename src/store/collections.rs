@@ -20,18 +20,14 @@ impl Store {
             let error = Error::new(ErrorKind::AlreadyExists, "COLLECTION_EXISTS", message);
             return Err(error.about("collection", record.name));
         }
-        let next =
-            live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
-        let next: Number = codec::unpack(keys::NEXT_CID, &next)?;
-        record.cid = u32::try_from(next.value).map_err(|_| {
-            Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used")
-        })?;
+        let (cid, next) = next_cid(&live)?;
+        record.cid = cid;
         record.create_time_ns = now_ns();
         touch(&mut record);
         let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
         let counters_key = keys::counters(record.cid);
         let mut batch = sled::Batch::default();
-        batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &Number { value: next.value + 1 }));
+        batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &next));
         batch.insert(counters_key.as_slice(), codec::pack(&counters_key, &counters));
         batch.insert(key.as_slice(), codec::pack(&key, &record));
         live.apply(batch)?;
@@ -98,6 +94,11 @@ impl Store {
         batch.remove(keys::counters(record.cid));
         live.apply(batch)?;
         live.sync()?;
+        if let Some(hold) = self.inner.hold.read().clone()
+            && hold.keeps(record.cid)
+        {
+            return Ok(record);
+        }
         purge(&live, record.cid)?;
         Ok(record)
     }
@@ -130,18 +131,29 @@ pub(super) fn purge_orphans(live: &Live) -> Result<()> {
     orphans.into_iter().try_for_each(|cid| purge(live, cid))
 }
 
-fn purge(live: &Live, cid: u32) -> Result<()> {
+/// A number for a new collection, and what is to be stored as the next one.
+pub(super) fn next_cid(live: &Live) -> Result<(u32, Number)> {
+    let next = live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
+    let next: Number = codec::unpack(keys::NEXT_CID, &next)?;
+    let cid = u32::try_from(next.value)
+        .map_err(|_| Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used"))?;
+    Ok((cid, Number { value: next.value + 1 }))
+}
+
+/// Deletes all that belongs to a collection's number.
+pub(super) fn purge(live: &Live, cid: u32) -> Result<()> {
     keys::OWNED.iter().try_for_each(|&kind| live.purge(&keys::owned(kind, cid)))?;
     live.sync()
 }
 
 /// Every collection's record, or that it is damaged.
-fn read_all(live: &Live) -> Result<Vec<Result<CollectionRecord>>> {
+pub(super) fn read_all(live: &Live) -> Result<Vec<Result<CollectionRecord>>> {
     let unpack = |(key, value): (Vec<u8>, Vec<u8>)| codec::unpack(&key, &value);
     live.prefix(&[keys::COLLECTION]).map(|item| Ok(unpack(item?))).collect()
 }
 
-fn touch(record: &mut CollectionRecord) {
+/// Gives a record a new time of change and etag.
+pub(super) fn touch(record: &mut CollectionRecord) {
     record.update_time_ns = now_ns().max(record.update_time_ns.saturating_add(1));
     record.etag = format!("{:x}", record.update_time_ns);
 }

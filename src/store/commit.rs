@@ -7,6 +7,7 @@ use super::live::Live;
 use super::records::{
     Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, point_ranges,
 };
+use super::snapshot::Hold;
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
@@ -61,6 +62,11 @@ impl Store {
     }
 }
 
+/// The error of a collection that has used all its document numbers.
+pub(super) fn full() -> Error {
+    Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
+}
+
 fn stopped() -> Error {
     Error::new(ErrorKind::Unavailable, "STORE_STOPPED", "the store is closed")
 }
@@ -81,6 +87,8 @@ pub(super) fn run(inner: &Inner, mut receiver: mpsc::Receiver<Op>) {
 fn commit(inner: &Inner, ops: Vec<Op>) {
     let writer = inner.writer.lock();
     let live = inner.live.load_full();
+    let hold = inner.hold.read().clone();
+    let target = &Target { live: &live, hold: hold.as_deref() };
     let (room, little_room) = (inner.check_room(), inner.check_little_room());
     let room = || room.as_ref().map_err(Error::copy);
     let mut events = Vec::new();
@@ -88,14 +96,14 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
         .into_iter()
         .map(|op| match op {
             Op::Upsert { cid, document, answer } => {
-                Answer::Upsert(answer, room().and_then(|()| upsert(&live, cid, *document, &mut events)))
+                Answer::Upsert(answer, room().and_then(|()| upsert(target, cid, *document, &mut events)))
             }
             Op::Update { cid, update, answer } => {
-                Answer::Update(answer, room().and_then(|()| self::update(&live, cid, update, &mut events)))
+                Answer::Update(answer, room().and_then(|()| self::update(target, cid, update, &mut events)))
             }
             Op::Delete { cid, ids, answer } => {
                 let room = little_room.as_ref().map_err(Error::copy);
-                Answer::Delete(answer, room.and_then(|()| delete(&live, cid, &ids, &mut events)))
+                Answer::Delete(answer, room.and_then(|()| delete(target, cid, &ids, &mut events)))
             }
         })
         .collect();
@@ -110,6 +118,21 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
         tracing::error!(%error, "a commit could not be made durable");
     }
     answers.into_iter().for_each(|answer| answer.send(failure.as_ref().map(Error::copy)));
+}
+
+/// Where a write goes.
+struct Target<'a> {
+    live: &'a Live,
+    hold: Option<&'a Hold>,
+}
+
+impl Target<'_> {
+    /// Lets a snapshot that is being made have a document before it goes.
+    fn before_change(&self, cid: u32, old: &DocumentRecord) {
+        if let Some(hold) = self.hold {
+            hold.before_change(self.live, cid, old.doc_no);
+        }
+    }
 }
 
 impl Answer {
@@ -146,11 +169,12 @@ fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<DocumentRecord>>
 }
 
 fn upsert(
-    live: &Live,
+    target: &Target<'_>,
     cid: u32,
     document: NewDocument,
     events: &mut Vec<Committed>,
 ) -> Result<DocumentRecord> {
+    let live = target.live;
     live.check_writable()?;
     let mut counters = counters(live, cid)?;
     check(&document, counters.dimensions as usize)?;
@@ -173,14 +197,13 @@ fn upsert(
         file_title: Some(document.file_title.clone()),
         processing: document.processing,
     };
-    counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(|| {
-        Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
-    })?;
+    counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(full)?;
     counters.next_point += u64::from(record.passage_count);
     counters.documents += 1;
     counters.passages += u64::from(record.passage_count);
     let mut batch = sled::Batch::default();
     if let Some(old) = &old {
+        target.before_change(cid, old);
         remove(&mut batch, cid, old, &mut counters);
     }
     insert(&mut batch, cid, &record, &document);
@@ -192,17 +215,19 @@ fn upsert(
 }
 
 fn update(
-    live: &Live,
+    target: &Target<'_>,
     cid: u32,
     update: DocumentUpdate,
     events: &mut Vec<Committed>,
 ) -> Result<Option<DocumentRecord>> {
+    let live = target.live;
     let key = keys::document(cid, &update.id);
     let Some(value) = live.get(&key)? else { return Ok(None) };
     let Ok(mut record) = codec::unpack_document(&key, &value) else { return Ok(None) };
     if record.doc_no != update.doc_no {
         return Ok(None);
     }
+    target.before_change(cid, &record);
     record.title = update.title;
     record.source_uri = update.source_uri;
     record.metadata = update.metadata;
@@ -212,12 +237,14 @@ fn update(
     Ok(Some(record))
 }
 
-fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
+fn delete(target: &Target<'_>, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
+    let live = target.live;
     let mut deleted = 0;
     live.check_writable()?;
     let mut counters = counters(live, cid)?;
     for id in ids {
         let Some(old) = old_record(live, cid, id)? else { continue };
+        target.before_change(cid, &old);
         let mut batch = sled::Batch::default();
         remove(&mut batch, cid, &old, &mut counters);
         put_counters(&mut batch, cid, &counters);
@@ -228,7 +255,8 @@ fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) ->
     Ok(deleted)
 }
 
-fn check(document: &NewDocument, dimensions: usize) -> Result<()> {
+/// Checks what must hold of every document that is written.
+pub(super) fn check(document: &NewDocument, dimensions: usize) -> Result<()> {
     if document.id.is_empty() {
         return Err(Error::invalid("INVALID_DOCUMENT_ID", "expected a document id, got an empty one"));
     }
@@ -264,13 +292,14 @@ fn check_vector(vector: &[f32], dimensions: usize) -> Result<()> {
     Ok(())
 }
 
-fn put_counters(batch: &mut sled::Batch, cid: u32, counters: &Counters) {
+pub(super) fn put_counters(batch: &mut sled::Batch, cid: u32, counters: &Counters) {
     let key = keys::counters(cid);
     let value = codec::pack(&key, counters);
     batch.insert(key, value);
 }
 
-fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: &NewDocument) {
+/// Adds a document's rows to a batch.
+pub(super) fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: &NewDocument) {
     let doc_no = record.doc_no;
     let mut put = |key: Vec<u8>, value: Vec<u8>| batch.insert(key, value);
     let key = keys::document(cid, &record.id);

@@ -5,6 +5,7 @@
 mod codec;
 mod collections;
 mod commit;
+mod content;
 mod keys;
 mod live;
 mod migrate;
@@ -12,6 +13,7 @@ mod read;
 mod records;
 mod salvage;
 mod segments;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +44,9 @@ const FIRST: &str = "store-000001";
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
+pub use content::check_foreign;
+pub use snapshot::{Cancelled, PreparedRestore, SnapshotInfo, SnapshotName};
+
 /// How to open a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -68,6 +73,11 @@ struct Inner {
     /// Held by whoever writes.
     writer: Mutex<()>,
     listener: RwLock<Option<Arc<dyn CommitListener>>>,
+    snapshots: snapshot::Folder,
+    /// Held by whoever makes or restores a snapshot.
+    snapshotting: Mutex<()>,
+    /// What the snapshot that is being made still needs.
+    hold: RwLock<Option<Arc<snapshot::Hold>>>,
     _lock: File,
 }
 
@@ -109,6 +119,9 @@ impl Store {
             live: ArcSwap::from_pointee(live),
             writer: Mutex::new(()),
             listener: RwLock::new(None),
+            snapshots: snapshot::Folder::open(data.join("snapshots"))?,
+            snapshotting: Mutex::new(()),
+            hold: RwLock::new(None),
             _lock: lock,
         });
         collections::purge_orphans(&inner.live.load_full())?;

@@ -8,16 +8,16 @@ use super::*;
 use crate::domain::{Level, Metadata, MetadataValue, Span};
 use crate::error::ErrorKind;
 
-fn open(dir: &Path) -> Store {
+pub(super) fn open(dir: &Path) -> Store {
     Store::open(dir, StoreOptions { cache_bytes: 16 << 20, queue: 16, min_free_bytes: 0 }).unwrap()
 }
 
-fn collection(store: &Store, name: &str) -> u32 {
+pub(super) fn collection(store: &Store, name: &str) -> u32 {
     let record = CollectionRecord { name: name.to_owned(), dimensions: 3, ..Default::default() };
     store.create_collection(record).unwrap().cid
 }
 
-fn document(id: &str, text: &str, passages: usize) -> NewDocument {
+pub(super) fn document(id: &str, text: &str, passages: usize) -> NewDocument {
     let passage = |i: usize| NewPassage {
         span: Span::new(0, text.len() as u32),
         headings: vec!["h".to_owned()],
@@ -161,7 +161,7 @@ async fn damage_is_reported() {
     assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::DataLoss);
 }
 
-fn damage(store: &Store, key: &[u8]) {
+pub(super) fn damage(store: &Store, key: &[u8]) {
     let mut value = store.live().get(key).unwrap().unwrap();
     value[0] ^= 1;
     store.live().put(key, value).unwrap();
@@ -264,7 +264,23 @@ async fn too_little_room_refuses_writes_before_the_disk_is_full() {
 }
 
 /// A small file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub(super) struct SmallDisk(pub tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, with the reason on standard error, where this user may not mount.
+    pub fn mount(megabytes: u32) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+            .arg(disk.0.path())
+            .output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(disk);
+        }
+        eprintln!("skipped: this user may not mount a small disk");
+        None
+    }
+}
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
@@ -288,15 +304,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test]
 async fn a_write_that_fails_ends_writing_until_the_store_is_opened_again() {
-    let disk = SmallDisk(tempfile::tempdir().unwrap());
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
-        .arg(disk.0.path())
-        .output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this user may not mount a small disk");
-        return;
-    }
+    let Some(disk) = SmallDisk::mount(6) else { return };
     let store = open(disk.0.path());
     let cid = collection(&store, "a");
     let ballast = disk.0.path().join("ballast");
