@@ -71,6 +71,12 @@ pub enum Command {
         #[command(subcommand)]
         command: DocumentsCommand,
     },
+    /// Keep copies of collections on the server, and put them back.
+    Snapshots {
+        /// What to do.
+        #[command(subcommand)]
+        command: super::snapshots::SnapshotsCommand,
+    },
     /// Get models and look at them, on this machine.
     Models(ModelsArgs),
     /// Show the server's version, limits and models.

@@ -16,6 +16,7 @@ pub mod info;
 pub mod models;
 pub mod output;
 pub mod search;
+pub mod snapshots;
 mod snippet;
 pub mod tokenize;
 
@@ -79,6 +80,7 @@ async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,
+        Command::Snapshots { command } => snapshots::run(&client, json, command).await,
         Command::Models(args) => models::run(&client, json, args).await,
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,

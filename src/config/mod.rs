@@ -9,5 +9,6 @@ pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
     AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig, LimitsConfig, LogConfig,
+    SnapshotsConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};

@@ -27,6 +27,8 @@ section! {
         limits: LimitsConfig;
         /// Extraction of files.
         extract: ExtractConfig;
+        /// Snapshots by schedule.
+        snapshots: SnapshotsConfig;
         /// Logging.
         log: LogConfig;
     }
@@ -143,6 +145,16 @@ section! {
         memory_bytes: u64 = 2 << 30, Rule::AtLeast(1);
         /// Files extracted at once.
         workers: usize = 2, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// Snapshots by schedule, in `data_dir/snapshots`.
+    SnapshotsConfig in "snapshots." {
+        /// Hours from one scheduled snapshot of all collections to the next. Zero means none.
+        interval_hours: u64 = 0, Rule::AtLeast(0);
+        /// Scheduled snapshots that are kept; the oldest is deleted when there are more. Others are never deleted.
+        keep: usize = 7, Rule::AtLeast(1);
     }
 }
 

@@ -8,6 +8,7 @@ mod documents;
 mod embedding;
 mod ingest;
 mod search;
+mod snapshots;
 mod status;
 mod stop;
 
@@ -21,8 +22,9 @@ pub use search::Search;
 pub use status::{code, explain, explain_response};
 pub use stop::Stop;
 
-use crate::domain::CollectionName;
+use tokio_util::sync::CancellationToken;
 
+use crate::domain::CollectionName;
 use crate::error::{Error, Result};
 
 /// What a unary call answers.
@@ -50,4 +52,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| Error::internal("TASK_FAILED", "a background task failed").with_source(e))?
+}
+
+/// Runs what blocks for long off the async threads; it is told when the caller leaves.
+async fn cancellable<T: Send + 'static>(
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let caller = CancellationToken::new();
+    let _leaves = caller.clone().drop_guard();
+    blocking(move || work(&|| caller.is_cancelled())).await
 }

@@ -1,5 +1,7 @@
 //! Wires the parts into one gRPC server and stops it in order.
 
+mod schedule;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,6 +210,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         }
     };
     let admin = grpc::Admin {
+        catalog: catalog.clone(),
         encoders: encoders.clone(),
         generators,
         limits: limits.clone(),
@@ -224,6 +227,8 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         stop: stop.clone(),
     };
     let search = grpc::Search { search, max_batch_size };
+
+    tokio::spawn(schedule::run(admin.catalog.clone(), config.snapshots.clone(), stop.clone()));
 
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in SERVICES {

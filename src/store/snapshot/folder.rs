@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use super::Cancelled;
 use super::format::{self, End, Header, Reader};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Store;
 use crate::store::live::{from_io, sync_dir};
+use crate::store::{Store, now_ns};
 
 /// What the names of finished snapshot files end in.
 const SUFFIX: &str = ".snapshot";
@@ -174,6 +174,26 @@ impl Folder {
 }
 
 impl Store {
+    /// A name made of the time, after a beginning, that no snapshot has.
+    pub fn free_snapshot_name(&self, beginning: &str) -> Result<SnapshotName> {
+        let seconds = now_ns().div_euclid(1_000_000_000);
+        let time: String = prost_types::Timestamp { seconds, nanos: 0 }
+            .to_string()
+            .chars()
+            .filter_map(|c| match c {
+                'T' => Some('-'),
+                c => c.is_ascii_digit().then_some(c),
+            })
+            .collect();
+        let mut name = SnapshotName::new(format!("{beginning}{time}"))?;
+        let mut more = 1;
+        while self.inner.snapshots.file(&name).exists() {
+            more += 1;
+            name = SnapshotName::new(format!("{beginning}{time}-{more}"))?;
+        }
+        Ok(name)
+    }
+
     /// All snapshots, the newest first. Files that cannot be read stand there with their problem.
     pub fn snapshots(&self) -> Result<Vec<SnapshotInfo>> {
         self.inner.snapshots.list()

@@ -130,11 +130,12 @@ impl PreparedRestore<'_> {
         Ok(record)
     }
 
-    /// Gives the collections their names, in place of those that had them: all or none.
+    /// Gives the collections their names, in place of those that had them: all or none. Gives the numbers of
+    /// those that were replaced.
     ///
     /// # Errors
     /// Where the disk fails. Which state a restart finds is then open, but it is one of the two.
-    pub fn commit(mut self) -> Result<Vec<CollectionRecord>> {
+    pub fn commit(mut self) -> Result<Vec<u32>> {
         let inner = &self.store.inner;
         let _writer = inner.writer.lock();
         inner.check_little_room()?;
@@ -153,7 +154,7 @@ impl PreparedRestore<'_> {
         self.is_done = true;
         live.sync()?;
         let hold = inner.hold.read().clone();
-        for cid in replaced {
+        for &cid in &replaced {
             if hold.as_ref().is_some_and(|hold| hold.keeps(cid)) {
                 continue;
             }
@@ -161,7 +162,7 @@ impl PreparedRestore<'_> {
                 tracing::warn!(cid, %error, "what was replaced stays on the disk until the next start");
             }
         }
-        Ok(std::mem::take(&mut self.records))
+        Ok(replaced)
     }
 }
 
