@@ -71,6 +71,10 @@ pub enum Command {
         #[command(subcommand)]
         command: DocumentsCommand,
     },
+    /// Write a collection as JSON Lines, with its vectors.
+    Export(super::transfer::ExportArgs),
+    /// Read a collection that was exported.
+    Import(super::transfer::ImportArgs),
     /// Keep copies of collections on the server, and put them back.
     Snapshots {
         /// What to do.

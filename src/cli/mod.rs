@@ -19,6 +19,7 @@ pub mod search;
 pub mod snapshots;
 mod snippet;
 pub mod tokenize;
+pub mod transfer;
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -80,6 +81,8 @@ async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,
+        Command::Export(args) => transfer::export(&client, json, args).await,
+        Command::Import(args) => transfer::import(&client, json, args).await,
         Command::Snapshots { command } => snapshots::run(&client, json, command).await,
         Command::Models(args) => models::run(&client, json, args).await,
         Command::Info => info::run(&client, json).await,

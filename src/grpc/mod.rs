@@ -11,6 +11,7 @@ mod search;
 mod snapshots;
 mod status;
 mod stop;
+mod transfer;
 
 pub use admin::Admin;
 pub use answer::Answer;
