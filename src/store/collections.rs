@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::codec::{self, Counters, Number};
 use super::live::Live;
 use super::records::CollectionRecord;
-use super::{Store, keys, now_ns, unknown_collection};
+use super::{Store, commit, keys, now_ns, unknown_collection};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Store {
@@ -104,30 +104,44 @@ impl Store {
     }
 }
 
+/// Makes the counters again where they are damaged.
+pub(super) fn repair_counters(live: &Live) -> Result<()> {
+    let next = live.get(keys::NEXT_CID)?;
+    if !next.is_some_and(|value| codec::unpack::<Number>(keys::NEXT_CID, &value).is_ok()) {
+        let next = cids(live)?.last().map_or(1, |cid| u64::from(*cid) + 1);
+        live.put(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &Number { value: next }))?;
+        live.sync()?;
+        tracing::warn!(next, "the next collection number was damaged; it was found again");
+    }
+    for record in read_all(live)?.into_iter().flatten() {
+        commit::repair_counters(live, record.cid)?;
+    }
+    Ok(())
+}
+
+/// Numbers of collections that have rows.
+fn cids(live: &Live) -> Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for kind in keys::OWNED {
+        let mut start = vec![kind];
+        while let Some((key, _)) = live.from(&start).next().transpose()? {
+            let cid = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b));
+            let Some(cid) = cid.filter(|_| key.first() == Some(&kind)) else { break };
+            found.insert(cid);
+            let Some(next) = cid.checked_add(1) else { break };
+            start = keys::owned(kind, next);
+        }
+    }
+    Ok(found)
+}
+
 /// Deletes what belongs to collections that are gone. While a collection's record is damaged nobody can
 /// tell what is its, so nothing is deleted.
 pub(super) fn purge_orphans(live: &Live) -> Result<()> {
     let records: Result<Vec<CollectionRecord>> = read_all(live)?.into_iter().collect();
     let Ok(records) = records else { return Ok(()) };
     let known: BTreeSet<u32> = records.into_iter().map(|record| record.cid).collect();
-    let mut orphans = BTreeSet::new();
-    for kind in keys::OWNED {
-        let mut start = vec![kind];
-        while let Some((key, _)) = live.from(&start).next().transpose()? {
-            let Some(cid) = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b))
-            else {
-                break;
-            };
-            if key.first() != Some(&kind) {
-                break;
-            }
-            if !known.contains(&cid) {
-                orphans.insert(cid);
-            }
-            let Some(next) = cid.checked_add(1) else { break };
-            start = keys::owned(kind, next);
-        }
-    }
+    let orphans = cids(live)?.into_iter().filter(|cid| !known.contains(cid));
     orphans.into_iter().try_for_each(|cid| purge(live, cid))
 }
 

@@ -148,8 +148,32 @@ impl Answer {
 
 fn counters(live: &Live, cid: u32) -> Result<Counters> {
     let key = keys::counters(cid);
-    let value = live.get(&key)?.ok_or_else(|| unknown_collection(format!("number {cid}")))?;
-    codec::unpack(&key, &value)
+    let stored = live.get(&key)?.map(|value| codec::unpack(&key, &value)).transpose();
+    match stored {
+        Ok(Some(counters)) => return Ok(counters),
+        Ok(None) => {}
+        Err(error) if error.kind == ErrorKind::DataLoss => {}
+        Err(error) => return Err(error),
+    }
+    salvage::counters(live, cid)?.ok_or_else(|| unknown_collection(format!("number {cid}")))
+}
+
+/// Counts again where a collection's counters are damaged, so that nobody has to do it later.
+pub(super) fn repair_counters(live: &Live, cid: u32) -> Result<()> {
+    let key = keys::counters(cid);
+    if live.get(&key)?.is_some_and(|value| codec::unpack::<Counters>(&key, &value).is_ok()) {
+        return Ok(());
+    }
+    let counters = counters(live, cid)?;
+    live.put(&key, codec::pack(&key, &counters))?;
+    live.sync()?;
+    tracing::warn!(
+        cid,
+        documents = counters.documents,
+        passages = counters.passages,
+        "the counters of a collection were damaged; its rows were counted again"
+    );
+    Ok(())
 }
 
 /// What is stored under an id. Of a document whose record is damaged, what can be found, so that it can

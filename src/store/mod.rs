@@ -8,6 +8,7 @@ mod commit;
 mod content;
 mod keys;
 mod live;
+mod mark;
 mod migrate;
 mod read;
 mod records;
@@ -28,7 +29,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
-use live::{Live, from_io};
+use crate::fault;
+use live::Live;
+pub(crate) use live::from_io;
 pub use migrate::SCHEMA_VERSION;
 
 pub use records::{
@@ -124,6 +127,7 @@ impl Store {
             hold: RwLock::new(None),
             _lock: lock,
         });
+        collections::repair_counters(&inner.live.load_full())?;
         collections::purge_orphans(&inner.live.load_full())?;
         let (sender, receiver) = mpsc::channel(queue);
         let committer = std::thread::Builder::new()
@@ -159,6 +163,7 @@ impl Store {
             return Err(error);
         }
         live::sync_dir(&path)?;
+        fault::point!("compact-switch");
         live::replace_file(&inner.dir, CURRENT, &name)?;
         inner.live.store(Arc::new(new));
         old.remove_when_closed();

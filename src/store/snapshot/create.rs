@@ -11,6 +11,7 @@ use super::format::{End, Header, Writer};
 use super::hold::{Copied, Hold};
 use super::{Cancelled, check_cancelled};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fault;
 use crate::store::collections::{purge, read_all};
 use crate::store::live::{check_free, from_io, sync_dir};
 use crate::store::records::CollectionRecord;
@@ -69,6 +70,7 @@ impl Store {
         let written = self.write_snapshot(&unfinished, &header, &guard.hold, is_cancelled);
         drop(guard);
         let named = written.and_then(|end| {
+            fault::point!("snapshot-rename");
             fs::rename(&unfinished, &file).map_err(from_io)?;
             sync_dir(inner.snapshots.path())?;
             Ok(end)
@@ -126,6 +128,7 @@ impl Store {
         let mut checked = 0;
         while let Some(Copied { cid, doc_no, document }) = hold.next(|| self.live()) {
             check_cancelled(is_cancelled)?;
+            fault::point!("snapshot-write");
             let position = header.collections.iter().position(|record| record.cid == cid);
             match document {
                 Ok(document) => writer.document(position.unwrap_or_default() as u32, &document)?,

@@ -10,6 +10,7 @@ use super::format::{End, Header, damaged};
 use super::{Cancelled, check_cancelled};
 use crate::domain::{CollectionName, DocumentId};
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::store::codec::{self, Counters};
 use crate::store::collections::{next_cid, purge, touch};
 use crate::store::live::check_free;
@@ -150,9 +151,11 @@ impl PreparedRestore<'_> {
             batch.insert(key.as_slice(), codec::pack(&key, record));
         }
         replaced.iter().for_each(|cid| batch.remove(keys::counters(*cid)));
+        fault::point!("restore-swap");
         live.apply(batch)?;
         self.is_done = true;
         live.sync()?;
+        fault::point!("restore-purge");
         let hold = inner.hold.read().clone();
         for &cid in &replaced {
             if hold.as_ref().is_some_and(|hold| hold.keeps(cid)) {
@@ -220,6 +223,7 @@ impl Target {
             commit::insert(&mut batch, self.cid, &record, &document);
         }
         commit::put_counters(&mut batch, self.cid, &self.counters);
+        fault::point!("restore-write");
         live.apply(batch)
     }
 }
