@@ -27,6 +27,8 @@ section! {
         limits: LimitsConfig;
         /// Extraction of files.
         extract: ExtractConfig;
+        /// The vector index.
+        index: IndexConfig;
         /// Snapshots by schedule.
         snapshots: SnapshotsConfig;
         /// Logging.
@@ -145,6 +147,14 @@ section! {
         memory_bytes: u64 = 2 << 30, Rule::AtLeast(1);
         /// Files extracted at once.
         workers: usize = 2, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// The vector index.
+    IndexConfig in "index." {
+        /// New points of a level that are scanned before a graph is built of them. Fewer make many small graphs.
+        head_limit: usize = 16_384, Rule::AtLeast(1);
     }
 }
 

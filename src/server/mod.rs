@@ -93,7 +93,8 @@ impl Parts {
         let generators = generators(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
-        let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), IndexOptions::default())?;
+        let index = IndexOptions { head_limit: config.index.head_limit, ..IndexOptions::default() };
+        let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), index)?;
         let worker = match &config.extract.worker {
             Some(worker) => worker.clone(),
             None => std::env::current_exe().map_err(|e| {
