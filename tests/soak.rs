@@ -64,6 +64,7 @@ async fn write(
     writer: u64,
     mut random: Random,
     mut now: BTreeMap<String, State>,
+    is_killed: Arc<AtomicBool>,
 ) -> (Vec<Change>, Option<Change>) {
     let mut acknowledged = Vec::new();
     loop {
@@ -87,6 +88,7 @@ async fn write(
             }
         };
         if !send(&channel, &change).await {
+            assert!(is_killed.load(Ordering::Relaxed), "a write failed before the kill: {change:?}");
             return (acknowledged, Some(change));
         }
         now.extend(change.iter().cloned());
@@ -109,7 +111,7 @@ async fn send(channel: &Channel, change: &Change) -> bool {
 }
 
 /// Compacts, makes snapshots and deletes them, until the server is gone.
-async fn keep_house(channel: Channel, mut random: Random, counts: Arc<Counts>) {
+async fn keep_house(channel: Channel, mut random: Random, counts: Arc<Counts>, is_killed: Arc<AtomicBool>) {
     let mut admin = AdminServiceClient::new(channel.clone());
     let mut collections = CollectionServiceClient::new(channel);
     loop {
@@ -138,6 +140,7 @@ async fn keep_house(channel: Channel, mut random: Random, counts: Arc<Counts>) {
             },
         };
         if !done {
+            assert!(is_killed.load(Ordering::Relaxed), "compaction or snapshots failed before the kill");
             return;
         }
         tokio::time::sleep(Duration::from_millis(random.below(150))).await;
@@ -309,9 +312,20 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
         let mut writers = Vec::new();
         for writer in 0..WRITERS {
             let random = Random(random.below(u64::MAX));
-            writers.push(tokio::spawn(write(channel.clone(), writer, random, expected.of_writer(writer))));
+            writers.push(tokio::spawn(write(
+                channel.clone(),
+                writer,
+                random,
+                expected.of_writer(writer),
+                is_killed.clone(),
+            )));
         }
-        let house = tokio::spawn(keep_house(channel.clone(), Random(random.below(u64::MAX)), counts.clone()));
+        let house = tokio::spawn(keep_house(
+            channel.clone(),
+            Random(random.below(u64::MAX)),
+            counts.clone(),
+            is_killed.clone(),
+        ));
         let looking = tokio::spawn(look(channel.clone(), is_killed.clone()));
         tokio::time::sleep(moment).await;
         is_killed.store(true, Ordering::Relaxed);

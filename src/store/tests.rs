@@ -167,6 +167,13 @@ pub(super) fn damage(store: &Store, key: &[u8]) {
     store.live().put(key, value).unwrap();
 }
 
+impl Store {
+    /// Flips a bit in the first chunk of a segment.
+    pub(crate) fn damage_segment(&self, cid: u32, level: Level, id: u64) {
+        damage(self, &keys::segment_chunk(cid, level, id, 0));
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_document_can_be_replaced_and_deleted() {
     let dir = tempfile::tempdir().unwrap();
