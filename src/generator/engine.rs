@@ -13,7 +13,7 @@ use super::sample::Sampler;
 use super::text::{Piece, TextStream};
 use super::tokens::ChatTokenizer;
 use crate::error::{Error, Result};
-use crate::model::decoder::{DecoderSession, Step};
+use crate::model::decoder::{DecoderSession, Run, Sharing, Step};
 
 /// A shorter common beginning is computed again rather than copied.
 const LEAST_SHARED: usize = 8;
@@ -50,6 +50,15 @@ struct Slot {
     /// The turn in which it was last given away.
     used: u64,
     generation: Option<Generation>,
+}
+
+/// A slot's share of a step.
+struct Part {
+    index: usize,
+    /// Most of its pending tokens.
+    most: usize,
+    /// Tokens that may follow the last one.
+    draft: Vec<u32>,
 }
 
 struct Generation {
@@ -184,30 +193,28 @@ impl Engine {
             if others { self.options.prefill_tokens / BUSY_DIVISOR } else { self.options.prefill_tokens };
         // The next one's turn comes before this one's next.
         self.slots[index].used = self.turn;
-        self.advance(index, most.max(2), &[]);
+        self.advance(&[Part { index, most, draft: Vec::new() }]);
     }
 
-    /// Runs one token of each generation whose prompt is done.
+    /// Runs the last token of each generation whose prompt is done, as many at once as may share a step.
     fn decode(&mut self) {
-        let mut ready: Vec<Range<usize>> = Vec::new();
-        for index in 0..self.active {
-            let slot = &self.slots[index];
-            if slot.generation.as_ref().is_none_or(|g| g.context.len() - slot.tokens.len() != 1) {
-                continue;
-            }
-            match ready.last_mut() {
-                Some(run) if run.end == index && self.session.can_batch() => run.end += 1,
-                _ => ready.push(index..index + 1),
-            }
-        }
+        let ready = |index: &usize| {
+            let slot = &self.slots[*index];
+            slot.generation.as_ref().is_some_and(|g| g.context.len() - slot.tokens.len() == 1)
+        };
+        let ready: Vec<usize> = (0..self.active).filter(ready).collect();
+        let groups: Vec<Vec<usize>> = match self.session.sharing() {
+            _ if ready.is_empty() => return,
+            Sharing::Any => vec![ready],
+            Sharing::Neighbours => ready.chunk_by(|a, b| a + 1 == *b).map(<[usize]>::to_vec).collect(),
+            Sharing::Alone => ready.into_iter().map(|index| vec![index]).collect(),
+        };
         // From the last one, for a slot that ends changes places with the last active one.
-        for run in ready.into_iter().rev() {
-            if run.len() > 1 {
-                self.advance_batch(run);
-            } else {
-                let draft = self.draft(run.start);
-                self.advance(run.start, 1, &draft);
-            }
+        for group in groups.into_iter().rev() {
+            let drafted = group.len() == 1 || self.session.sharing() == Sharing::Any;
+            let drafts = group.iter().map(|&index| if drafted { self.draft(index) } else { Vec::new() });
+            let parts = group.iter().zip(drafts).map(|(&index, draft)| Part { index, most: 1, draft });
+            self.advance(&parts.collect::<Vec<_>>());
         }
     }
 
@@ -219,61 +226,49 @@ impl Engine {
         draft(&generation.context, room).to_vec()
     }
 
-    /// Runs up to a number of a slot's pending tokens and, behind the last one, drafted ones.
-    fn advance(&mut self, index: usize, most: usize, draft: &[u32]) {
-        let slot = &mut self.slots[index];
-        let Some(generation) = slot.generation.as_mut() else { return };
-        let held = slot.tokens.len();
-        let end = generation.context.len().min(held + most);
-        let mut ids: Vec<i64> =
-            generation.context[held..end].iter().chain(draft).map(|&id| id.into()).collect();
-        let last = (end - held - 1) as i64;
-        let rows: Vec<i64> = (last..ids.len() as i64).collect();
-        if let &[id] = ids.as_slice()
-            && held + 2 <= self.options.context_tokens
-        {
-            // Attention adds in another order for one token than for several, which the 8-bit activations make into
-            // other logits. A token that is never looked at makes them the same with and without drafts.
-            ids.push(id);
+    /// Runs up to a number of each slot's pending tokens and, behind the last one, drafted ones, in one step.
+    fn advance(&mut self, parts: &[Part]) {
+        let (mut runs, mut ids, mut rows) =
+            (Vec::with_capacity(parts.len()), Vec::<i64>::new(), Vec::<i64>::new());
+        let mut asked = Vec::with_capacity(parts.len());
+        for part in parts {
+            let slot = &self.slots[part.index];
+            let Some(generation) = slot.generation.as_ref() else { return };
+            let held = slot.tokens.len();
+            let end = generation.context.len().min(held + part.most);
+            let first = ids.len();
+            let tokens = generation.context[held..end].iter().chain(&part.draft);
+            ids.extend(tokens.map(|&id| i64::from(id)));
+            let last = first + end - held - 1;
+            let before = rows.len();
+            rows.extend(last as i64..ids.len() as i64);
+            runs.push(Run { slot: part.index, past: held, tokens: ids.len() - first });
+            asked.push((end, before..rows.len()));
         }
-        let step = Step { slot: index, past: &[held], ids: &ids, rows: &rows };
-        let result = match self.session.run(&step) {
+        let mut results = Vec::with_capacity(parts.len());
+        match self.session.run(&Step { runs: &runs, ids: &ids, rows: &rows }) {
             Ok(logits) => {
-                slot.tokens.extend_from_slice(&generation.context[held..end]);
-                if end < generation.context.len() {
-                    return;
-                }
-                let rows = logits.chunks_exact(logits.len() / step.rows.len());
-                generation.verify(rows, draft, &mut slot.tokens, &self.tokenizer, &self.options.end_ids)
-            }
-            Err(error) => Err(error),
-        };
-        self.settle(index, result);
-    }
-
-    /// Runs one token each of several slots at once.
-    fn advance_batch(&mut self, run: Range<usize>) {
-        let slots = &mut self.slots[run.clone()];
-        let past: Vec<usize> = slots.iter().map(|slot| slot.tokens.len()).collect();
-        let pending = |slot: &Slot| slot.generation.as_ref().and_then(|g| g.context.last()).copied();
-        let ids: Vec<u32> = slots.iter().map(|slot| pending(slot).unwrap_or_default()).collect();
-        let wide: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
-        let rows: Vec<i64> = (0..run.len() as i64).collect();
-        let step = Step { slot: run.start, past: &past, ids: &wide, rows: &rows };
-        let mut results = Vec::with_capacity(run.len());
-        match self.session.run(&step) {
-            Ok(logits) => {
-                let rows = logits.chunks_exact(logits.len() / run.len());
-                for ((slot, row), id) in slots.iter_mut().zip(rows).zip(ids) {
-                    slot.tokens.push(id);
-                    if let Some(generation) = slot.generation.as_mut() {
-                        results.push(generation.accept(row, &self.tokenizer, &self.options.end_ids));
+                let width = logits.len() / rows.len();
+                for (part, (end, rows)) in parts.iter().zip(asked) {
+                    let slot = &mut self.slots[part.index];
+                    let Some(generation) = slot.generation.as_mut() else { continue };
+                    slot.tokens.extend_from_slice(&generation.context[slot.tokens.len()..end]);
+                    if end < generation.context.len() {
+                        continue;
                     }
+                    let rows = logits[rows.start * width..rows.end * width].chunks_exact(width);
+                    let (tokenizer, end_ids) = (&self.tokenizer, &self.options.end_ids);
+                    let result = generation.verify(rows, &part.draft, &mut slot.tokens, tokenizer, end_ids);
+                    results.push((part.index, result));
                 }
             }
-            Err(error) => return self.fail(run, &error),
+            Err(error) => {
+                for part in parts.iter().rev() {
+                    self.fail(part.index..part.index + 1, &error);
+                }
+            }
         }
-        for (index, result) in run.zip(results).rev() {
+        for (index, result) in results.into_iter().rev() {
             self.settle(index, result);
         }
     }

@@ -55,6 +55,7 @@ impl Generator {
             spinning: options.spinning,
             context_tokens,
             slots,
+            cuda: options.cuda,
         };
         let session = DecoderSession::load(&model.graph, decoder)?;
         let template = match model.chat_template {
@@ -68,7 +69,7 @@ impl Generator {
         let info = GeneratorInfo {
             id: model.id,
             revision: model.revision,
-            execution_provider: DecoderSession::PROVIDER,
+            execution_provider: session.provider(),
             precision: model.precision,
             context_tokens: context_tokens as u32,
             vocabulary: vocabulary as u32,

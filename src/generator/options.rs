@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::model::Device;
+use crate::model::{CudaOptions, Device};
 
 /// Most stop strings of a request.
 pub const MAX_STOP_STRINGS: usize = 16;
@@ -25,6 +25,8 @@ pub struct GeneratorOptions {
     pub queue_capacity: usize,
     /// Prompt tokens that are computed at once; others get their turn in between.
     pub prefill_tokens: usize,
+    /// Settings of the CUDA provider.
+    pub cuda: CudaOptions,
 }
 
 impl GeneratorOptions {
@@ -42,6 +44,7 @@ impl Default for GeneratorOptions {
             slots: 4,
             queue_capacity: 64,
             prefill_tokens: 256,
+            cuda: CudaOptions::default(),
         }
     }
 }

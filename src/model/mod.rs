@@ -7,6 +7,7 @@ mod device;
 mod dir;
 pub mod gguf;
 mod graph;
+mod half;
 mod hub;
 mod import;
 mod modules;

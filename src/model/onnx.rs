@@ -4,6 +4,8 @@
 pub const FLOAT: i32 = 1;
 /// Element type `UINT8`.
 pub const UINT8: i32 = 2;
+/// Element type `FLOAT16`.
+pub const FLOAT16: i32 = 10;
 /// Element type `INT32`.
 pub const INT32: i32 = 6;
 /// Element type `INT64`.

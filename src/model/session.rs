@@ -260,7 +260,7 @@ fn element(outlet: &Outlet) -> Option<(TensorElementType, &[i64])> {
     }
 }
 
-fn provider(options: &SessionOptions) -> Result<Option<ep::ExecutionProviderDispatch>> {
+pub(super) fn provider(options: &SessionOptions) -> Result<Option<ep::ExecutionProviderDispatch>> {
     Ok(match options.device {
         Device::Auto | Device::Cpu => None,
         Device::Openvino => Some(openvino(options)),
@@ -305,7 +305,7 @@ fn cuda(options: &SessionOptions) -> Result<ep::ExecutionProviderDispatch> {
 }
 
 /// Tells what is missing and what to do about it.
-fn session_error(options: &SessionOptions, cause: &str) -> Error {
+pub(super) fn session_error(options: &SessionOptions, cause: &str) -> Error {
     let lacks_provider = cause.contains("not enabled in this build");
     let lacks_library =
         cause.contains("Failed to load library") || cause.contains("cannot open shared object");

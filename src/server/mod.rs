@@ -117,17 +117,21 @@ fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     Ok(EncoderOptions {
         device,
         precision,
-        cuda: CudaOptions {
-            device_id: config.cuda.device_id,
-            memory_limit_bytes: config.cuda.memory_limit_bytes,
-            exact_growth: config.cuda.arena_extend_strategy == "same_as_requested",
-            tf32: config.cuda.tf32,
-        },
+        cuda: cuda_options(config),
         sessions: settings.sessions,
         threads: settings.threads,
         max_batch_tokens: settings.max_batch_tokens,
         queue_capacity: settings.queue_capacity,
     })
+}
+
+fn cuda_options(config: &Config) -> CudaOptions {
+    CudaOptions {
+        device_id: config.cuda.device_id,
+        memory_limit_bytes: config.cuda.memory_limit_bytes,
+        exact_growth: config.cuda.arena_extend_strategy == "same_as_requested",
+        tf32: config.cuda.tf32,
+    }
 }
 
 /// The generator that is loaded without being named, where it is there.
@@ -147,6 +151,7 @@ fn generators(config: &Config) -> Result<Generators> {
         slots: settings.slots,
         queue_capacity: settings.queue_capacity,
         prefill_tokens: settings.prefill_tokens,
+        cuda: cuda_options(config),
     };
     let mut generators = Vec::new();
     for name in settings.models.iter().filter(|name| name.as_str() != "none") {

@@ -31,13 +31,13 @@ impl Binding {
     /// `data` points to as many elements as the shape has. They stay in place, and nothing else writes to them while
     /// the session runs, until the name is bound again or this is dropped.
     pub unsafe fn input<T: PrimitiveTensorElementType>(
-        &mut self,
+        &self,
         name: &str,
         data: *mut T,
         shape: &[i64],
     ) -> Result<()> {
         // SAFETY: as this function's.
-        unsafe { self.bind(ort::api().BindInput, name, data, shape) }
+        unsafe { self.bind(ort::api().BindInput, &self.memory, name, data, shape) }
     }
 
     /// Binds an output.
@@ -45,18 +45,49 @@ impl Binding {
     /// # Safety
     /// As of [`Binding::input`]; an input may have the same memory where the operator that writes allows it.
     pub unsafe fn output<T: PrimitiveTensorElementType>(
-        &mut self,
+        &self,
         name: &str,
         data: *mut T,
         shape: &[i64],
     ) -> Result<()> {
         // SAFETY: as this function's.
-        unsafe { self.bind(ort::api().BindOutput, name, data, shape) }
+        unsafe { self.bind(ort::api().BindOutput, &self.memory, name, data, shape) }
+    }
+
+    /// Binds an input in a device's memory.
+    ///
+    /// # Safety
+    /// As of [`Binding::input`]; `data` is an address of the device.
+    pub unsafe fn input_in<T: PrimitiveTensorElementType>(
+        &self,
+        memory: &MemoryInfo<'_>,
+        name: &str,
+        data: *mut T,
+        shape: &[i64],
+    ) -> Result<()> {
+        // SAFETY: as this function's.
+        unsafe { self.bind(ort::api().BindInput, memory, name, data, shape) }
+    }
+
+    /// Binds an output in a device's memory.
+    ///
+    /// # Safety
+    /// As of [`Binding::output`]; `data` is an address of the device.
+    pub unsafe fn output_in<T: PrimitiveTensorElementType>(
+        &self,
+        memory: &MemoryInfo<'_>,
+        name: &str,
+        data: *mut T,
+        shape: &[i64],
+    ) -> Result<()> {
+        // SAFETY: as this function's.
+        unsafe { self.bind(ort::api().BindOutput, memory, name, data, shape) }
     }
 
     unsafe fn bind<T: PrimitiveTensorElementType>(
-        &mut self,
+        &self,
         bind: Bind,
+        memory: &MemoryInfo<'_>,
         name: &str,
         data: *mut T,
         shape: &[i64],
@@ -70,7 +101,7 @@ impl Binding {
         // vouches, and a reference of its own to the value, so the value can be released.
         unsafe {
             let status = (ort::api().CreateTensorWithDataAsOrtValue)(
-                self.memory.ptr(),
+                memory.ptr(),
                 data.cast(),
                 elements * size_of::<T>(),
                 shape.as_ptr(),
@@ -79,7 +110,7 @@ impl Binding {
                 &mut value,
             );
             ort::Error::result_from_status(status).map_err(failed)?;
-            let status = bind(self.binding.ptr_mut(), name.as_ptr(), value);
+            let status = bind(self.binding.ptr().cast_mut(), name.as_ptr(), value);
             (ort::api().ReleaseValue)(value);
             ort::Error::result_from_status(status).map_err(failed)
         }

@@ -36,8 +36,8 @@ pub(super) const LOGIT_ROWS: &str = "logit_rows";
 /// Output, `[rows, vocabulary]`.
 pub(super) const LOGITS: &str = "logits";
 
-const IR_VERSION: i64 = 8;
-const OPSET: i64 = 17;
+pub(super) const IR_VERSION: i64 = 8;
+pub(super) const OPSET: i64 = 17;
 /// ONNX Runtime maps external data that starts on a page.
 const PAGE: u64 = 4096;
 /// `MatMulNBits`: activations in 8-bit integers.

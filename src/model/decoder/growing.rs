@@ -5,7 +5,7 @@ use ort::value::{DynValue, Tensor, TensorElementType, ValueType};
 
 use super::binding::failed;
 use super::graph::{INPUT_IDS, LOGITS};
-use super::session::{CacheShape, Step};
+use super::session::{CacheShape, Run, Step};
 use crate::error::{Error, Result};
 
 const ATTENTION_MASK: &str = "attention_mask";
@@ -72,8 +72,10 @@ impl GrowingCache {
 
     /// The step has been checked and is of one row.
     pub fn run(&mut self, step: &Step<'_>) -> Result<&[f32]> {
-        let past = step.past.first().copied().unwrap_or(0);
-        self.shorten(step.slot, past)?;
+        let Some(&Run { slot, past, .. }) = step.runs.first() else {
+            return Err(Error::internal("INFERENCE_FAILED", "expected a step of one slot"));
+        };
+        self.shorten(slot, past)?;
         let sequence = step.ids.len();
         let ids = Tensor::from_array(([1, sequence], step.ids.to_vec())).map_err(failed)?;
         let mask =
@@ -89,7 +91,7 @@ impl GrowingCache {
             let branch = Tensor::from_array(([1], vec![past > 0])).map_err(failed)?;
             inputs.push((USE_CACHE.into(), branch.into()));
         }
-        let values = std::mem::take(&mut self.slots[step.slot]).values;
+        let values = std::mem::take(&mut self.slots[slot]).values;
         for (index, value) in values.into_iter().enumerate() {
             inputs.push((cache_name("past_key_values", index).into(), value.into()));
         }
@@ -122,7 +124,7 @@ impl GrowingCache {
             values.push(outputs.remove(&name).ok_or_else(|| missing(&name))?);
         }
         drop(outputs);
-        self.slots[step.slot] = Slot { tokens: past + sequence, values };
+        self.slots[slot] = Slot { tokens: past + sequence, values };
         Ok(&self.logits)
     }
 

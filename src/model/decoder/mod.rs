@@ -6,8 +6,12 @@ mod dir;
 mod graph;
 mod growing;
 mod import;
+mod load;
+mod operators;
+mod rewrite;
 mod session;
 mod shared;
+mod slots;
 mod tensors;
 #[cfg(test)]
 mod tests;
@@ -16,4 +20,4 @@ mod tokenizer;
 pub use dir::DecoderDir;
 pub use graph::{DATA_FILE, GRAPH_FILE};
 pub use import::{DecoderImport, GRAPH_DIR, ImportedDecoder, import_gguf, import_llama_safetensors};
-pub use session::{DecoderOptions, DecoderSession, Step};
+pub use session::{DecoderOptions, DecoderSession, Run, Sharing, Step};

@@ -1,14 +1,8 @@
-use std::path::Path;
-
-use ort::session::Session;
-use ort::value::{Outlet, ValueType};
-
-use super::graph::{LOGIT_ROWS, LOGITS};
 use super::growing::GrowingCache;
 use super::shared::SharedCache;
+use super::slots::SlotCache;
 use crate::error::{Error, Result};
-use crate::model::Device;
-use crate::model::runtime::Runtime;
+use crate::model::{CudaOptions, Device};
 
 /// How to load a decoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +17,8 @@ pub struct DecoderOptions {
     pub context_tokens: usize,
     /// KV caches.
     pub slots: usize,
+    /// Settings of the CUDA provider.
+    pub cuda: CudaOptions,
 }
 
 /// Sizes of the KV caches of one layer.
@@ -41,23 +37,37 @@ impl CacheShape {
     }
 }
 
-/// One run of a decoder: new tokens of one slot, or one new token each of neighbouring slots.
+/// New tokens of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The slot.
+    pub slot: usize,
+    /// Tokens in its cache that the new ones follow; what is behind them is overwritten.
+    pub past: usize,
+    /// New tokens.
+    pub tokens: usize,
+}
+
+/// What a decoder computes at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Step<'a> {
-    /// The first slot.
-    pub slot: usize,
-    /// For each slot, the tokens in its cache that the new ones follow; what is behind them is overwritten.
-    pub past: &'a [usize],
-    /// New tokens, `[slots, sequence]`.
+    /// Slots with new tokens, at least one, each once.
+    pub runs: &'a [Run],
+    /// The new tokens of all of them, one after the other.
     pub ids: &'a [i64],
     /// Which of the new tokens get logits, by index into `ids`; at least one.
     pub rows: &'a [i64],
 }
 
-impl Step<'_> {
-    pub(super) fn sequence(&self) -> usize {
-        self.ids.len() / self.past.len().max(1)
-    }
+/// Which slots may share a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// Any, with any number of tokens.
+    Any,
+    /// Neighbours in order, with one token each.
+    Neighbours,
+    /// None.
+    Alone,
 }
 
 /// A loaded decoder with its KV caches; runs one step at a time.
@@ -65,54 +75,27 @@ pub struct DecoderSession {
     cache: Cache,
     shape: CacheShape,
     vocabulary: usize,
+    provider: &'static str,
 }
 
-enum Cache {
+/// Who holds the caches.
+pub(super) enum Cache {
+    /// Operators on the CPU.
+    Slots(Box<SlotCache>),
+    /// Buffers that are past and present, on the device.
     Shared(Box<SharedCache>),
+    /// Nobody for longer than a step.
     Growing(Box<GrowingCache>),
 }
 
 impl DecoderSession {
-    /// ONNX Runtime's provider. Decoders run on the CPU only: `GroupQueryAttention` on CUDA does not take 32-bit floats,
-    /// and nothing here has shown another one right.
-    pub const PROVIDER: &'static str = "CPUExecutionProvider";
+    pub(super) fn new(cache: Cache, shape: CacheShape, vocabulary: usize, provider: &'static str) -> Self {
+        Self { cache, shape, vocabulary, provider }
+    }
 
-    /// Loads a graph: one that [`super::import_gguf`] has written, or a ready-made one in the Hugging Face layout.
-    ///
-    /// # Errors
-    /// `SESSION_FAILED` where ONNX Runtime cannot load it, `UNSUPPORTED_DEVICE`, `UNSUPPORTED_MODEL`.
-    pub fn load(graph: &Path, options: DecoderOptions) -> Result<Self> {
-        if !matches!(options.device, Device::Auto | Device::Cpu) {
-            return Err(Error::invalid(
-                "UNSUPPORTED_DEVICE",
-                format!("expected a generator on device auto or cpu, got {:?}", options.device),
-            ));
-        }
-        let session = open(graph, options)?;
-        let layers = session.inputs().iter().filter(|input| is_key(input.name())).count();
-        let cache = axes(session.inputs(), "past_key_values.0.key")?;
-        let (Some(&heads), Some(&width), 4) = (cache.get(1), cache.get(3), cache.len()) else {
-            return Err(unsupported(format!("expected a KV cache of rank 4, got axes {cache:?}")));
-        };
-        let logits = axes(session.outputs(), LOGITS)?;
-        let sizes = [heads, width, logits.last().copied().unwrap_or(-1)].map(usize::try_from);
-        let [Ok(heads), Ok(width), Ok(vocabulary)] = sizes else {
-            return Err(unsupported(format!("expected fixed heads, widths and vocabulary, got {sizes:?}")));
-        };
-        let shape =
-            CacheShape { slots: options.slots.max(1), heads, capacity: options.context_tokens, width };
-        let fits = shape.of_slot().checked_mul(shape.slots).is_some_and(|n| n < isize::MAX as usize / 4);
-        if heads == 0 || width == 0 || vocabulary == 0 || !fits {
-            return Err(unsupported(format!(
-                "expected sizes above zero that fit into memory, got {shape:?}"
-            )));
-        }
-        let cache = if session.inputs().iter().any(|input| input.name() == LOGIT_ROWS) {
-            Cache::Shared(Box::new(SharedCache::new(session, layers, shape, vocabulary)?))
-        } else {
-            Cache::Growing(Box::new(GrowingCache::new(session, layers, shape, vocabulary)?))
-        };
-        Ok(Self { cache, shape, vocabulary })
+    /// ONNX Runtime's provider that runs it.
+    pub fn provider(&self) -> &'static str {
+        self.provider
     }
 
     /// Tokens in the vocabulary.
@@ -120,9 +103,13 @@ impl DecoderSession {
         self.vocabulary
     }
 
-    /// Whether a step may be of several slots.
-    pub fn can_batch(&self) -> bool {
-        matches!(self.cache, Cache::Shared(_))
+    /// Which slots may share a step.
+    pub fn sharing(&self) -> Sharing {
+        match self.cache {
+            Cache::Slots(_) => Sharing::Any,
+            Cache::Shared(_) => Sharing::Neighbours,
+            Cache::Growing(_) => Sharing::Alone,
+        }
     }
 
     /// Runs a step; gives the logits of the rows that it asks for, `[rows, vocabulary]`.
@@ -132,29 +119,37 @@ impl DecoderSession {
     pub fn run(&mut self, step: &Step<'_>) -> Result<&[f32]> {
         self.check(step)?;
         match &mut self.cache {
+            Cache::Slots(cache) => cache.run(step),
             Cache::Shared(cache) => cache.run(step),
             Cache::Growing(cache) => cache.run(step),
         }
     }
 
     fn check(&self, step: &Step<'_>) -> Result<()> {
-        let (batch, sequence) = (step.past.len(), step.sequence());
-        let whole = batch > 0 && sequence > 0 && step.ids.len() == batch * sequence;
-        let slots = step.slot + batch <= self.shape.slots;
-        let room = step.past.iter().all(|past| past + sequence <= self.shape.capacity);
-        let alone = batch == 1 || (sequence == 1 && self.can_batch());
-        let ids = step.ids.iter().all(|&id| (0..self.vocabulary as i64).contains(&id));
-        let rows =
-            !step.rows.is_empty() && step.rows.iter().all(|&row| (0..step.ids.len() as i64).contains(&row));
-        if whole && slots && room && alone && ids && rows {
+        let Step { runs, ids, rows } = step;
+        let whole = !runs.is_empty() && runs.iter().map(|run| run.tokens).sum::<usize>() == ids.len();
+        let fit = runs.iter().all(|run| {
+            run.tokens > 0 && run.slot < self.shape.slots && run.past + run.tokens <= self.shape.capacity
+        });
+        let once =
+            runs.iter().enumerate().all(|(at, run)| runs[..at].iter().all(|other| other.slot != run.slot));
+        let shared = runs.len() == 1
+            || match self.sharing() {
+                Sharing::Any => true,
+                Sharing::Neighbours => {
+                    runs.iter().all(|run| run.tokens == 1)
+                        && runs.windows(2).all(|pair| pair[0].slot + 1 == pair[1].slot)
+                }
+                Sharing::Alone => false,
+            };
+        let known = ids.iter().all(|&id| (0..self.vocabulary as i64).contains(&id));
+        let asked = !rows.is_empty() && rows.iter().all(|&row| (0..ids.len() as i64).contains(&row));
+        if whole && fit && once && shared && known && asked {
             return Ok(());
         }
         Err(Error::internal(
             "INFERENCE_FAILED",
-            format!(
-                "the step does not fit: slot {}, {batch} slots of {sequence} tokens after {:?}, rows {:?}",
-                step.slot, step.past, step.rows
-            ),
+            format!("the step does not fit: {runs:?} with {} tokens, rows {rows:?}", ids.len()),
         ))
     }
 
@@ -162,10 +157,11 @@ impl DecoderSession {
     pub fn copy(&mut self, from: usize, to: usize, tokens: usize) -> Result<()> {
         self.check_slots(from, to, tokens)?;
         match &mut self.cache {
-            Cache::Shared(cache) => {
+            Cache::Slots(cache) => {
                 cache.copy(from, to, tokens);
                 Ok(())
             }
+            Cache::Shared(cache) => cache.copy(from, to),
             Cache::Growing(cache) => cache.copy(from, to, tokens),
         }
     }
@@ -174,7 +170,8 @@ impl DecoderSession {
     pub fn swap(&mut self, a: usize, b: usize, tokens: usize) -> Result<()> {
         self.check_slots(a, b, tokens)?;
         match &mut self.cache {
-            Cache::Shared(cache) => cache.swap(a, b, tokens),
+            Cache::Slots(cache) => cache.swap(a, b),
+            Cache::Shared(cache) => cache.swap(a, b)?,
             Cache::Growing(cache) => cache.swap(a, b),
         }
         Ok(())
@@ -186,43 +183,4 @@ impl DecoderSession {
         }
         Err(Error::internal("INFERENCE_FAILED", format!("no {tokens} tokens in slots {a} and {b}")))
     }
-}
-
-fn open(graph: &Path, options: DecoderOptions) -> Result<Session> {
-    let failed = |e: String| {
-        Error::precondition(
-            "SESSION_FAILED",
-            format!("cannot load {} on {}: {e}", graph.display(), DecoderSession::PROVIDER),
-        )
-    };
-    if !graph.is_file() {
-        return Err(Error::not_found("MODEL_FILE_MISSING", format!("no graph at {}", graph.display())));
-    }
-    let environment = Runtime::environment()?;
-    let mut builder = Session::builder(&environment)
-        .map_err(|e| failed(e.to_string()))?
-        .with_intra_threads(options.threads.max(1))
-        .map_err(|e| failed(e.to_string()))?
-        .with_intra_op_spinning(options.spinning)
-        .map_err(|e| failed(e.to_string()))?
-        // Threads spin between the operators of a run, not between runs.
-        .with_config_entry("session.force_spinning_stop", "1")
-        .map_err(|e| failed(e.to_string()))?;
-    builder.commit_from_file(graph).map_err(|e| failed(e.to_string()))
-}
-
-fn is_key(name: &str) -> bool {
-    name.starts_with("past_key_values.") && name.ends_with(".key")
-}
-
-/// Axes of an input or output; −1 for those that are free.
-fn axes(outlets: &[Outlet], name: &str) -> Result<Vec<i64>> {
-    match outlets.iter().find(|outlet| outlet.name() == name).map(Outlet::dtype) {
-        Some(ValueType::Tensor { shape, .. }) => Ok(shape.iter().copied().collect()),
-        other => Err(unsupported(format!("expected a decoder with a tensor {name}, got {other:?}"))),
-    }
-}
-
-fn unsupported(message: String) -> Error {
-    Error::precondition("UNSUPPORTED_MODEL", message)
 }

@@ -1,92 +1,101 @@
-#[cfg(target_os = "linux")]
-use memmap2::Advice;
-use memmap2::MmapMut;
+use half::f16;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::Session;
+use ort::value::Tensor;
 
-use super::binding::Binding;
-use super::graph::{INPUT_IDS, LOGIT_ROWS, LOGITS, SEQUENCE_LENGTHS, TOTAL_LENGTH};
+use super::binding::{Binding, failed};
+use super::graph::{INPUT_IDS, IR_VERSION, LOGIT_ROWS, LOGITS, OPSET, SEQUENCE_LENGTHS, TOTAL_LENGTH};
 use super::session::{CacheShape, Step};
 use crate::error::{Error, Result};
+use crate::model::CudaOptions;
+use crate::model::onnx::{Axis, FLOAT16, Graph, Model, Node, OperatorSet, ValueInfo};
 
-/// A decoder whose KV caches are allocated once: the same memory is past and present.
+/// Where the caches are.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Memory {
+    /// In the machine's memory.
+    Host,
+    /// In a CUDA device's.
+    Cuda(CudaOptions),
+}
+
+impl Memory {
+    fn info(self) -> Result<MemoryInfo<'static>> {
+        match self {
+            Memory::Host => Ok(MemoryInfo::default()),
+            Memory::Cuda(options) => {
+                let (device, id) = (AllocationDevice::CUDA, options.device_id as i32);
+                MemoryInfo::new(device, id, AllocatorType::Device, MemoryType::Default).map_err(failed)
+            }
+        }
+    }
+}
+
+/// A decoder whose KV caches are allocated once, on its device: the same memory is past and present.
 ///
-/// Each layer has a buffer for keys and one for values, `[slots, heads, capacity, width]`, so that neighbouring slots
-/// are a batch.
+/// Each layer has a buffer for keys and one for values, `[slots, heads, capacity, width]` in 16-bit floats, so that
+/// neighbouring slots are a batch.
 pub(super) struct SharedCache {
-    // Dropped first, for it points into the buffers.
+    // Dropped first, for they point into the buffers.
     binding: Binding,
+    copy_binding: Binding,
     session: Session,
+    copier: Session,
     shape: CacheShape,
     vocabulary: usize,
+    memory: MemoryInfo<'static>,
     caches: Vec<Layer>,
+    /// As large as a slot, for exchanges.
+    spare: Tensor<f16>,
     ids: Vec<i64>,
     lengths: Vec<i32>,
     total: Box<[i32; 1]>,
     rows: Vec<i64>,
     logits: Vec<f32>,
-    bound: Option<Bound>,
+    /// First slot and number of those that are bound.
+    bound: Option<(usize, usize)>,
 }
 
 struct Layer {
     inputs: [String; 2],
     outputs: [String; 2],
-    buffers: [Buffer; 2],
-}
-
-/// Memory that the system provides page by page as tokens reach it.
-///
-/// Huge pages would provide nearly all of a slot at its first token, for each head is about as large as one: the first
-/// prompt of a slot waited half a second for that.
-struct Buffer(MmapMut);
-
-impl Buffer {
-    fn new(elements: usize) -> Result<Self> {
-        let bytes = elements * size_of::<f32>();
-        let map = MmapMut::map_anon(bytes).map_err(|e| {
-            let message = format!("cannot reserve {bytes} bytes for a KV cache: {e}");
-            Error::precondition("SESSION_FAILED", message).with_source(e)
-        })?;
-        #[cfg(target_os = "linux")]
-        if let Err(error) = map.advise(Advice::NoHugePage) {
-            // A kernel without huge pages knows no such advice.
-            tracing::debug!(%error, "the KV cache takes pages as they come");
-        }
-        Ok(Self(map))
-    }
-
-    fn floats(&mut self) -> &mut [f32] {
-        bytemuck::cast_slice_mut(&mut self.0)
-    }
-}
-
-/// What the shapes and addresses that are bound depend on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Bound {
-    slot: usize,
-    batch: usize,
-    sequence: usize,
-    rows: usize,
+    buffers: [Tensor<f16>; 2],
 }
 
 impl SharedCache {
-    pub fn new(session: Session, layers: usize, shape: CacheShape, vocabulary: usize) -> Result<Self> {
+    pub fn new(
+        session: Session,
+        copier: Session,
+        layers: usize,
+        shape: CacheShape,
+        vocabulary: usize,
+        memory: Memory,
+    ) -> Result<Self> {
+        let allocator = Allocator::new(&session, memory.info()?).map_err(failed)?;
+        let tensor = |elements: usize| Tensor::<f16>::new(&allocator, [elements]).map_err(failed);
         let layer = |layer: usize| -> Result<Layer> {
             let names = |way: &str| ["key", "value"].map(|part| format!("{way}.{layer}.{part}"));
-            let buffer = || Buffer::new(shape.slots * shape.of_slot());
+            let buffer = || tensor(shape.slots * shape.of_slot());
             Ok(Layer {
                 inputs: names("past_key_values"),
                 outputs: names("present"),
                 buffers: [buffer()?, buffer()?],
             })
         };
+        let caches = (0..layers).map(layer).collect::<Result<_>>()?;
+        let spare = tensor(shape.of_slot())?;
         Ok(Self {
             binding: Binding::new(&session)?,
+            copy_binding: Binding::new(&copier)?,
             session,
+            copier,
             shape,
             vocabulary,
-            caches: (0..layers).map(layer).collect::<Result<_>>()?,
+            memory: memory.info()?,
+            caches,
+            spare,
             ids: Vec::new(),
-            lengths: vec![0; shape.slots],
+            lengths: Vec::new(),
             total: Box::new([0]),
             rows: Vec::new(),
             logits: Vec::new(),
@@ -94,94 +103,124 @@ impl SharedCache {
         })
     }
 
-    /// The step has been checked.
+    /// The step has been checked: one slot, or neighbours with a token each.
     pub fn run(&mut self, step: &Step<'_>) -> Result<&[f32]> {
-        let batch = step.past.len();
-        let bound = Bound { slot: step.slot, batch, sequence: step.sequence(), rows: step.rows.len() };
-        let rebind = self.bound != Some(bound);
-        if rebind {
-            // Growing a buffer may move it.
+        let Some(first) = step.runs.first() else {
+            return Err(Error::internal("INFERENCE_FAILED", "expected a step of at least one slot"));
+        };
+        let lengths = step.runs.iter().map(|run| (run.past + run.tokens) as i32 - 1);
+        self.lengths.clear();
+        self.lengths.extend(lengths);
+        self.total[0] = self.lengths.iter().max().map_or(0, |length| length + 1);
+        self.ids.clear();
+        self.ids.extend_from_slice(step.ids);
+        self.rows.clear();
+        self.rows.extend_from_slice(step.rows);
+        self.logits.resize(self.vocabulary * step.rows.len(), 0.0);
+        let [batch, rows, vocabulary] = [step.runs.len(), step.rows.len(), self.vocabulary].map(|n| n as i64);
+        // SAFETY: the buffers belong to `self`, are as long as the shapes say, and are bound again before every run.
+        unsafe {
+            // A device gets its copy of them here, not when it runs.
+            self.binding.input(INPUT_IDS, self.ids.as_mut_ptr(), &[batch, first.tokens as i64])?;
+            self.binding.input(SEQUENCE_LENGTHS, self.lengths.as_mut_ptr(), &[batch])?;
+            self.binding.input(TOTAL_LENGTH, self.total.as_mut_ptr(), &[])?;
+            self.binding.input(LOGIT_ROWS, self.rows.as_mut_ptr(), &[rows])?;
+            self.binding.output(LOGITS, self.logits.as_mut_ptr(), &[rows, vocabulary])?;
+        }
+        let wanted = (first.slot, step.runs.len());
+        if self.bound != Some(wanted) {
             self.bound = None;
-            grow(&mut self.ids, step.ids.len());
-            grow(&mut self.rows, step.rows.len());
-            grow(&mut self.logits, step.rows.len() * self.vocabulary);
-        }
-        self.ids[..step.ids.len()].copy_from_slice(step.ids);
-        self.rows[..step.rows.len()].copy_from_slice(step.rows);
-        let mut total = 0;
-        for (length, &past) in self.lengths.iter_mut().zip(step.past) {
-            let all = past + bound.sequence;
-            *length = all as i32 - 1;
-            total = total.max(all as i32);
-        }
-        self.total[0] = total;
-        if rebind {
-            self.bind(bound)?;
-            self.bound = Some(bound);
+            self.bind_caches(first.slot, batch)?;
+            self.bound = Some(wanted);
         }
         self.binding.run(&mut self.session)?;
-        Ok(&self.logits[..step.rows.len() * self.vocabulary])
+        Ok(&self.logits)
     }
 
-    fn bind(&mut self, Bound { slot, batch, sequence, rows }: Bound) -> Result<()> {
-        let [batch_axis, sequence_axis, rows_axis] = [batch, sequence, rows].map(|n| n as i64);
+    fn bind_caches(&mut self, slot: usize, batch: i64) -> Result<()> {
         let CacheShape { heads, capacity, width, .. } = self.shape;
-        let cache_shape = [batch_axis, heads as i64, capacity as i64, width as i64];
-        let logits_shape = [rows_axis, self.vocabulary as i64];
-        // SAFETY: the buffers belong to `self`, are as long as the shapes say (`run` has grown them; the step's slots
-        // are within the caches), and move only where `run` binds again before the next run. Past and present may be
-        // the same memory: GroupQueryAttention only appends then.
-        unsafe {
-            self.binding.input(INPUT_IDS, self.ids.as_mut_ptr(), &[batch_axis, sequence_axis])?;
-            self.binding.input(SEQUENCE_LENGTHS, self.lengths.as_mut_ptr(), &[batch_axis])?;
-            self.binding.input(TOTAL_LENGTH, self.total.as_mut_ptr(), &[])?;
-            self.binding.input(LOGIT_ROWS, self.rows.as_mut_ptr(), &[rows_axis])?;
-            self.binding.output(LOGITS, self.logits.as_mut_ptr(), &logits_shape)?;
-            for layer in &mut self.caches {
-                let parts = layer.inputs.iter().zip(&layer.outputs).zip(&mut layer.buffers);
-                for ((input, output), buffer) in parts {
-                    let data = buffer.floats()[slot * self.shape.of_slot()..].as_mut_ptr();
-                    self.binding.input(input, data, &cache_shape)?;
-                    self.binding.output(output, data, &cache_shape)?;
+        let shape = [batch, heads as i64, capacity as i64, width as i64];
+        let offset = slot * self.shape.of_slot();
+        for layer in &mut self.caches {
+            let parts = layer.inputs.iter().zip(&layer.outputs).zip(&mut layer.buffers);
+            for ((input, output), buffer) in parts {
+                // SAFETY: the slots are within the buffer, which stays in place as long as `self` lives. Past and present
+                // may be the same memory: GroupQueryAttention only appends then.
+                unsafe {
+                    let data = buffer.data_ptr_mut().cast::<f16>().add(offset);
+                    self.binding.input_in(&self.memory, input, data, &shape)?;
+                    self.binding.output_in(&self.memory, output, data, &shape)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Copies the first tokens of a slot's cache to another slot.
-    pub fn copy(&mut self, from: usize, to: usize, tokens: usize) {
-        let CacheShape { heads, capacity, width, .. } = self.shape;
-        let size = self.shape.of_slot();
-        for buffer in self.caches.iter_mut().flat_map(|layer| &mut layer.buffers) {
-            for head in 0..heads {
-                let at = |slot: usize| slot * size + head * capacity * width;
-                buffer.floats().copy_within(at(from)..at(from) + tokens * width, at(to));
-            }
+    /// Copies a slot's cache to another slot.
+    pub fn copy(&mut self, from: usize, to: usize) -> Result<()> {
+        for index in 0..2 * self.caches.len() {
+            let (from, to) = (self.slot(index, from)?, self.slot(index, to)?);
+            self.copy_within_device(from, to)?;
         }
+        Ok(())
     }
 
-    /// Exchanges the first tokens of two slots' caches.
-    pub fn swap(&mut self, a: usize, b: usize, tokens: usize) {
-        let CacheShape { heads, capacity, width, .. } = self.shape;
-        let size = self.shape.of_slot();
-        let (low, high) = (a.min(b), a.max(b));
-        if low == high {
-            return;
+    /// Exchanges two slots' caches.
+    pub fn swap(&mut self, a: usize, b: usize) -> Result<()> {
+        if a == b {
+            return Ok(());
         }
-        for buffer in self.caches.iter_mut().flat_map(|layer| &mut layer.buffers) {
-            let (first, second) = buffer.floats().split_at_mut(high * size);
-            for head in 0..heads {
-                let at = head * capacity * width;
-                let start = low * size + at;
-                first[start..start + tokens * width].swap_with_slice(&mut second[at..at + tokens * width]);
+        let spare = self.spare.data_ptr_mut().cast::<f16>();
+        for index in 0..2 * self.caches.len() {
+            let (a, b) = (self.slot(index, a)?, self.slot(index, b)?);
+            for (from, to) in [(a, spare), (b, a), (spare, b)] {
+                self.copy_within_device(from, to)?;
             }
         }
+        Ok(())
+    }
+
+    /// Where a slot's part of a buffer starts: keys and values of the layers in turn.
+    fn slot(&mut self, index: usize, slot: usize) -> Result<*mut f16> {
+        let Some(layer) = self.caches.get_mut(index / 2).filter(|_| slot < self.shape.slots) else {
+            return Err(Error::internal(
+                "INFERENCE_FAILED",
+                format!("no slot {slot} of layer {}", index / 2),
+            ));
+        };
+        // SAFETY: the slot is within the buffer.
+        Ok(unsafe { layer.buffers[index % 2].data_ptr_mut().cast::<f16>().add(slot * self.shape.of_slot()) })
+    }
+
+    /// Copies as much as a slot holds. ONNX Runtime copies within a device only by running a graph.
+    fn copy_within_device(&mut self, from: *mut f16, to: *mut f16) -> Result<()> {
+        let shape = [self.shape.of_slot() as i64];
+        // SAFETY: both come from `slot` or `spare`, hold a slot each, and stay in place as long as `self` lives.
+        unsafe {
+            self.copy_binding.input_in(&self.memory, COPY_FROM, from, &shape)?;
+            self.copy_binding.output_in(&self.memory, COPY_TO, to, &shape)?;
+        }
+        self.copy_binding.run(&mut self.copier)
     }
 }
 
-fn grow<T: Clone + Default>(buffer: &mut Vec<T>, length: usize) {
-    if buffer.len() < length {
-        buffer.resize(length, T::default());
+const COPY_FROM: &str = "from";
+const COPY_TO: &str = "to";
+
+/// A graph that copies 16-bit floats.
+pub(super) fn copy_graph() -> Model {
+    let value = |name: &str| ValueInfo::tensor(name, FLOAT16, vec![Axis::Free("elements")]);
+    let graph = Graph {
+        name: "copy".to_owned(),
+        node: vec![Node::new("Identity", "", &[COPY_FROM], COPY_TO)],
+        input: vec![value(COPY_FROM)],
+        output: vec![value(COPY_TO)],
+        ..Graph::default()
+    };
+    Model {
+        ir_version: IR_VERSION,
+        producer_name: "trove".to_owned(),
+        graph: Some(graph),
+        opset_import: vec![OperatorSet { domain: String::new(), version: OPSET }],
     }
 }

@@ -8,13 +8,14 @@ use prost::Message;
 
 use super::config::LlamaConfig;
 use super::graph::{self, GRAPH_FILE};
-use super::session::{DecoderOptions, DecoderSession, Step};
+use super::load as loading;
+use super::session::{DecoderOptions, DecoderSession, Run, Sharing, Step};
 use super::tensors::{Source, Tensor};
 use super::{DecoderDir, import_gguf, import_llama_safetensors};
 use crate::model::gguf::builder::{Builder, block, put_string};
 use crate::model::gguf::{Gguf, TensorType, Weights};
 use crate::model::onnx::{Axis, INT32, INT64, Model, Node, Tensor as Initializer, ValueInfo};
-use crate::model::{Device, Runtime};
+use crate::model::{CudaOptions, Device, Runtime};
 
 const CONFIG: LlamaConfig = LlamaConfig {
     layers: 2,
@@ -143,15 +144,23 @@ fn gguf(tied: bool, kind_of: impl Fn(Tensor) -> u32) -> tempfile::NamedTempFile 
     file
 }
 
-fn load(graph: &Path, slots: usize) -> DecoderSession {
-    let options = DecoderOptions {
+fn run(slot: usize, past: usize, tokens: usize) -> Run {
+    Run { slot, past, tokens }
+}
+
+fn options(slots: usize) -> DecoderOptions {
+    DecoderOptions {
         device: Device::Cpu,
         threads: 1,
         spinning: false,
         context_tokens: CONFIG.context,
         slots,
-    };
-    DecoderSession::load(graph, options).unwrap()
+        cuda: CudaOptions::default(),
+    }
+}
+
+fn load(graph: &Path, slots: usize) -> DecoderSession {
+    DecoderSession::load(graph, options(slots)).unwrap()
 }
 
 /// Logits of every position, by the book: Llama as in `transformers`' `modeling_llama.py`.
@@ -241,7 +250,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 fn prefill(session: &mut DecoderSession, slot: usize, ids: &[i64]) -> Vec<f32> {
     let rows: Vec<i64> = (0..ids.len() as i64).collect();
-    session.run(&Step { slot, past: &[0], ids, rows: &rows }).unwrap().to_vec()
+    session.run(&Step { runs: &[run(slot, 0, ids.len())], ids, rows: &rows }).unwrap().to_vec()
 }
 
 #[test]
@@ -286,52 +295,105 @@ fn every_type_of_weights_computes_what_the_book_says() {
     }
 }
 
-#[test]
-fn chunks_batches_and_moved_caches_change_nothing() {
-    if !runtime() {
-        return;
-    }
+/// A small model's graph, as it is written.
+fn small_graph() -> tempfile::TempDir {
     let file = gguf(true, |tensor| if tensor == Tensor::Embedding { 8 } else { 3 });
     let file = Gguf::open(file.path()).unwrap();
     let config = LlamaConfig::from_gguf(&file).unwrap();
     let directory = tempfile::tempdir().unwrap();
     graph::write(&config, &file, directory.path()).unwrap();
-    let mut session = load(&directory.path().join(GRAPH_FILE), 3);
-    let whole = prefill(&mut session, 0, &IDS);
-    let last = &whole[6 * CONFIG.vocabulary..];
-    let close = |got: &[f32]| got.iter().zip(last).all(|(a, b)| (a - b).abs() < 1e-4);
+    directory
+}
 
-    session.run(&Step { slot: 1, past: &[0], ids: &IDS[..4], rows: &[3] }).unwrap();
-    assert!(close(session.run(&Step { slot: 1, past: &[4], ids: &IDS[4..], rows: &[2] }).unwrap()));
+fn last_token(session: &mut DecoderSession, slot: usize, past: usize) -> Vec<f32> {
+    let rows = [(IDS.len() - past - 1) as i64];
+    let runs = [run(slot, past, IDS.len() - past)];
+    session.run(&Step { runs: &runs, ids: &IDS[past..], rows: &rows }).unwrap().to_vec()
+}
+
+fn chunks_and_moved_caches(session: &mut DecoderSession, same: impl Fn(&[f32], &[f32]) -> bool) {
+    let whole = prefill(session, 0, &IDS);
+    let row = |at: usize| &whole[at * CONFIG.vocabulary..][..CONFIG.vocabulary];
+
+    session.run(&Step { runs: &[run(1, 0, 4)], ids: &IDS[..4], rows: &[3] }).unwrap();
+    assert!(same(&last_token(session, 1, 4), row(6)));
     // What is behind the past is overwritten, as it is after a draft that was wrong.
-    assert!(close(session.run(&Step { slot: 1, past: &[4], ids: &IDS[4..], rows: &[2] }).unwrap()));
+    assert!(same(&last_token(session, 1, 4), row(6)));
     // Rows of different length: slot 0 at its last token, slot 1 at its third, slot 2 at its first.
     let ids = [IDS[6], IDS[2], IDS[0]];
-    let got = session.run(&Step { slot: 0, past: &[6, 2, 0], ids: &ids, rows: &[2, 1, 0] }).unwrap().to_vec();
-    let rows: Vec<&[f32]> = got.chunks_exact(CONFIG.vocabulary).collect();
-    assert!(close(rows[2]));
-    for (row, at) in [(rows[0], 0), (rows[1], 2)] {
-        assert!(cosine(row, &whole[at * CONFIG.vocabulary..][..CONFIG.vocabulary]) > 0.9999);
+    let together = [run(0, 6, 1), run(1, 2, 1), run(2, 0, 1)];
+    let got = session.run(&Step { runs: &together, ids: &ids, rows: &[2, 1, 0] }).unwrap().to_vec();
+    for (got, at) in got.chunks_exact(CONFIG.vocabulary).zip([0, 2, 6]) {
+        assert!(same(got, row(at)), "token {at}");
     }
     session.copy(0, 2, 6).unwrap();
-    assert!(close(session.run(&Step { slot: 2, past: &[6], ids: &IDS[6..], rows: &[0] }).unwrap()));
+    assert!(same(&last_token(session, 2, 6), row(6)));
     session.swap(1, 2, 7).unwrap();
-    assert!(close(session.run(&Step { slot: 1, past: &[6], ids: &IDS[6..], rows: &[0] }).unwrap()));
+    assert!(same(&last_token(session, 1, 6), row(6)));
 
     let bad = [
-        Step { slot: 3, past: &[0], ids: &IDS, rows: &[0] },
-        Step { slot: 0, past: &[CONFIG.context], ids: &[1], rows: &[0] },
-        Step { slot: 0, past: &[0, 0], ids: &IDS[..4], rows: &[0] },
-        Step { slot: 0, past: &[0], ids: &[50], rows: &[0] },
-        Step { slot: 0, past: &[0], ids: &[-1], rows: &[0] },
-        Step { slot: 0, past: &[0], ids: &IDS, rows: &[7] },
-        Step { slot: 0, past: &[0], ids: &IDS, rows: &[] },
-        Step { slot: 0, past: &[], ids: &[], rows: &[0] },
+        Step { runs: &[run(3, 0, 7)], ids: &IDS, rows: &[0] },
+        Step { runs: &[run(0, CONFIG.context, 1)], ids: &[1], rows: &[0] },
+        Step { runs: &[run(0, 0, 2), run(0, 2, 2)], ids: &IDS[..4], rows: &[0] },
+        Step { runs: &[run(0, 0, 3)], ids: &IDS[..4], rows: &[0] },
+        Step { runs: &[run(0, 0, 1), run(1, 0, 0)], ids: &IDS[..1], rows: &[0] },
+        Step { runs: &[run(0, 0, 1)], ids: &[50], rows: &[0] },
+        Step { runs: &[run(0, 0, 1)], ids: &[-1], rows: &[0] },
+        Step { runs: &[run(0, 0, 7)], ids: &IDS, rows: &[7] },
+        Step { runs: &[run(0, 0, 7)], ids: &IDS, rows: &[] },
+        Step { runs: &[], ids: &[], rows: &[0] },
     ];
     for step in bad {
         assert_eq!(session.run(&step).unwrap_err().reason, "INFERENCE_FAILED", "{step:?}");
     }
     assert_eq!(session.copy(0, 3, 1).unwrap_err().reason, "INFERENCE_FAILED");
+}
+
+/// On the CPU to the bit, and for steps of any mixture.
+#[test]
+fn chunks_batches_and_moved_caches_change_nothing() {
+    if !runtime() {
+        return;
+    }
+    let directory = small_graph();
+    let mut session = load(&directory.path().join(GRAPH_FILE), 3);
+    assert_eq!(session.sharing(), Sharing::Any);
+    chunks_and_moved_caches(&mut session, |a, b| a == b);
+
+    let whole = prefill(&mut session, 0, &IDS);
+    session.run(&Step { runs: &[run(1, 0, 3)], ids: &IDS[..3], rows: &[0] }).unwrap();
+    // One decodes its last token, one has two drafted, one starts its prompt.
+    let ids = [&IDS[6..], &IDS[3..6], &IDS[..2]].concat();
+    let runs = [run(0, 6, 1), run(1, 3, 3), run(2, 0, 2)];
+    let got = session.run(&Step { runs: &runs, ids: &ids, rows: &[0, 1, 2, 3, 4, 5] }).unwrap();
+    for (got, at) in got.chunks_exact(CONFIG.vocabulary).zip([6, 3, 4, 5, 0, 1]) {
+        assert!(got == &whole[at * CONFIG.vocabulary..][..CONFIG.vocabulary], "token {at}");
+    }
+}
+
+/// The graph that CUDA gets, in 16-bit floats with caches that are past and present, on the CPU: it computes what the other
+/// one does.
+#[test]
+fn the_graph_in_half_precision_computes_the_same() {
+    if !runtime() {
+        return;
+    }
+    let directory = small_graph();
+    let path = directory.path().join(GRAPH_FILE);
+    let model = loading::written(&path).unwrap().unwrap();
+    let mut half = loading::load_shared(&path, model, options(3)).unwrap();
+    assert_eq!(half.sharing(), Sharing::Neighbours);
+    chunks_and_moved_caches(&mut half, |a, b| cosine(a, b) > 0.9999);
+    let runs = [run(0, 0, 1), run(2, 0, 1)];
+    assert!(half.run(&Step { runs: &runs, ids: &[1, 1], rows: &[0] }).is_err());
+    let runs = [run(0, 0, 2), run(1, 0, 2)];
+    assert!(half.run(&Step { runs: &runs, ids: &[1; 4], rows: &[0] }).is_err());
+
+    let mut whole = load(&path, 1);
+    let (half, whole) = (prefill(&mut half, 0, &IDS), prefill(&mut whole, 0, &IDS));
+    for (half, whole) in half.chunks_exact(CONFIG.vocabulary).zip(whole.chunks_exact(CONFIG.vocabulary)) {
+        assert!(cosine(half, whole) > 0.999);
+    }
 }
 
 /// Gives a graph the inputs and outputs of ready-made exports.
@@ -380,22 +442,22 @@ fn ready_made_graphs_run_with_growing_caches() {
     let expected = prefill(&mut load(&path, 1), 0, &IDS);
     to_hub_layout(&path);
     let mut session = load(&path, 2);
-    assert!(!session.can_batch());
+    assert_eq!(session.sharing(), Sharing::Alone);
     let close = |got: &[f32], at: usize| {
         let expected = &expected[at * CONFIG.vocabulary..][..CONFIG.vocabulary];
         got.len() == expected.len() && got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-4)
     };
-    assert!(close(session.run(&Step { slot: 0, past: &[0], ids: &IDS[..4], rows: &[3] }).unwrap(), 3));
-    assert!(close(session.run(&Step { slot: 0, past: &[4], ids: &IDS[4..], rows: &[2] }).unwrap(), 6));
+    assert!(close(session.run(&Step { runs: &[run(0, 0, 4)], ids: &IDS[..4], rows: &[3] }).unwrap(), 3));
+    assert!(close(session.run(&Step { runs: &[run(0, 4, 3)], ids: &IDS[4..], rows: &[2] }).unwrap(), 6));
     // Back to an earlier past, as after a draft that was wrong, and in another slot.
-    assert!(close(session.run(&Step { slot: 0, past: &[2], ids: &IDS[2..4], rows: &[1] }).unwrap(), 3));
+    assert!(close(session.run(&Step { runs: &[run(0, 2, 2)], ids: &IDS[2..4], rows: &[1] }).unwrap(), 3));
     session.copy(0, 1, 3).unwrap();
-    assert!(close(session.run(&Step { slot: 1, past: &[3], ids: &IDS[3..6], rows: &[2] }).unwrap(), 5));
+    assert!(close(session.run(&Step { runs: &[run(1, 3, 3)], ids: &IDS[3..6], rows: &[2] }).unwrap(), 5));
     session.swap(0, 1, 6).unwrap();
-    assert!(close(session.run(&Step { slot: 0, past: &[6], ids: &IDS[6..], rows: &[0] }).unwrap(), 6));
-    assert!(close(session.run(&Step { slot: 0, past: &[0], ids: &IDS[..1], rows: &[0] }).unwrap(), 0));
+    assert!(close(session.run(&Step { runs: &[run(0, 6, 1)], ids: &IDS[6..], rows: &[0] }).unwrap(), 6));
+    assert!(close(session.run(&Step { runs: &[run(0, 0, 1)], ids: &IDS[..1], rows: &[0] }).unwrap(), 0));
     // It has no eight tokens.
-    assert!(session.run(&Step { slot: 1, past: &[8], ids: &IDS[..1], rows: &[0] }).is_err());
+    assert!(session.run(&Step { runs: &[run(1, 8, 1)], ids: &IDS[..1], rows: &[0] }).is_err());
 }
 
 #[test]

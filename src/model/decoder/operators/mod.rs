@@ -1,0 +1,46 @@
+//! Operators of decoders on the CPU that ONNX Runtime lacks, or does slower: attention over caches that stay where they
+//! are, for any mixture of callers, and the offsets of quantized blocks (docs/BENCHMARKS.md).
+
+mod attention;
+mod cache;
+mod kernel;
+mod offsets;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ort::operator::OperatorDomain;
+use ort::value::DynValue;
+
+pub(super) use cache::KvCache;
+
+/// Domain of the operators.
+pub(super) const DOMAIN: &str = "trove";
+pub(super) const ATTENTION: &str = "Attention";
+pub(super) const BLOCK_OFFSETS: &str = "BlockOffsets";
+/// Outputs of [`BLOCK_OFFSETS`] come in multiples of this.
+pub(super) const OUTPUT_MULTIPLE: usize = kernel::LANES;
+
+/// The operators for a session with the caches.
+pub(super) fn domain(cache: Arc<KvCache>) -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(DOMAIN)?.add(attention::Attention(cache))?.add(offsets::BlockOffsets)
+}
+
+fn floats<'a>(value: &'a impl Deref<Target = DynValue>) -> ort::Result<&'a [f32]> {
+    value.try_extract_tensor::<f32>().map(|(_, data)| data)
+}
+
+fn integers<'a>(value: &'a impl Deref<Target = DynValue>) -> ort::Result<&'a [i32]> {
+    value.try_extract_tensor::<i32>().map(|(_, data)| data)
+}
+
+/// Rows and columns; leading axes are rows.
+fn shape(value: &impl Deref<Target = DynValue>) -> ort::Result<(usize, usize)> {
+    let (shape, data) = value.try_extract_tensor::<f32>()?;
+    let columns = shape.last().copied().unwrap_or(1).max(1) as usize;
+    Ok((data.len() / columns, columns))
+}
+
+fn missing(name: &str) -> ort::Error {
+    ort::Error::new(format!("expected {name}, got nothing"))
+}
