@@ -17,7 +17,7 @@ use roaring::RoaringBitmap;
 use super::Catalog;
 use crate::domain::Span;
 use crate::error::{Error, ErrorKind, Result};
-use crate::keywords::{KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
+use crate::keywords::{KEYWORDS_FAILED, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
 use crate::store::{Committed, Store};
 
 /// How long changes may wait for others to be written with them, if nobody searches.
@@ -221,7 +221,7 @@ impl Keywords {
     fn compare(&self, state: &mut State, store: &Store) -> Result<()> {
         let mut index = match state.index.take() {
             Some(index) => index,
-            None => self.open()?,
+            None => self.open(state.failure.as_ref().map(|(_, error)| error))?,
         };
         let stored = store.document_numbers(self.cid)?;
         let indexed = index.documents()?;
@@ -252,7 +252,13 @@ impl Keywords {
         Ok(())
     }
 
-    fn open(&self) -> Result<KeywordIndex> {
+    /// Opens the index, or makes it anew where it is damaged, or where it could not be written before for a reason
+    /// that opening it again may not take away.
+    fn open(&self, failure: Option<&Error>) -> Result<KeywordIndex> {
+        if failure.is_some_and(|error| error.reason == KEYWORDS_FAILED) {
+            tracing::warn!(cid = self.cid, "rebuilding a keyword index that could not be written");
+            return KeywordIndex::create(&self.dir);
+        }
         match KeywordIndex::open(&self.dir) {
             Err(error) if error.kind == ErrorKind::DataLoss => {
                 tracing::warn!(cid = self.cid, %error, "rebuilding a keyword index from the store");

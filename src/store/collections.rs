@@ -107,7 +107,7 @@ impl Store {
 /// Makes the counters again where they are damaged.
 pub(super) fn repair_counters(live: &Live) -> Result<()> {
     let next = live.get(keys::NEXT_CID)?;
-    if !next.is_some_and(|value| codec::unpack::<Number>(keys::NEXT_CID, &value).is_ok()) {
+    if next.is_none_or(|value| codec::unpack::<Number>(keys::NEXT_CID, &value).is_err()) {
         let next = cids(live)?.last().map_or(1, |cid| u64::from(*cid) + 1);
         live.put(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &Number { value: next }))?;
         live.sync()?;

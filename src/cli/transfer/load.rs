@@ -149,8 +149,8 @@ fn read(
             Ok(whole) => {
                 shared.lock().lines.insert(sent, number);
                 sent += 1;
-                // An error means that the stream has ended, which its other side tells.
-                if send(whole, sender).is_err() {
+                // If the stream has ended, its other side tells why.
+                if !send(whole, sender) {
                     return Ok(());
                 }
             }
@@ -164,15 +164,18 @@ fn message(part: Part) -> ImportDocumentsRequest {
     ImportDocumentsRequest { part: Some(part) }
 }
 
-fn send(
-    whole: Whole,
-    sender: &mpsc::Sender<ImportDocumentsRequest>,
-) -> Result<(), mpsc::error::SendError<ImportDocumentsRequest>> {
-    sender.blocking_send(message(Part::Document(whole.stored)))?;
+/// Sends a document; whether the stream still takes it.
+fn send(whole: Whole, sender: &mpsc::Sender<ImportDocumentsRequest>) -> bool {
+    let put = |part| sender.blocking_send(message(part)).is_ok();
+    if !put(Part::Document(whole.stored)) {
+        return false;
+    }
     let mut rest = whole.text.as_str();
     while !rest.is_empty() {
         let (piece, later) = rest.split_at(rest.floor_char_boundary(MESSAGE_BYTES));
-        sender.blocking_send(message(Part::Text(piece.to_owned())))?;
+        if !put(Part::Text(piece.to_owned())) {
+            return false;
+        }
         rest = later;
     }
     let (mut passages, mut bytes) = (Vec::new(), 0);
@@ -181,14 +184,13 @@ fn send(
         passages.push(passage);
         if bytes >= MESSAGE_BYTES {
             let list = StoredPassages { passages: std::mem::take(&mut passages) };
-            sender.blocking_send(message(Part::Passages(list)))?;
+            if !put(Part::Passages(list)) {
+                return false;
+            }
             bytes = 0;
         }
     }
-    if passages.is_empty() {
-        return Ok(());
-    }
-    sender.blocking_send(message(Part::Passages(StoredPassages { passages })))
+    passages.is_empty() || put(Part::Passages(StoredPassages { passages }))
 }
 
 async fn hear(
