@@ -1,6 +1,7 @@
 //! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod answer;
 pub mod catalog;
 pub mod cli;

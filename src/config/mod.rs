@@ -8,7 +8,7 @@ mod sources;
 pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
-    AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig, IndexConfig,
-    LimitsConfig, LogConfig, SnapshotsConfig,
+    AccessConfig, AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig,
+    IndexConfig, LimitsConfig, LogConfig, SnapshotsConfig, TlsConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
-use super::kind::{MARKDOWN, PLAIN, essence};
+use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
 
@@ -91,6 +91,10 @@ impl Extractor {
                 Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
             })?;
         let media_type = essence(media_type);
+        if !SUPPORTED.contains(&media_type.as_str()) {
+            // Before it becomes an argument of the child.
+            return Err(super::unsupported(&media_type));
+        }
         // Small Markdown is parsed here, in linear time and at most 200 times its size in memory.
         if media_type == PLAIN || (media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN) {
             let task = tokio::task::spawn_blocking(move || super::extract(&bytes, &media_type));

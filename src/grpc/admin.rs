@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Reply, snapshots};
+use super::{Reply, caller, snapshots};
 use crate::answer::Generators;
 use crate::catalog::Catalog;
 use crate::config::LimitsConfig;
@@ -71,6 +71,7 @@ impl proto::admin_service_server::AdminService for Admin {
                 max_message_bytes: self.limits.max_message_bytes as u64,
                 max_concurrent_requests: self.limits.max_concurrent_requests as u32,
                 max_document_bytes: self.limits.max_document_bytes as u64,
+                max_text_bytes: self.limits.max_text_bytes as u64,
             }),
         }))
     }
@@ -79,7 +80,8 @@ impl proto::admin_service_server::AdminService for Admin {
         &self,
         request: Request<proto::CreateSnapshotRequest>,
     ) -> Reply<proto::CreateSnapshotResponse> {
-        Ok(Response::new(snapshots::create(self.catalog.clone(), request.into_inner()).await?))
+        let caller = caller(&request)?;
+        Ok(Response::new(snapshots::create(self.catalog.clone(), &caller, request.into_inner()).await?))
     }
 
     async fn list_snapshots(
@@ -100,7 +102,8 @@ impl proto::admin_service_server::AdminService for Admin {
         &self,
         request: Request<proto::RestoreSnapshotRequest>,
     ) -> Reply<proto::RestoreSnapshotResponse> {
-        Ok(Response::new(snapshots::restore(self.catalog.clone(), request.into_inner()).await?))
+        let caller = caller(&request)?;
+        Ok(Response::new(snapshots::restore(self.catalog.clone(), &caller, request.into_inner()).await?))
     }
 
     async fn delete_snapshot(

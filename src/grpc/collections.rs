@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Reply, blocking, collection_name, convert};
+use super::{Reply, blocking, caller, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::error::{Error, Result};
 use crate::proto;
@@ -72,10 +72,11 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CreateCollectionRequest>,
     ) -> Reply<proto::CreateCollectionResponse> {
+        let caller = caller(&request)?;
         let message = required(request.into_inner().collection)?;
         let chunking = message.chunking.unwrap_or_default();
         let new = NewCollection {
-            name: collection_name("collection.name", message.name)?,
+            name: collection_name(&caller, "collection.name", message.name)?,
             description: message.description,
             model: message.model,
             max_tokens: chunking.max_tokens,
@@ -93,7 +94,8 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::GetCollectionRequest>,
     ) -> Reply<proto::GetCollectionResponse> {
-        let record = self.catalog.collection(&collection_name("name", request.into_inner().name)?)?;
+        let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
+        let record = self.catalog.collection(&name)?;
         Ok(Response::new(proto::GetCollectionResponse { collection: Some(out(&self.catalog, &record)?) }))
     }
 
@@ -101,12 +103,14 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::ListCollectionsRequest>,
     ) -> Reply<proto::ListCollectionsResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = convert::page_size(request.page_size)?;
         let after = convert::page_token_in(&request.page_token)?.unwrap_or_default();
         let mut records = self.catalog.store().list_collections()?;
         records.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut records: Vec<_> = records.into_iter().filter(|r| r.name > after).take(size + 1).collect();
+        let listed = |r: &CollectionRecord| r.name > after && caller.may_reach(&r.name);
+        let mut records: Vec<_> = records.into_iter().filter(listed).take(size + 1).collect();
         let more = records.len() > size;
         records.truncate(size);
         let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.name));
@@ -119,9 +123,10 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::UpdateCollectionRequest>,
     ) -> Reply<proto::UpdateCollectionResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let message = required(request.collection)?;
-        let name = collection_name("collection.name", message.name.clone())?;
+        let name = collection_name(&caller, "collection.name", message.name.clone())?;
         let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.update(&name, &message.etag, update)).await?;
@@ -132,8 +137,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Reply<proto::DeleteCollectionResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
-        let name = collection_name("name", request.name)?;
+        let name = collection_name(&caller, "name", request.name)?;
         let catalog = self.catalog.clone();
         blocking(move || catalog.delete(&name, &request.etag, request.force)).await?;
         Ok(Response::new(proto::DeleteCollectionResponse {}))
@@ -143,7 +149,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CompactCollectionRequest>,
     ) -> Reply<proto::CompactCollectionResponse> {
-        let name = collection_name("name", request.into_inner().name)?;
+        let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
         let catalog = self.catalog.clone();
         let dropped = blocking(move || catalog.compact(&name)).await?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))

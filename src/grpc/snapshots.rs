@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{cancellable, collection_name, convert};
+use crate::access::Caller;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::proto;
@@ -10,13 +11,14 @@ use crate::store::{SnapshotInfo, SnapshotName};
 
 pub(super) async fn create(
     catalog: Arc<Catalog>,
+    caller: &Caller,
     request: proto::CreateSnapshotRequest,
 ) -> Result<proto::CreateSnapshotResponse> {
     let name = match request.name.as_str() {
         "" => None,
         _ => Some(snapshot_name(request.name)?),
     };
-    let collections = names("collections", request.collections)?;
+    let collections = names(caller, "collections", request.collections)?;
     let info = cancellable(move |is_cancelled| {
         let name = name.map_or_else(|| catalog.store().free_snapshot_name(""), Ok)?;
         catalog.store().create_snapshot(&name, &collections, false, is_cancelled)
@@ -62,10 +64,11 @@ pub(super) async fn verify(
 
 pub(super) async fn restore(
     catalog: Arc<Catalog>,
+    caller: &Caller,
     request: proto::RestoreSnapshotRequest,
 ) -> Result<proto::RestoreSnapshotResponse> {
     let name = snapshot_name(request.name)?;
-    let collections = names("collections", request.collections)?;
+    let collections = names(caller, "collections", request.collections)?;
     cancellable(move |is_cancelled| {
         let restored = catalog.restore(&name, &collections, is_cancelled)?;
         let missing_models = catalog.missing_models(&restored);
@@ -88,9 +91,9 @@ fn snapshot_name(name: String) -> Result<SnapshotName> {
     SnapshotName::new(name).map_err(|error| error.within("name"))
 }
 
-fn names(field: &str, names: Vec<String>) -> Result<Vec<String>> {
+fn names(caller: &Caller, field: &str, names: Vec<String>) -> Result<Vec<String>> {
     let checked =
-        |(index, name)| Ok(collection_name(&format!("{field}[{index}]"), name)?.as_str().to_owned());
+        |(index, name)| Ok(collection_name(caller, &format!("{field}[{index}]"), name)?.as_str().to_owned());
     names.into_iter().enumerate().map(checked).collect()
 }
 

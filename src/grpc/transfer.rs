@@ -10,6 +10,7 @@ use tonic::{Status, Streaming};
 use super::documents::{Documents, document_out, result_out};
 use super::ingest::{RECONNECT_AFTER, Room};
 use super::{Stop, blocking, collection_name, collections, convert, explain};
+use crate::access::Caller;
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Span};
 use crate::error::{Error, Result};
@@ -40,10 +41,11 @@ struct Export {
 /// The messages of an export.
 pub(super) fn export(
     catalog: Arc<Catalog>,
+    caller: &Caller,
     request: proto::ExportDocumentsRequest,
 ) -> Result<impl Stream<Item = std::result::Result<proto::ExportDocumentsResponse, Status>> + Send + 'static>
 {
-    let record = catalog.collection(&collection_name("collection", request.collection)?)?;
+    let record = catalog.collection(&collection_name(caller, "collection", request.collection)?)?;
     let filter = convert::filter_in(request.filter)?;
     let first = Out::Collection(collections::out(&catalog, &record)?);
     let ids = Vec::new().into_iter();
@@ -176,6 +178,7 @@ struct Import {
 /// The answers to an import whose collection is known.
 pub(super) async fn import(
     service: Documents,
+    caller: &Caller,
     mut messages: Streaming<proto::ImportDocumentsRequest>,
 ) -> std::result::Result<
     impl Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static,
@@ -186,7 +189,7 @@ pub(super) async fn import(
         let message = "expected start as the first message of the stream";
         return Err(Error::invalid_field("part", "NO_START", message).into());
     };
-    let collection = collection_name("start.collection", start.collection)?;
+    let collection = collection_name(caller, "start.collection", start.collection)?;
     let record = service.catalog.collection(&collection)?;
     let model = format!("{}@{}", record.model_id, record.model_revision);
     if !start.encode && start.model != model {

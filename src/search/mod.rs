@@ -9,6 +9,8 @@ mod vectors;
 use std::sync::Arc;
 
 pub use fusion::Fusion;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Level, Span};
@@ -157,10 +159,15 @@ impl Search {
             Query::Text(text) if mode != Mode::Vector => text,
             _ => String::new(),
         };
-        let probe = Probe { mode, fusion: options.fusion.unwrap_or_default(), vector, text, excluded };
+        let caller = CancellationToken::new();
+        let _leaves = caller.clone().drop_guard();
+        let fusion = options.fusion.unwrap_or_default();
+        let probe = Probe { mode, fusion, vector, text, excluded, caller };
         let catalog = self.catalog.clone();
         let options = options.clone();
-        tokio::task::spawn_blocking(move || retrieve(&catalog, &record, probe, &options))
+        let search = tokio::task::spawn_blocking(move || retrieve(&catalog, &record, probe, &options));
+        // One that has not begun when the caller leaves never begins.
+        AbortOnDropHandle::new(search)
             .await
             .map_err(|e| Error::internal("SEARCH_FAILED", "the search failed").with_source(e))?
     }
