@@ -4,11 +4,12 @@ PYTHON ?= python3
 CARGO ?= cargo
 DATA ?=
 
-.PHONY: help demo test lint deny fmt docs models build eval bench
+.PHONY: help demo test lint deny fmt docs models build eval bench soak
 
 help:
 	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
 	@echo "make test           fetch what the tests need, then run all tests"
+	@echo "make soak KILLS=100 kill the server again and again while it is written to (docs/RELIABILITY.md)"
 	@echo "make lint           formatting and clippy"
 	@echo "make deny           licences, sources and advisories of dependencies; needs cargo-deny"
 	@echo "make build          the release build: target/release/trove"
@@ -24,6 +25,12 @@ demo: models build
 # Everything the tests need, then all tests.
 test: models
 	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" $(CARGO) test --locked
+
+# Kills at random moments, for long; `make test` has a dozen of them. SEED tells what happens.
+KILLS ?= 100
+SEED ?= 1
+soak: models
+	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --locked --test soak -- --nocapture
 
 # Speeds on this machine; docs/BENCHMARKS.md says what the options are and what was measured.
 bench: models

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod encoder;
 pub mod error;
 pub mod extract;
+pub mod fault;
 pub mod generator;
 pub mod grpc;
 pub mod http;

@@ -62,6 +62,8 @@ fn exit(code: i32) -> std::process::ExitCode {
 }
 
 async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _scenario = trove::fault::set_up();
     let config = Config::load(args.config.as_deref(), flags)?;
     let telemetry = Telemetry::start(&config)?;
     let started = Instant::now();

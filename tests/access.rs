@@ -116,7 +116,22 @@ fn naming(collection: &str) -> Vec<(&'static str, Vec<u8>)> {
         collection: name(),
         ..Default::default()
     });
+    let import = proto::import_documents_request::Part::Start(proto::ImportStart {
+        collection: name(),
+        encode: true,
+        ..Default::default()
+    });
     vec![
+        (
+            "/trove.v1.AdminService/CreateSnapshot",
+            bytes(&proto::CreateSnapshotRequest { collections: vec![name()], name: String::new() }),
+        ),
+        ("/trove.v1.AdminService/DeleteSnapshot", bytes(&proto::DeleteSnapshotRequest { name: name() })),
+        ("/trove.v1.AdminService/ListSnapshots", bytes(&proto::ListSnapshotsRequest::default())),
+        ("/trove.v1.AdminService/RestoreSnapshot", {
+            bytes(&proto::RestoreSnapshotRequest { name: name(), collections: vec![name()] })
+        }),
+        ("/trove.v1.AdminService/VerifySnapshot", bytes(&proto::VerifySnapshotRequest { name: name() })),
         ("/trove.v1.AnswerService/Answer", {
             let question = "where?".to_owned();
             bytes(&proto::AnswerRequest { search: Some(search()), question, ..Default::default() })
@@ -145,6 +160,14 @@ fn naming(collection: &str) -> Vec<(&'static str, Vec<u8>)> {
         (
             "/trove.v1.DocumentService/IngestDocuments",
             bytes(&proto::IngestDocumentsRequest { part: Some(start) }),
+        ),
+        (
+            "/trove.v1.DocumentService/ExportDocuments",
+            bytes(&proto::ExportDocumentsRequest { collection: name(), filter: None }),
+        ),
+        (
+            "/trove.v1.DocumentService/ImportDocuments",
+            bytes(&proto::ImportDocumentsRequest { part: Some(import) }),
         ),
         (
             "/trove.v1.DocumentService/GetDocument",

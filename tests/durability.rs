@@ -1,8 +1,7 @@
-//! What was acknowledged stays: after kill -9, a stop, a full disk, and from older programs.
+//! What was acknowledged stays: after a stop, a full disk, and from older programs. tests/soak.rs kills.
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,130 +9,10 @@ use std::time::Duration;
 
 use common::*;
 use tonic::Code;
-use tonic::transport::Channel;
 use tonic_types::StatusExt;
 use trove::proto::ingest_documents_request::Part;
 use trove::proto::ingest_documents_response::Event;
-use trove::proto::search_service_client::SearchServiceClient;
 use trove::proto::{self, DocumentStatus};
-
-/// One of a few ids is written, or deleted where the version is `None`.
-type Change = (String, Option<u32>);
-
-fn content(id: &str, version: u32) -> String {
-    let sentence = |n| format!("Sentence {n} of {id} belongs to version {version}.");
-    (0..=version % 4).map(sentence).collect::<Vec<_>>().join("\n\n")
-}
-
-/// Writes until the server is gone. Gives the acknowledged state of each id, and the write that was not
-/// answered.
-async fn write(channel: Channel, writer: u32, round: u32, most: usize) -> (Vec<Change>, Option<Change>) {
-    let mut acknowledged = Vec::new();
-    for n in 0u32.. {
-        let id = format!("w{writer}-{}", n.wrapping_mul(2_654_435_761) % 7);
-        let version = (n % 3 != 2).then_some(round * 1000 + n);
-        let answered = match version {
-            Some(version) => {
-                let request = upsert_request(vec![text_document(&id, &content(&id, version))]);
-                match documents(&channel).upsert_documents(request).await {
-                    Ok(response) => response.into_inner().results[0].status() == DocumentStatus::Indexed,
-                    Err(_) => false,
-                }
-            }
-            None => {
-                let node = proto::filter::Node::DocumentIds(proto::StringList { values: vec![id.clone()] });
-                let filter = Some(proto::Filter { node: Some(node) });
-                let request = proto::DeleteDocumentsRequest { collection: NOTES.to_owned(), filter };
-                documents(&channel).delete_documents(request).await.is_ok()
-            }
-        };
-        if !answered {
-            return (acknowledged, Some((id, version)));
-        }
-        acknowledged.push((id, version));
-        if acknowledged.len() == most {
-            break;
-        }
-    }
-    (acknowledged, None)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn kill_9_loses_nothing_that_was_acknowledged() {
-    let Some(models) = models() else { return };
-    let data = data_dir(&models);
-    let mut expected: BTreeMap<String, Vec<Option<u32>>> = BTreeMap::new();
-    for round in 0..3 {
-        let mut server = Server::start(data.path()).await;
-        let channel = server.channel().await;
-        if round == 0 {
-            let chunking = Some(proto::ChunkingConfig { max_tokens: 16, overlap_tokens: 0 });
-            let collection = proto::Collection { name: NOTES.to_owned(), chunking, ..Default::default() };
-            create_with(&channel, collection).await;
-        }
-        check(&channel, &expected).await;
-        // The first to have written so much makes the kill; the others are in the middle of something.
-        let writers = (0..3).map(|writer| {
-            let most = if writer == 0 { 25 + 10 * round as usize } else { usize::MAX };
-            tokio::spawn(write(channel.clone(), writer, round, most))
-        });
-        let mut writers: Vec<_> = writers.collect();
-        let mut outcomes = vec![writers.remove(0).await.unwrap()];
-        server.child.kill().unwrap();
-        server.child.wait().unwrap();
-        for writer in writers {
-            outcomes.push(writer.await.unwrap());
-        }
-        assert!(outcomes.iter().map(|(done, _)| done.len()).sum::<usize>() >= 25);
-        for (acknowledged, unanswered) in outcomes {
-            for (id, version) in acknowledged {
-                expected.insert(id, vec![version]);
-            }
-            if let Some((id, version)) = unanswered {
-                expected.entry(id).or_insert_with(|| vec![None]).push(version);
-            }
-        }
-    }
-    let server = Server::start(data.path()).await;
-    check(&server.channel().await, &expected).await;
-}
-
-/// Checks that what is stored is what was acknowledged, or what was on its way when the server was killed;
-/// that every document is whole; and that the index finds just the passages that are stored.
-async fn check(channel: &Channel, expected: &BTreeMap<String, Vec<Option<u32>>>) {
-    let stored = list(channel).await;
-    let mut passages = Vec::new();
-    for document in &stored {
-        let text = text_of(document);
-        let versions = expected.get(&document.id).map(Vec::as_slice).unwrap_or_default();
-        let is_one = |version: &Option<u32>| version.is_some_and(|v| content(&document.id, v) == text);
-        assert!(versions.iter().any(is_one), "{} is {text:?}, not one of {versions:?}", document.id);
-        assert_eq!(document.passages.len(), text.split("\n\n").count(), "{} is not whole", document.id);
-        for (passage, sentence) in document.passages.iter().zip(text.split("\n\n")) {
-            assert_eq!(passage.text, sentence);
-            passages.push((document.id.clone(), passage.passage_index));
-        }
-    }
-    for (id, versions) in expected {
-        let is_stored = stored.iter().any(|document| document.id == *id);
-        assert!(is_stored || versions.contains(&None), "{id} is gone, {versions:?} was acknowledged");
-    }
-    passages.sort_unstable();
-    use proto::SearchMode::{Hybrid, Keyword, Vector};
-    for (mode, exact) in [(Vector, true), (Vector, false), (Keyword, false), (Hybrid, false)] {
-        if passages.is_empty() {
-            continue;
-        }
-        let mode = mode.into();
-        let request = proto::SearchRequest { limit: 1000, exact, mode, ..query("sentence of a version") };
-        let response = SearchServiceClient::new(channel.clone()).search(request).await.unwrap().into_inner();
-        assert_eq!((response.damaged_hits, response.mode), (0, mode));
-        let hit = |hit: proto::SearchHit| hit.passage.map(|p| (p.document_id, p.passage_index)).unwrap();
-        let mut found: Vec<_> = response.hits.into_iter().map(hit).collect();
-        found.sort_unstable();
-        assert_eq!(found, passages, "mode {mode}, exact: {exact}");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_finishes_what_was_read_and_says_so() {

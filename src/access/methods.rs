@@ -37,7 +37,12 @@ const fn stream(path: &'static str, scope: Scope, reach: Reach) -> Method {
 /// Every method but those of health, which is open to all. A method that is not here is refused once there is a key.
 pub const METHODS: &[Method] = &[
     stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Read, Nothing),
+    unary("/trove.v1.AdminService/CreateSnapshot", Admin, Everything),
+    unary("/trove.v1.AdminService/DeleteSnapshot", Admin, Everything),
     unary("/trove.v1.AdminService/GetServerInfo", Read, Nothing),
+    unary("/trove.v1.AdminService/ListSnapshots", Admin, Everything),
+    unary("/trove.v1.AdminService/RestoreSnapshot", Admin, Everything),
+    unary("/trove.v1.AdminService/VerifySnapshot", Admin, Everything),
     unary("/trove.v1.AnswerService/Answer", Read, Named),
     unary("/trove.v1.AnswerService/Generate", Read, Nothing),
     unary("/trove.v1.CollectionService/CompactCollection", Admin, Everything),
@@ -47,7 +52,9 @@ pub const METHODS: &[Method] = &[
     unary("/trove.v1.CollectionService/ListCollections", Read, Named),
     unary("/trove.v1.CollectionService/UpdateCollection", Admin, Named),
     unary("/trove.v1.DocumentService/DeleteDocuments", Write, Named),
+    unary("/trove.v1.DocumentService/ExportDocuments", Read, Named),
     unary("/trove.v1.DocumentService/GetDocument", Read, Named),
+    stream("/trove.v1.DocumentService/ImportDocuments", Write, Named),
     stream("/trove.v1.DocumentService/IngestDocuments", Write, Named),
     unary("/trove.v1.DocumentService/ListDocuments", Read, Named),
     unary("/trove.v1.DocumentService/UpsertDocuments", Write, Named),

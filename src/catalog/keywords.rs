@@ -18,7 +18,9 @@ use roaring::RoaringBitmap;
 use super::Catalog;
 use crate::domain::{Language, Span};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keywords::{KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
+use crate::keywords::{
+    KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep,
+};
 use crate::metrics;
 use crate::store::{Committed, Retitled, Store};
 
@@ -288,7 +290,7 @@ impl Keywords {
     fn compare(&self, state: &mut State, store: &Store) -> Result<Vec<Retitled>> {
         let mut index = match state.index.take() {
             Some(index) => index,
-            None => self.open(state.language)?,
+            None => self.open(state.language, state.failure.as_ref().map(|(_, error)| error))?,
         };
         let retitled = store.retitled(self.cid)?;
         let stored = store.document_numbers(self.cid)?;
@@ -321,7 +323,13 @@ impl Keywords {
         Ok(retitled)
     }
 
-    fn open(&self, language: Language) -> Result<KeywordIndex> {
+    /// Opens the index, or makes it anew where it is damaged, or where it could not be written before for a reason
+    /// that opening it again may not take away.
+    fn open(&self, language: Language, failure: Option<&Error>) -> Result<KeywordIndex> {
+        if failure.is_some_and(|error| error.reason == KEYWORDS_FAILED) {
+            tracing::warn!(cid = self.cid, "rebuilding a keyword index that could not be written");
+            return KeywordIndex::create(&self.dir, language);
+        }
         match KeywordIndex::open(&self.dir, language) {
             Err(error) if error.kind == ErrorKind::DataLoss => {
                 tracing::warn!(cid = self.cid, %error, "rebuilding a keyword index from the store");

@@ -9,6 +9,7 @@ mod indexes;
 mod keyword_tests;
 mod keywords;
 mod maintenance;
+mod restore;
 #[cfg(test)]
 mod tests;
 

@@ -155,6 +155,25 @@ async fn a_damaged_index_is_rebuilt_in_pieces_from_the_store() {
 }
 
 #[tokio::test]
+async fn a_corrupt_chunk_of_a_graph_is_noticed_and_the_graph_made_again() {
+    let fixture = Fixture::new(true);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
+    let indexes = fixture.open();
+    fixture.put(0..60, 0).await;
+    indexes.maintain(store, cid).unwrap();
+    for level in LEVELS {
+        let id = store.segments(cid, level).unwrap()[0];
+        store.damage_segment(cid, level, id);
+    }
+    let indexes = fixture.open();
+    assert!(indexes.passage.segment_ids().is_empty(), "all is scanned until graphs are built");
+    fixture.check(&indexes);
+    indexes.maintain(store, cid).unwrap();
+    assert!(!indexes.passage.segment_ids().is_empty());
+    fixture.check(&fixture.open());
+}
+
+#[tokio::test]
 async fn a_vector_of_zeros_keeps_nothing_from_opening() {
     let fixture = Fixture::new(false);
     let passage = |x: f32| NewPassage { vector: vec![x; 8], ..NewPassage::default() };

@@ -94,6 +94,16 @@ pub enum Command {
         #[command(subcommand)]
         command: DocumentsCommand,
     },
+    /// Write a collection as JSON Lines, with its vectors.
+    Export(super::transfer::ExportArgs),
+    /// Read a collection that was exported.
+    Import(super::transfer::ImportArgs),
+    /// Keep copies of collections on the server, and put them back.
+    Snapshots {
+        /// What to do.
+        #[command(subcommand)]
+        command: super::snapshots::SnapshotsCommand,
+    },
     /// Get models and look at them, on this machine.
     Models(ModelsArgs),
     /// Make, list and revoke API keys, on this machine.

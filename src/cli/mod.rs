@@ -19,8 +19,10 @@ pub mod keys;
 pub mod models;
 pub mod output;
 pub mod search;
+pub mod snapshots;
 mod snippet;
 pub mod tokenize;
+pub mod transfer;
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -87,6 +89,9 @@ async fn dispatch(server: &str, connection: &ConnectionArgs, json: bool, command
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,
+        Command::Export(args) => transfer::export(&client, json, args).await,
+        Command::Import(args) => transfer::import(&client, json, args).await,
+        Command::Snapshots { command } => snapshots::run(&client, json, command).await,
         Command::Models(args) => models::run(&client, json, args).await,
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,

@@ -31,6 +31,10 @@ section! {
         limits: LimitsConfig;
         /// Extraction of files.
         extract: ExtractConfig;
+        /// The vector index.
+        index: IndexConfig;
+        /// Snapshots by schedule.
+        snapshots: SnapshotsConfig;
         /// Logging.
         log: LogConfig;
         /// Metrics and health over HTTP.
@@ -194,6 +198,24 @@ section! {
         memory_bytes: u64 = 2 << 30, Rule::AtLeast(1);
         /// Files extracted at once.
         workers: usize = 2, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// The vector index.
+    IndexConfig in "index." {
+        /// New points of a level that are scanned before a graph is built of them. Fewer make many small graphs.
+        head_limit: usize = 16_384, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// Snapshots by schedule, in `data_dir/snapshots`.
+    SnapshotsConfig in "snapshots." {
+        /// Hours from one scheduled snapshot of all collections to the next. Zero means none.
+        interval_hours: u64 = 0, Rule::AtLeast(0);
+        /// Scheduled snapshots that are kept; the oldest is deleted when there are more. Others are never deleted.
+        keep: usize = 7, Rule::AtLeast(1);
     }
 }
 

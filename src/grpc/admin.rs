@@ -1,7 +1,10 @@
+use std::sync::Arc;
+
 use tonic::{Request, Response};
 
-use super::Reply;
+use super::{Reply, caller, snapshots};
 use crate::answer::Generators;
+use crate::catalog::Catalog;
 use crate::config::LimitsConfig;
 use crate::encoder::Encoders;
 use crate::generator::GeneratorInfo;
@@ -9,6 +12,8 @@ use crate::proto;
 
 /// AdminService.
 pub struct Admin {
+    /// Keeps the collections and their snapshots.
+    pub catalog: Arc<Catalog>,
     /// Loaded encoders.
     pub encoders: Encoders,
     /// Loaded generators.
@@ -69,5 +74,42 @@ impl proto::admin_service_server::AdminService for Admin {
                 max_text_bytes: self.limits.max_text_bytes as u64,
             }),
         }))
+    }
+
+    async fn create_snapshot(
+        &self,
+        request: Request<proto::CreateSnapshotRequest>,
+    ) -> Reply<proto::CreateSnapshotResponse> {
+        let caller = caller(&request)?;
+        Ok(Response::new(snapshots::create(self.catalog.clone(), &caller, request.into_inner()).await?))
+    }
+
+    async fn list_snapshots(
+        &self,
+        request: Request<proto::ListSnapshotsRequest>,
+    ) -> Reply<proto::ListSnapshotsResponse> {
+        Ok(Response::new(snapshots::list(self.catalog.clone(), request.into_inner()).await?))
+    }
+
+    async fn verify_snapshot(
+        &self,
+        request: Request<proto::VerifySnapshotRequest>,
+    ) -> Reply<proto::VerifySnapshotResponse> {
+        Ok(Response::new(snapshots::verify(self.catalog.clone(), request.into_inner()).await?))
+    }
+
+    async fn restore_snapshot(
+        &self,
+        request: Request<proto::RestoreSnapshotRequest>,
+    ) -> Reply<proto::RestoreSnapshotResponse> {
+        let caller = caller(&request)?;
+        Ok(Response::new(snapshots::restore(self.catalog.clone(), &caller, request.into_inner()).await?))
+    }
+
+    async fn delete_snapshot(
+        &self,
+        request: Request<proto::DeleteSnapshotRequest>,
+    ) -> Reply<proto::DeleteSnapshotResponse> {
+        Ok(Response::new(snapshots::delete(self.catalog.clone(), request.into_inner()).await?))
     }
 }

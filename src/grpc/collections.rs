@@ -15,34 +15,33 @@ pub struct Collections {
     pub catalog: Arc<Catalog>,
 }
 
-impl Collections {
-    fn out(&self, record: &CollectionRecord) -> Result<proto::Collection> {
-        let (documents, passages) = self.catalog.store().counts(record.cid)?;
-        let options = self.catalog.index_options();
-        Ok(proto::Collection {
-            name: record.name.clone(),
-            description: record.description.clone(),
-            model: format!("{}@{}", record.model_id, record.model_revision),
-            dimensions: record.dimensions,
-            hnsw: Some(proto::HnswConfig {
-                m: options.m as u32,
-                ef_construction: options.ef_construction as u32,
-                ef_search: record.ef_search,
-            }),
-            chunking: Some(proto::ChunkingConfig {
-                max_tokens: record.max_tokens,
-                overlap_tokens: record.overlap_tokens,
-            }),
-            document_count: documents as i64,
-            passage_count: passages as i64,
-            tombstone_count: self.catalog.indexes(record)?.tombstones() as i64,
-            etag: record.etag.clone(),
-            create_time: Some(convert::timestamp(record.create_time_ns)),
-            update_time: Some(convert::timestamp(record.update_time_ns)),
-            index_sentences: record.index_sentences,
-            language: record.language().name().to_owned(),
-        })
-    }
+/// A collection as a message.
+pub(super) fn out(catalog: &Catalog, record: &CollectionRecord) -> Result<proto::Collection> {
+    let (documents, passages) = catalog.store().counts(record.cid)?;
+    let options = catalog.index_options();
+    Ok(proto::Collection {
+        name: record.name.clone(),
+        description: record.description.clone(),
+        model: format!("{}@{}", record.model_id, record.model_revision),
+        dimensions: record.dimensions,
+        hnsw: Some(proto::HnswConfig {
+            m: options.m as u32,
+            ef_construction: options.ef_construction as u32,
+            ef_search: record.ef_search,
+        }),
+        chunking: Some(proto::ChunkingConfig {
+            max_tokens: record.max_tokens,
+            overlap_tokens: record.overlap_tokens,
+        }),
+        document_count: documents as i64,
+        passage_count: passages as i64,
+        tombstone_count: catalog.indexes(record)?.tombstones() as i64,
+        etag: record.etag.clone(),
+        create_time: Some(convert::timestamp(record.create_time_ns)),
+        update_time: Some(convert::timestamp(record.update_time_ns)),
+        index_sentences: record.index_sentences,
+        language: record.language().name().to_owned(),
+    })
 }
 
 fn required(collection: Option<proto::Collection>) -> Result<proto::Collection> {
@@ -96,7 +95,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         };
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.create(new)).await?;
-        let collection = Some(self.out(&record)?);
+        let collection = Some(out(&self.catalog, &record)?);
         Ok(Response::new(proto::CreateCollectionResponse { collection }))
     }
 
@@ -106,7 +105,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     ) -> Reply<proto::GetCollectionResponse> {
         let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
         let record = self.catalog.collection(&name)?;
-        Ok(Response::new(proto::GetCollectionResponse { collection: Some(self.out(&record)?) }))
+        Ok(Response::new(proto::GetCollectionResponse { collection: Some(out(&self.catalog, &record)?) }))
     }
 
     async fn list_collections(
@@ -124,7 +123,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         let more = records.len() > size;
         records.truncate(size);
         let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.name));
-        let collections = records.iter().map(|record| self.out(record)).collect::<Result<_>>()?;
+        let collections = records.iter().map(|record| out(&self.catalog, record)).collect::<Result<_>>()?;
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(proto::ListCollectionsResponse { collections, next_page_token }))
     }
@@ -140,7 +139,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.update(&name, &message.etag, update)).await?;
-        Ok(Response::new(proto::UpdateCollectionResponse { collection: Some(self.out(&record)?) }))
+        Ok(Response::new(proto::UpdateCollectionResponse { collection: Some(out(&self.catalog, &record)?) }))
     }
 
     async fn delete_collection(

@@ -118,7 +118,7 @@ pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcom
     }
 }
 
-fn document_out(record: &DocumentRecord) -> proto::Document {
+pub(super) fn document_out(record: &DocumentRecord) -> proto::Document {
     proto::Document {
         id: record.id.clone(),
         title: record.title.clone(),
@@ -279,5 +279,31 @@ impl proto::document_service_server::DocumentService for Documents {
         });
         let deleted = self.catalog.store().delete_documents(record.cid, ids.await?).await?;
         Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64 }))
+    }
+
+    type ExportDocumentsStream = Pin<
+        Box<dyn Stream<Item = std::result::Result<proto::ExportDocumentsResponse, Status>> + Send + 'static>,
+    >;
+
+    async fn export_documents(
+        &self,
+        request: Request<proto::ExportDocumentsRequest>,
+    ) -> Reply<Self::ExportDocumentsStream> {
+        let caller = caller(&request)?;
+        let parts = super::transfer::export(self.catalog.clone(), &caller, request.into_inner())?;
+        Ok(Response::new(Box::pin(parts)))
+    }
+
+    type ImportDocumentsStream = Pin<
+        Box<dyn Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static>,
+    >;
+
+    async fn import_documents(
+        &self,
+        request: Request<Streaming<proto::ImportDocumentsRequest>>,
+    ) -> Reply<Self::ImportDocumentsStream> {
+        let caller = caller(&request)?;
+        let answers = super::transfer::import(self.clone(), &caller, request.into_inner()).await?;
+        Ok(Response::new(Box::pin(answers)))
     }
 }

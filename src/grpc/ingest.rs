@@ -24,7 +24,7 @@ use crate::proto::ingest_documents_response::Event;
 use crate::proto::{self, DocumentResult, IngestDocumentsRequest, IngestDocumentsResponse};
 
 /// When a client should come back to a server that stops.
-const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+pub(super) const RECONNECT_AFTER: Duration = Duration::from_secs(2);
 /// Memory is granted in units of this many bytes.
 const ROOM_UNIT: usize = 1 << 10;
 
@@ -43,7 +43,7 @@ impl Room {
     }
 
     /// Waits for room; what is larger than all of it takes all of it.
-    async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
+    pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
         let units = bytes.div_ceil(ROOM_UNIT).clamp(1, self.total);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let closed = |e| Error::internal("INGEST_CLOSED", "the ingest is closed").with_source(e);

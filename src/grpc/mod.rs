@@ -8,8 +8,10 @@ mod documents;
 mod embedding;
 mod ingest;
 mod search;
+mod snapshots;
 mod status;
 mod stop;
+mod transfer;
 
 pub use admin::Admin;
 pub use answer::Answer;
@@ -20,6 +22,8 @@ pub use ingest::Room;
 pub use search::Search;
 pub use status::{code, code_name, explain, explain_response, name_request};
 pub use stop::Stop;
+
+use tokio_util::sync::CancellationToken;
 
 use crate::access::Caller;
 use crate::domain::CollectionName;
@@ -68,6 +72,15 @@ fn check_text(field: impl Into<String>, bytes: usize, most: usize) -> Result<()>
 /// Runs what blocks off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     crate::task::blocking("TASK_FAILED", work).await
+}
+
+/// Runs what blocks for long off the async threads; it is told when the caller leaves.
+async fn cancellable<T: Send + 'static>(
+    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let caller = CancellationToken::new();
+    let _leaves = caller.clone().drop_guard();
+    blocking(move || work(&|| caller.is_cancelled())).await
 }
 
 #[cfg(test)]

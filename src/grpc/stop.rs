@@ -20,6 +20,11 @@ impl Stop {
         self.token.cancel();
     }
 
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
     /// Resolves when it has begun.
     pub async fn begun(&self) {
         self.token.cancelled().await;

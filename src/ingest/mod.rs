@@ -16,6 +16,7 @@ use crate::extract::{self, Extractor};
 use crate::metrics;
 use crate::store::{
     CollectionRecord, DocumentRecord, DocumentUpdate, NewDocument, NewPassage, Processing, Store,
+    check_foreign,
 };
 use crate::task;
 use crate::text::{self, PassageDraft, SplitOptions};
@@ -159,6 +160,45 @@ impl Ingest {
             }
             outcome
         }
+    }
+
+    /// Stores a document that another store has made, with its passages as they are, and with new vectors if
+    /// `encode` is set. One that is stored just so is left alone.
+    ///
+    /// # Errors
+    /// Bad input with its reason; the stored version of the document, if there is one, stays.
+    pub async fn import(
+        &self,
+        collection: &CollectionName,
+        mut document: NewDocument,
+        encode: bool,
+    ) -> Result<Outcome> {
+        let record = self.catalog.collection(collection)?;
+        DocumentId::new(document.id.as_str())?;
+        if document.passages.is_empty() {
+            return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with passages, got none"));
+        }
+        check_foreign(&document)?;
+        let mut turn = self.turns.take(record.cid, &document.id);
+        turn.wait().await;
+        let mut tokens = 0;
+        if encode {
+            let drafts = std::mem::take(&mut document.passages).into_iter().map(draft).collect();
+            let encoded = self.encode(&record, &document.text, drafts).await?;
+            (document.passages, document.document_vector, tokens) = encoded;
+        } else if let Ok(Some(stored)) = self.catalog.store().whole_document(record.cid, &document.id)
+            && stored.document == document
+        {
+            return Ok(Outcome {
+                document_id: document.id,
+                passage_count: stored.record.passage_count,
+                action: Action::Unchanged,
+                tokens,
+            });
+        }
+        let stored = self.catalog.store().upsert(record.cid, document).await?;
+        let (document_id, passage_count) = (stored.id, stored.passage_count);
+        Ok(Outcome { document_id, passage_count, action: Action::Indexed, tokens })
     }
 
     /// Checks what can be checked at once and takes the document's turn.
@@ -378,6 +418,15 @@ fn readable(store: &Store, cid: u32, id: &str) -> Result<Option<DocumentRecord>>
 fn made_alike(stored: Processing, now: Processing) -> bool {
     stored.max_tokens == 0
         || (stored.max_tokens == now.max_tokens && stored.overlap_tokens == now.overlap_tokens)
+}
+
+fn draft(passage: NewPassage) -> PassageDraft {
+    PassageDraft {
+        span: passage.span,
+        sentences: passage.sentences,
+        headings: passage.headings,
+        page: passage.page,
+    }
 }
 
 fn passage_input(text: &str, draft: &PassageDraft) -> Result<PassageInput> {

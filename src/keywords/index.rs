@@ -245,6 +245,8 @@ impl KeywordIndex {
                 let writer: IndexWriter = self.index.writer_with_options(options).map_err(from_tantivy)?;
                 // Merges are begun by `maintain` alone, so that it is known when a writer can be closed.
                 writer.set_merge_policy(Box::new(NoMergePolicy));
+                // A crash in the middle of a commit leaves files that the same commit, done again, would fail on.
+                writer.garbage_collect_files().wait().map_err(from_tantivy)?;
                 writer
             }
         };

@@ -18,6 +18,9 @@ use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextField
 use crate::domain::Language;
 use crate::error::Error;
 
+/// Reason of the error of an index that cannot be written, other than for want of room.
+pub const KEYWORDS_FAILED: &str = "KEYWORDS_FAILED";
+
 /// A document as it is indexed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeywordDocument {
@@ -95,8 +98,9 @@ fn from_tantivy(error: TantivyError) -> Error {
         | TantivyError::IncompatibleIndex(_)
         | TantivyError::OpenReadError(_)
         | TantivyError::SchemaError(_) => damaged(&error.to_string()).with_source(error),
-        _ => Error::internal("KEYWORDS_FAILED", format!("the keyword index failed: {error}"))
-            .with_source(error),
+        _ => {
+            Error::internal(KEYWORDS_FAILED, format!("the keyword index failed: {error}")).with_source(error)
+        }
     }
 }
 

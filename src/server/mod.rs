@@ -5,6 +5,7 @@ mod deadline;
 mod guard;
 mod listen;
 mod receive;
+mod schedule;
 mod tls;
 
 use std::future::Future;
@@ -106,7 +107,8 @@ impl Parts {
         let generators = generators(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
-        let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), IndexOptions::default())?;
+        let index = IndexOptions { head_limit: config.index.head_limit, ..IndexOptions::default() };
+        let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), index)?;
         let worker = match &config.extract.worker {
             Some(worker) => worker.clone(),
             None => std::env::current_exe().map_err(|e| {
@@ -267,6 +269,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         }
     };
     let admin = grpc::Admin {
+        catalog: catalog.clone(),
         encoders: encoders.clone(),
         generators,
         limits: limits.clone(),
@@ -283,6 +286,8 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         stop: stop.clone(),
     };
     let search = grpc::Search { search, max_batch_size };
+
+    tokio::spawn(schedule::run(admin.catalog.clone(), config.snapshots.clone(), stop.clone()));
 
     let (health, health_service) = tonic_health::server::health_reporter();
     for name in SERVICES {

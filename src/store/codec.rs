@@ -202,8 +202,13 @@ fn metadata_from_disk(entries: Vec<Entry>) -> Metadata {
     entries.into_iter().map(|e| (e.key, value(e.value))).collect()
 }
 
+/// A document record as sealed bytes.
+pub fn pack_document(key: &[u8], record: &DocumentRecord) -> Vec<u8> {
+    seal(key, encode_document(record))
+}
+
 /// A document record as bytes.
-pub fn pack_document(key: &[u8], r: &DocumentRecord) -> Vec<u8> {
+pub fn encode_document(r: &DocumentRecord) -> Vec<u8> {
     let disk = DiskDocument {
         id: r.id.clone(),
         title: r.title.clone(),
@@ -223,15 +228,19 @@ pub fn pack_document(key: &[u8], r: &DocumentRecord) -> Vec<u8> {
         max_tokens: r.processing.max_tokens,
         overlap_tokens: r.processing.overlap_tokens,
     };
-    pack(key, &disk)
+    disk.encode_to_vec()
 }
 
-/// A document record from bytes.
+/// A document record from sealed bytes.
 pub fn unpack_document(key: &[u8], sealed: &[u8]) -> Result<DocumentRecord> {
-    let d: DiskDocument = unpack(key, sealed)?;
-    let content_hash = <[u8; 32]>::try_from(d.content_hash.as_slice())
-        .map_err(|_| damaged(key, "its content hash is not of 32 bytes"))?;
-    Ok(DocumentRecord {
+    decode_document(unseal(key, sealed)?).ok_or_else(|| damaged(key, "it does not decode"))
+}
+
+/// A document record from bytes; `None` where they are no record.
+pub fn decode_document(bytes: &[u8]) -> Option<DocumentRecord> {
+    let d = DiskDocument::decode(bytes).ok()?;
+    let content_hash = <[u8; 32]>::try_from(d.content_hash.as_slice()).ok()?;
+    Some(DocumentRecord {
         id: d.id,
         title: d.title,
         source_uri: d.source_uri,
@@ -254,8 +263,13 @@ pub fn unpack_document(key: &[u8], sealed: &[u8]) -> Result<DocumentRecord> {
     })
 }
 
+/// A passage record as sealed bytes.
+pub fn pack_passage(key: &[u8], record: &PassageRecord) -> Vec<u8> {
+    seal(key, encode_passage(record))
+}
+
 /// A passage record as bytes.
-pub fn pack_passage(key: &[u8], r: &PassageRecord) -> Vec<u8> {
+pub fn encode_passage(r: &PassageRecord) -> Vec<u8> {
     let disk = DiskPassage {
         doc_no: r.doc_no,
         index: r.index,
@@ -265,15 +279,20 @@ pub fn pack_passage(key: &[u8], r: &PassageRecord) -> Vec<u8> {
         page: r.page,
         sentences: r.sentences.iter().flat_map(|s| [s.start, s.end]).collect(),
     };
-    pack(key, &disk)
+    disk.encode_to_vec()
 }
 
-/// A passage record from bytes.
+/// A passage record from sealed bytes.
 pub fn unpack_passage(key: &[u8], sealed: &[u8]) -> Result<PassageRecord> {
-    let d: DiskPassage = unpack(key, sealed)?;
+    decode_passage(unseal(key, sealed)?).ok_or_else(|| damaged(key, "it does not decode"))
+}
+
+/// A passage record from bytes; `None` where they are no record.
+pub fn decode_passage(bytes: &[u8]) -> Option<PassageRecord> {
+    let d = DiskPassage::decode(bytes).ok()?;
     let sentences =
         d.sentences.as_chunks::<2>().0.iter().map(|[start, end]| Span::new(*start, *end)).collect();
-    Ok(PassageRecord {
+    Some(PassageRecord {
         doc_no: d.doc_no,
         index: d.index,
         span: Span::new(d.start, d.end),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::codec::{self, Counters, Number};
 use super::live::Live;
 use super::records::CollectionRecord;
-use super::{Store, keys, now_ns, unknown_collection};
+use super::{Store, commit, keys, now_ns, unknown_collection};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Store {
@@ -20,18 +20,14 @@ impl Store {
             let error = Error::new(ErrorKind::AlreadyExists, "COLLECTION_EXISTS", message);
             return Err(error.about("collection", record.name));
         }
-        let next =
-            live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
-        let next: Number = codec::unpack(keys::NEXT_CID, &next)?;
-        record.cid = u32::try_from(next.value).map_err(|_| {
-            Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used")
-        })?;
+        let (cid, next) = next_cid(&live)?;
+        record.cid = cid;
         record.create_time_ns = now_ns();
         touch(&mut record);
         let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
         let counters_key = keys::counters(record.cid);
         let mut batch = sled::Batch::default();
-        batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &Number { value: next.value + 1 }));
+        batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &next));
         batch.insert(counters_key.as_slice(), codec::pack(&counters_key, &counters));
         batch.insert(key.as_slice(), codec::pack(&key, &record));
         live.apply(batch)?;
@@ -98,9 +94,45 @@ impl Store {
         batch.remove(keys::counters(record.cid));
         live.apply(batch)?;
         live.sync()?;
+        if let Some(hold) = self.inner.hold.read().clone()
+            && hold.keeps(record.cid)
+        {
+            return Ok(record);
+        }
         purge(&live, record.cid)?;
         Ok(record)
     }
+}
+
+/// Makes the counters again where they are damaged.
+pub(super) fn repair_counters(live: &Live) -> Result<()> {
+    let next = live.get(keys::NEXT_CID)?;
+    if next.is_none_or(|value| codec::unpack::<Number>(keys::NEXT_CID, &value).is_err()) {
+        let next = cids(live)?.last().map_or(1, |cid| u64::from(*cid) + 1);
+        live.put(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &Number { value: next }))?;
+        live.sync()?;
+        tracing::warn!(next, "the next collection number was damaged; it was found again");
+    }
+    for record in read_all(live)?.into_iter().flatten() {
+        commit::repair_counters(live, record.cid)?;
+    }
+    Ok(())
+}
+
+/// Numbers of collections that have rows.
+fn cids(live: &Live) -> Result<BTreeSet<u32>> {
+    let mut found = BTreeSet::new();
+    for kind in keys::OWNED {
+        let mut start = vec![kind];
+        while let Some((key, _)) = live.from(&start).next().transpose()? {
+            let cid = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b));
+            let Some(cid) = cid.filter(|_| key.first() == Some(&kind)) else { break };
+            found.insert(cid);
+            let Some(next) = cid.checked_add(1) else { break };
+            start = keys::owned(kind, next);
+        }
+    }
+    Ok(found)
 }
 
 /// Deletes what belongs to collections that are gone. While a collection's record is damaged nobody can
@@ -109,39 +141,33 @@ pub(super) fn purge_orphans(live: &Live) -> Result<()> {
     let records: Result<Vec<CollectionRecord>> = read_all(live)?.into_iter().collect();
     let Ok(records) = records else { return Ok(()) };
     let known: BTreeSet<u32> = records.into_iter().map(|record| record.cid).collect();
-    let mut orphans = BTreeSet::new();
-    for kind in keys::OWNED {
-        let mut start = vec![kind];
-        while let Some((key, _)) = live.from(&start).next().transpose()? {
-            let Some(cid) = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b))
-            else {
-                break;
-            };
-            if key.first() != Some(&kind) {
-                break;
-            }
-            if !known.contains(&cid) {
-                orphans.insert(cid);
-            }
-            let Some(next) = cid.checked_add(1) else { break };
-            start = keys::owned(kind, next);
-        }
-    }
+    let orphans = cids(live)?.into_iter().filter(|cid| !known.contains(cid));
     orphans.into_iter().try_for_each(|cid| purge(live, cid))
 }
 
-fn purge(live: &Live, cid: u32) -> Result<()> {
+/// A number for a new collection, and what is to be stored as the next one.
+pub(super) fn next_cid(live: &Live) -> Result<(u32, Number)> {
+    let next = live.get(keys::NEXT_CID)?.ok_or_else(|| codec::damaged(keys::NEXT_CID, "it is missing"))?;
+    let next: Number = codec::unpack(keys::NEXT_CID, &next)?;
+    let cid = u32::try_from(next.value)
+        .map_err(|_| Error::precondition("TOO_MANY_COLLECTIONS", "every collection number has been used"))?;
+    Ok((cid, Number { value: next.value + 1 }))
+}
+
+/// Deletes all that belongs to a collection's number.
+pub(super) fn purge(live: &Live, cid: u32) -> Result<()> {
     keys::OWNED.iter().try_for_each(|&kind| live.purge(&keys::owned(kind, cid)))?;
     live.sync()
 }
 
 /// Every collection's record, or that it is damaged.
-fn read_all(live: &Live) -> Result<Vec<Result<CollectionRecord>>> {
+pub(super) fn read_all(live: &Live) -> Result<Vec<Result<CollectionRecord>>> {
     let unpack = |(key, value): (Vec<u8>, Vec<u8>)| codec::unpack(&key, &value);
     live.prefix(&[keys::COLLECTION]).map(|item| Ok(unpack(item?))).collect()
 }
 
-fn touch(record: &mut CollectionRecord) {
+/// Gives a record a new time of change and etag.
+pub(super) fn touch(record: &mut CollectionRecord) {
     record.update_time_ns = now_ns().max(record.update_time_ns.saturating_add(1));
     record.etag = format!("{:x}", record.update_time_ns);
 }

@@ -11,6 +11,7 @@ use super::live::Live;
 use super::records::{
     Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, Updated, point_ranges,
 };
+use super::snapshot::Hold;
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,6 +76,11 @@ impl Store {
     }
 }
 
+/// The error of a collection that has used all its document numbers.
+pub(super) fn full() -> Error {
+    Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
+}
+
 fn stopped() -> Error {
     Error::new(ErrorKind::Unavailable, "STORE_STOPPED", "the store is closed")
 }
@@ -97,6 +103,8 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     let started = Instant::now();
     histogram!(metrics::STORE_COMMIT_WRITES).record(ops.len() as f64);
     let live = inner.live.load_full();
+    let hold = inner.hold.read().clone();
+    let target = &Target { live: &live, hold: hold.as_deref() };
     let (room, little_room) = (inner.check_room(), inner.check_little_room());
     let room = || room.as_ref().map_err(Error::copy);
     let mut events = Vec::new();
@@ -104,14 +112,14 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
         .into_iter()
         .map(|op| match op {
             Op::Upsert { cid, document, answer } => {
-                Answer::Upsert(answer, room().and_then(|()| upsert(&live, cid, *document, &mut events)))
+                Answer::Upsert(answer, room().and_then(|()| upsert(target, cid, *document, &mut events)))
             }
             Op::Update { cid, update, answer } => {
-                Answer::Update(answer, room().and_then(|()| self::update(&live, cid, update, &mut events)))
+                Answer::Update(answer, room().and_then(|()| self::update(target, cid, update, &mut events)))
             }
             Op::Delete { cid, ids, answer } => {
                 let room = little_room.as_ref().map_err(Error::copy);
-                Answer::Delete(answer, room.and_then(|()| delete(&live, cid, &ids, &mut events)))
+                Answer::Delete(answer, room.and_then(|()| delete(target, cid, &ids, &mut events)))
             }
         })
         .collect();
@@ -130,6 +138,21 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     answers.into_iter().for_each(|answer| answer.send(failure.as_ref().map(Error::copy)));
 }
 
+/// Where a write goes.
+struct Target<'a> {
+    live: &'a Live,
+    hold: Option<&'a Hold>,
+}
+
+impl Target<'_> {
+    /// Lets a snapshot that is being made have a document before it goes.
+    fn before_change(&self, cid: u32, old: &DocumentRecord) {
+        if let Some(hold) = self.hold {
+            hold.before_change(self.live, cid, old.doc_no);
+        }
+    }
+}
+
 impl Answer {
     /// A writer that left does not mind.
     fn send(self, failure: Option<Error>) {
@@ -143,8 +166,32 @@ impl Answer {
 
 fn counters(live: &Live, cid: u32) -> Result<Counters> {
     let key = keys::counters(cid);
-    let value = live.get(&key)?.ok_or_else(|| unknown_collection(format!("number {cid}")))?;
-    codec::unpack(&key, &value)
+    let stored = live.get(&key)?.map(|value| codec::unpack(&key, &value)).transpose();
+    match stored {
+        Ok(Some(counters)) => return Ok(counters),
+        Ok(None) => {}
+        Err(error) if error.kind == ErrorKind::DataLoss => {}
+        Err(error) => return Err(error),
+    }
+    salvage::counters(live, cid)?.ok_or_else(|| unknown_collection(format!("number {cid}")))
+}
+
+/// Counts again where a collection's counters are damaged, so that nobody has to do it later.
+pub(super) fn repair_counters(live: &Live, cid: u32) -> Result<()> {
+    let key = keys::counters(cid);
+    if live.get(&key)?.is_some_and(|value| codec::unpack::<Counters>(&key, &value).is_ok()) {
+        return Ok(());
+    }
+    let counters = counters(live, cid)?;
+    live.put(&key, codec::pack(&key, &counters))?;
+    live.sync()?;
+    tracing::warn!(
+        cid,
+        documents = counters.documents,
+        passages = counters.passages,
+        "the counters of a collection were damaged; its rows were counted again"
+    );
+    Ok(())
 }
 
 /// What is stored under an id. Of a document whose record is damaged, what can be found, so that it can
@@ -164,11 +211,12 @@ fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<DocumentRecord>>
 }
 
 fn upsert(
-    live: &Live,
+    target: &Target<'_>,
     cid: u32,
     document: NewDocument,
     events: &mut Vec<Committed>,
 ) -> Result<DocumentRecord> {
+    let live = target.live;
     live.check_writable()?;
     let mut counters = counters(live, cid)?;
     check(&document, counters.dimensions as usize)?;
@@ -191,14 +239,13 @@ fn upsert(
         file_title: Some(document.file_title.clone()),
         processing: document.processing,
     };
-    counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(|| {
-        Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
-    })?;
+    counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(full)?;
     counters.next_point += u64::from(record.passage_count);
     counters.documents += 1;
     counters.passages += u64::from(record.passage_count);
     let mut batch = sled::Batch::default();
     if let Some(old) = &old {
+        target.before_change(cid, old);
         remove(&mut batch, cid, old, &mut counters);
     }
     insert(&mut batch, cid, &record, &document);
@@ -210,17 +257,19 @@ fn upsert(
 }
 
 fn update(
-    live: &Live,
+    target: &Target<'_>,
     cid: u32,
     update: DocumentUpdate,
     events: &mut Vec<Committed>,
 ) -> Result<Option<DocumentRecord>> {
+    let live = target.live;
     let key = keys::document(cid, &update.id);
     let Some(value) = live.get(&key)? else { return Ok(None) };
     let Ok(old) = codec::unpack_document(&key, &value) else { return Ok(None) };
     if old.doc_no != update.doc_no {
         return Ok(None);
     }
+    target.before_change(cid, &old);
     let mut record = old.clone();
     record.title = update.title;
     record.source_uri = update.source_uri;
@@ -239,12 +288,14 @@ fn update(
     Ok(Some(record))
 }
 
-fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
+fn delete(target: &Target<'_>, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
+    let live = target.live;
     let mut deleted = 0;
     live.check_writable()?;
     let mut counters = counters(live, cid)?;
     for id in ids {
         let Some(old) = old_record(live, cid, id)? else { continue };
+        target.before_change(cid, &old);
         let mut batch = sled::Batch::default();
         remove(&mut batch, cid, &old, &mut counters);
         put_counters(&mut batch, cid, &counters);
@@ -255,7 +306,8 @@ fn delete(live: &Live, cid: u32, ids: &[String], events: &mut Vec<Committed>) ->
     Ok(deleted)
 }
 
-fn check(document: &NewDocument, dimensions: usize) -> Result<()> {
+/// Checks what must hold of every document that is written.
+pub(super) fn check(document: &NewDocument, dimensions: usize) -> Result<()> {
     if document.id.is_empty() {
         return Err(Error::invalid("INVALID_DOCUMENT_ID", "expected a document id, got an empty one"));
     }
@@ -291,13 +343,14 @@ fn check_vector(vector: &[f32], dimensions: usize) -> Result<()> {
     Ok(())
 }
 
-fn put_counters(batch: &mut sled::Batch, cid: u32, counters: &Counters) {
+pub(super) fn put_counters(batch: &mut sled::Batch, cid: u32, counters: &Counters) {
     let key = keys::counters(cid);
     let value = codec::pack(&key, counters);
     batch.insert(key, value);
 }
 
-fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: &NewDocument) {
+/// Adds a document's rows to a batch.
+pub(super) fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: &NewDocument) {
     let doc_no = record.doc_no;
     let mut put = |key: Vec<u8>, value: Vec<u8>| batch.insert(key, value);
     let key = keys::document(cid, &record.id);

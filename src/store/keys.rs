@@ -6,6 +6,8 @@ use crate::domain::Level;
 pub const SCHEMA: &[u8] = b"S";
 /// The next collection number.
 pub const NEXT_CID: &[u8] = b"K";
+/// How often the database has been synced.
+pub const SYNCS: &[u8] = b"Q";
 /// Kinds of records whose keys go on with a collection number.
 pub const OWNED: [u8; 10] = [b'k', b'd', b'n', b't', b'p', b'v', b'x', b'g', b'h', b'u'];
 /// Prefix of collection records, which are keyed by name.
@@ -120,6 +122,7 @@ pub fn describe(key: &[u8]) -> String {
     match key.first() {
         Some(b'S') => "the schema version".to_owned(),
         Some(b'K') => "the next collection number".to_owned(),
+        Some(b'Q') => "the count of syncs".to_owned(),
         Some(&COLLECTION) => format!("the record of collection {:?}", name(1)),
         Some(b'd') => format!("the record of document {:?}", name(5)),
         Some(b'k') => "a collection's counters".to_owned(),

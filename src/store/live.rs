@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use ::metrics::histogram;
 
+use super::mark::Mark;
+use super::{codec, keys};
 use crate::error::{Error, Result};
-use crate::metrics;
+use crate::{fault, metrics};
 
 /// Most changes put into one batch where atomicity is not needed.
 const BATCH: usize = 512;
@@ -46,6 +48,7 @@ fn is_closing(error: &sled::Error) -> bool {
 pub struct Live {
     db: sled::Db,
     file: File,
+    mark: Mark,
     /// Why a write failed. sled takes no writes after one that failed, and an fsync that failed says
     /// nothing of the next one's success: so there are none until the database is opened again.
     failure: OnceLock<String>,
@@ -78,8 +81,11 @@ impl Live {
             }
         };
         let file = File::open(path.join("db")).map_err(from_io)?;
+        let count = db.get(keys::SYNCS).map_err(from_sled)?;
+        let count = count.map(|value| codec::unpack::<codec::Number>(keys::SYNCS, &value)).transpose()?;
+        let mark = Mark::open(path, count.map_or(0, |count| count.value))?;
         let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
-        Ok(Self { db, file, failure: OnceLock::new(), cleanup })
+        Ok(Self { db, file, mark, failure: OnceLock::new(), cleanup })
     }
 
     /// Asks for the directory to be deleted when the last reader is gone.
@@ -117,18 +123,27 @@ impl Live {
     }
 
     pub fn apply(&self, batch: sled::Batch) -> Result<()> {
-        self.write(|| self.db.apply_batch(batch).map_err(from_sled))
+        self.write(|| {
+            fault::point!("store-apply");
+            self.db.apply_batch(batch).map_err(from_sled)
+        })
     }
 
     /// Everything written so far outlives a power cut: sled's own flush does not fsync.
     pub fn sync(&self) -> Result<()> {
         self.write(|| {
+            fault::point!("store-flush");
+            let count = self.mark.next();
+            let value = codec::pack(keys::SYNCS, &codec::Number { value: count });
+            self.db.insert(keys::SYNCS, value).map_err(from_sled)?;
             let started = Instant::now();
             self.db.flush().map_err(from_sled)?;
             histogram!(metrics::STORE_FLUSH_DURATION).record(started.elapsed());
+            fault::point!("store-fsync");
             let flushed = Instant::now();
             self.file.sync_data().map_err(from_io)?;
             histogram!(metrics::STORE_FSYNC_DURATION).record(flushed.elapsed());
+            self.mark.set(count);
             Ok(())
         })
     }

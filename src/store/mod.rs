@@ -5,15 +5,18 @@
 mod codec;
 mod collections;
 mod commit;
+mod content;
 mod inspect;
 mod keys;
 mod live;
+mod mark;
 mod migrate;
 mod read;
 mod records;
 mod retitled;
 mod salvage;
 mod segments;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -28,8 +31,10 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
+use crate::fault;
 pub use inspect::{StoreState, inspect};
-use live::{Live, from_io};
+use live::Live;
+pub(crate) use live::from_io;
 pub use migrate::SCHEMA_VERSION;
 
 pub use retitled::Retitled;
@@ -46,6 +51,9 @@ const FIRST: &str = "store-000001";
 /// behind that holds the lock until it executes its own program.
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
+
+pub use content::check_foreign;
+pub use snapshot::{Cancelled, PreparedRestore, SnapshotInfo, SnapshotName};
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -73,6 +81,11 @@ struct Inner {
     /// Held by whoever writes.
     writer: Mutex<()>,
     listener: RwLock<Option<Arc<dyn CommitListener>>>,
+    snapshots: snapshot::Folder,
+    /// Held by whoever makes or restores a snapshot.
+    snapshotting: Mutex<()>,
+    /// What the snapshot that is being made still needs.
+    hold: RwLock<Option<Arc<snapshot::Hold>>>,
     _lock: File,
 }
 
@@ -114,8 +127,12 @@ impl Store {
             live: ArcSwap::from_pointee(live),
             writer: Mutex::new(()),
             listener: RwLock::new(None),
+            snapshots: snapshot::Folder::open(data.join("snapshots"))?,
+            snapshotting: Mutex::new(()),
+            hold: RwLock::new(None),
             _lock: lock,
         });
+        collections::repair_counters(&inner.live.load_full())?;
         collections::purge_orphans(&inner.live.load_full())?;
         let (sender, receiver) = mpsc::channel(queue);
         let committer = std::thread::Builder::new()
@@ -151,6 +168,7 @@ impl Store {
             return Err(error);
         }
         live::sync_dir(&path)?;
+        fault::point!("compact-switch");
         live::replace_file(&inner.dir, CURRENT, &name)?;
         inner.live.store(Arc::new(new));
         old.remove_when_closed();

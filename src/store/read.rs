@@ -5,6 +5,7 @@ use std::ops::Range;
 use roaring::RoaringBitmap;
 
 use super::commit::{self, TEXT_CHUNK};
+use super::live::Live;
 use super::records::{DocumentRecord, PassageRecord};
 use super::{Store, codec, keys};
 use crate::domain::{Level, Span};
@@ -27,11 +28,7 @@ impl Store {
 
     /// Numbers of all documents.
     pub fn document_numbers(&self, cid: u32) -> Result<RoaringBitmap> {
-        let number = |item: Result<(Vec<u8>, Vec<u8>)>| {
-            let (key, _) = item?;
-            keys::last_u32(&key).ok_or_else(|| codec::damaged(&key, "its key is too short"))
-        };
-        self.live().prefix(&keys::numbers(cid)).map(number).collect()
+        document_numbers(&self.live(), cid)
     }
 
     /// A page of documents by id, after the given one.
@@ -165,6 +162,15 @@ impl Store {
     pub fn counts(&self, cid: u32) -> Result<(u64, u64)> {
         commit::counts(&self.live(), cid)
     }
+}
+
+/// Numbers of all documents of a collection.
+pub(super) fn document_numbers(live: &Live, cid: u32) -> Result<RoaringBitmap> {
+    let number = |item: Result<(Vec<u8>, Vec<u8>)>| {
+        let (key, _) = item?;
+        keys::last_u32(&key).ok_or_else(|| codec::damaged(&key, "its key is too short"))
+    };
+    live.prefix(&keys::numbers(cid)).map(number).collect()
 }
 
 fn points(level: Level, key: &[u8], value: &[u8]) -> Result<Vec<(u64, u32, Vec<f32>)>> {

@@ -1,10 +1,11 @@
-//! What is left of a document whose record cannot be read.
+//! What is left where a record cannot be read: of a document, and of a collection's counters.
 
-use super::codec;
+use super::codec::{self, Counters};
+use super::collections::read_all;
 use super::commit::TEXT_CHUNK;
 use super::keys;
 use super::live::Live;
-use super::records::{DocumentRecord, Processing};
+use super::records::{CollectionRecord, DocumentRecord, Processing};
 use crate::domain::{Level, Metadata};
 use crate::error::Result;
 
@@ -56,6 +57,40 @@ pub fn find(live: &Live, cid: u32, id: &str) -> Result<DocumentRecord> {
         record.passage_count = u32::try_from(last - first + 1).unwrap_or(u32::MAX);
     }
     Ok(record)
+}
+
+/// Numbers that are passed over when counters are made again. Those of the last documents may have been removed
+/// without a trace, while an index that lags behind still knows them.
+const GAP: u32 = 1 << 20;
+
+/// A collection's counters by its rows; `None` where there is no such collection.
+pub fn counters(live: &Live, cid: u32) -> Result<Option<Counters>> {
+    let of_collection = |record: &CollectionRecord| record.cid == cid;
+    let Some(record) = read_all(live)?.into_iter().flatten().find(of_collection) else { return Ok(None) };
+    let mut counters = Counters { dimensions: record.dimensions, ..Counters::default() };
+    counters.documents = live.prefix(&keys::document(cid, "")).count() as u64;
+    counters.passages = live.prefix(&keys::passages(cid)).count() as u64;
+    let last = |prefix: Vec<u8>| -> Result<u64> {
+        let Some((key, _)) = live.prefix(&prefix).next_back().transpose()? else { return Ok(0) };
+        Ok(keys::last_u64(&key).map_or(0, |last| last.saturating_add(1)))
+    };
+    let removed = |level: Level| -> Result<u64> {
+        let mut prefix = keys::tombstone(cid, level, 0);
+        prefix.truncate(prefix.len() - 8);
+        let Some((key, value)) = live.prefix(&prefix).next_back().transpose()? else { return Ok(0) };
+        let count = codec::unpack::<codec::Number>(&key, &value).map_or(0, |number| number.value);
+        Ok(keys::last_u64(&key).unwrap_or_default().saturating_add(count))
+    };
+    let numbered = live.prefix(&keys::numbers(cid)).next_back().transpose()?;
+    let numbered = numbered.and_then(|(key, _)| keys::last_u32(&key)).map_or(0, |last| u64::from(last) + 1);
+    let documents = numbered.max(last(keys::vectors(cid, Level::Document))?).max(removed(Level::Document)?);
+    counters.next_doc_no = u32::try_from(documents).unwrap_or(u32::MAX).saturating_add(GAP);
+    let points = last(keys::passages(cid))?
+        .max(last(keys::vectors(cid, Level::Passage))?)
+        .max(last(keys::vectors(cid, Level::Sentence))?)
+        .max(removed(Level::Passage)?);
+    counters.next_point = points.saturating_add(u64::from(GAP));
+    Ok(Some(counters))
 }
 
 fn number(live: &Live, cid: u32, id: &str) -> Result<Option<u32>> {

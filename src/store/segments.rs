@@ -6,6 +6,7 @@ use super::codec::{self, SegmentHead};
 use super::{Store, keys, unknown_collection};
 use crate::domain::Level;
 use crate::error::{Error, Result};
+use crate::fault;
 
 /// Segments are cut into chunks of this many bytes; a manifest fits into one.
 const CHUNK: usize = 60 << 10;
@@ -34,6 +35,7 @@ impl Store {
                 batch.insert(key, value);
             }
             live.apply(batch)?;
+            fault::point!("segment-write");
         }
         let key = keys::segment_chunk(cid, level, id, HEAD);
         let head = SegmentHead { bytes: bytes.len() as u64, blake3: hash.to_vec() };

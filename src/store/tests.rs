@@ -8,16 +8,16 @@ use super::*;
 use crate::domain::{Level, Metadata, MetadataValue, Span};
 use crate::error::ErrorKind;
 
-fn open(dir: &Path) -> Store {
+pub(super) fn open(dir: &Path) -> Store {
     Store::open(dir, StoreOptions { cache_bytes: 16 << 20, queue: 16, min_free_bytes: 0 }).unwrap()
 }
 
-fn collection(store: &Store, name: &str) -> u32 {
+pub(super) fn collection(store: &Store, name: &str) -> u32 {
     let record = CollectionRecord { name: name.to_owned(), dimensions: 3, ..Default::default() };
     store.create_collection(record).unwrap().cid
 }
 
-fn document(id: &str, text: &str, passages: usize) -> NewDocument {
+pub(super) fn document(id: &str, text: &str, passages: usize) -> NewDocument {
     let passage = |i: usize| NewPassage {
         span: Span::new(0, text.len() as u32),
         headings: vec!["h".to_owned()],
@@ -161,10 +161,17 @@ async fn damage_is_reported() {
     assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::DataLoss);
 }
 
-fn damage(store: &Store, key: &[u8]) {
+pub(super) fn damage(store: &Store, key: &[u8]) {
     let mut value = store.live().get(key).unwrap().unwrap();
     value[0] ^= 1;
     store.live().put(key, value).unwrap();
+}
+
+impl Store {
+    /// Flips a bit in the first chunk of a segment.
+    pub(crate) fn damage_segment(&self, cid: u32, level: Level, id: u64) {
+        damage(self, &keys::segment_chunk(cid, level, id, 0));
+    }
 }
 
 #[tokio::test]
@@ -219,6 +226,89 @@ async fn damage_in_one_place_leaves_the_rest_in_use() {
 }
 
 #[tokio::test]
+async fn damaged_counters_are_counted_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (cid, other) = (collection(&store, "a"), collection(&store, "b"));
+    for id in ["x", "y", "z"] {
+        store.upsert(cid, document(id, "text", 2)).await.unwrap();
+    }
+    store.delete_documents(cid, vec!["z".to_owned()]).await.unwrap();
+    damage(&store, &keys::counters(cid));
+    assert_eq!(store.counts(cid).unwrap(), (2, 4));
+    let new = store.upsert(cid, document("z", "text", 1)).await.unwrap();
+    assert!(new.doc_no > 3 && new.first_passage > 6, "numbers are never used again: {new:?}");
+    assert_eq!(store.counts(cid).unwrap(), (3, 5));
+    damage(&store, &keys::counters(cid));
+    damage(&store, keys::NEXT_CID);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.counts(cid).unwrap(), (3, 5));
+    assert_eq!(collection(&store, "c"), other + 1);
+    let next = store.upsert(cid, document("w", "text", 1)).await.unwrap();
+    assert!(next.doc_no > new.doc_no);
+    store.delete_collection("a", None).unwrap();
+    assert_eq!(store.counts(cid).unwrap_err().reason, "UNKNOWN_COLLECTION");
+}
+
+/// sled takes a damaged place in its log for the end of the log.
+#[tokio::test]
+async fn a_damaged_database_is_never_taken_for_a_shorter_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let text = |n: u32| -> String {
+        let letter = |i: u32| char::from(b'a' + ((i + n * 31).wrapping_mul(2_654_435_761) >> 24) as u8 % 26);
+        (0..20_000u32).map(letter).collect()
+    };
+    for n in 0..40 {
+        store.upsert(cid, document(&format!("d{n}"), &text(n), 3)).await.unwrap();
+    }
+    drop(store);
+    let database = |dir: &Path| dir.join("store/store-000001/db");
+    let good = std::fs::read(database(dir.path())).unwrap();
+    let (mut refused, mut opened) = (0, 0);
+    for at in (0..good.len()).step_by(good.len() / 40) {
+        let damaged = tempfile::tempdir().unwrap();
+        copy(dir.path(), damaged.path());
+        let mut bytes = good.clone();
+        bytes.iter_mut().skip(at).take(16).for_each(|byte| *byte ^= 0x55);
+        std::fs::write(database(damaged.path()), bytes).unwrap();
+        let options = StoreOptions { cache_bytes: 16 << 20, queue: 16, min_free_bytes: 0 };
+        match Store::open(damaged.path(), options) {
+            Err(error) => {
+                assert_eq!(error.kind, ErrorKind::DataLoss, "at {at}: {error}");
+                refused += 1;
+            }
+            Ok(store) => {
+                // The place was of no use any more, or what it held says that it is damaged.
+                for n in 0..40 {
+                    match store.whole_document(cid, &format!("d{n}")) {
+                        Ok(found) => assert_eq!(found.unwrap().document.text, text(n), "at {at}"),
+                        Err(error) => assert_eq!(error.kind, ErrorKind::DataLoss, "at {at}: {error}"),
+                    }
+                }
+                opened += 1;
+            }
+        }
+    }
+    assert!(refused > 0 && opened > 0, "{refused} refused, {opened} opened");
+
+    // Who knows what is lost can go on with what is left.
+    let mut bytes = good.clone();
+    let half = bytes.len() / 2;
+    bytes.truncate(half);
+    std::fs::write(database(dir.path()), bytes).unwrap();
+    let error = Store::open(dir.path(), StoreOptions::default()).err().unwrap();
+    assert_eq!(error.reason, "ACKNOWLEDGED_WRITES_LOST", "{error}");
+    std::fs::remove_file(dir.path().join("store/store-000001/mark")).unwrap();
+    let store = open(dir.path());
+    let left = store.documents(cid, None, 100).unwrap().len();
+    assert!((1..40).contains(&left), "{left} are left");
+    assert_eq!(store.counts(cid).unwrap().0, left as u64);
+}
+
+#[tokio::test]
 async fn descriptions_change_without_new_points() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
@@ -264,7 +354,23 @@ async fn too_little_room_refuses_writes_before_the_disk_is_full() {
 }
 
 /// A small file system of its own; unmounted when dropped.
-struct SmallDisk(tempfile::TempDir);
+pub(super) struct SmallDisk(pub tempfile::TempDir);
+
+impl SmallDisk {
+    /// `None`, with the reason on standard error, where this user may not mount.
+    pub fn mount(megabytes: u32) -> Option<Self> {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let mount = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "tmpfs"])
+            .arg(disk.0.path())
+            .output();
+        if mount.is_ok_and(|output| output.status.success()) {
+            return Some(disk);
+        }
+        eprintln!("skipped: this user may not mount a small disk");
+        None
+    }
+}
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
@@ -288,15 +394,7 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test]
 async fn a_write_that_fails_ends_writing_until_the_store_is_opened_again() {
-    let disk = SmallDisk(tempfile::tempdir().unwrap());
-    let mount = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=6m", "tmpfs"])
-        .arg(disk.0.path())
-        .output();
-    if !mount.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: this user may not mount a small disk");
-        return;
-    }
+    let Some(disk) = SmallDisk::mount(6) else { return };
     let store = open(disk.0.path());
     let cid = collection(&store, "a");
     let ballast = disk.0.path().join("ballast");

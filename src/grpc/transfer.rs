@@ -1,0 +1,414 @@
+//! Documents with all that is stored of them, out of a collection and into one.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_stream::Stream;
+use tonic::{Status, Streaming};
+
+use super::documents::{Documents, document_out, result_out};
+use super::ingest::{RECONNECT_AFTER, Room};
+use super::{Stop, blocking, collection_name, collections, convert, explain};
+use crate::access::Caller;
+use crate::catalog::Catalog;
+use crate::domain::{CollectionName, Filter, Span};
+use crate::error::{Error, Result};
+use crate::proto;
+use crate::proto::export_documents_response::Part as Out;
+use crate::proto::import_documents_request::Part as In;
+use crate::store::{CollectionRecord, Inserted, NewDocument, NewPassage, Processing};
+
+/// Bytes of text or passages in one message.
+const MESSAGE_BYTES: usize = 256 << 10;
+/// Documents whose records are read at once.
+const PAGE: usize = 128;
+/// Documents of one import that are stored at once.
+const IN_FLIGHT: usize = 64;
+/// About the bytes that one passage takes while it is imported.
+const PASSAGE_BYTES: usize = 16 << 10;
+
+/// A document that is exported next, page by page.
+struct Export {
+    catalog: Arc<Catalog>,
+    record: CollectionRecord,
+    filter: Option<Filter>,
+    after: Option<String>,
+    ids: std::vec::IntoIter<String>,
+    is_last_page: bool,
+}
+
+/// The messages of an export.
+pub(super) fn export(
+    catalog: Arc<Catalog>,
+    caller: &Caller,
+    request: proto::ExportDocumentsRequest,
+) -> Result<impl Stream<Item = std::result::Result<proto::ExportDocumentsResponse, Status>> + Send + 'static>
+{
+    let record = catalog.collection(&collection_name(caller, "collection", request.collection)?)?;
+    let filter = convert::filter_in(request.filter)?;
+    let first = Out::Collection(collections::out(&catalog, &record)?);
+    let ids = Vec::new().into_iter();
+    let export = Export { catalog, record, filter, after: None, ids, is_last_page: false };
+    let documents = futures::stream::try_unfold(export, |export| async move {
+        let next = blocking(move || export.next());
+        Ok::<_, Status>(next.await?)
+    });
+    let parts = documents.flat_map(|document| {
+        futures::stream::iter(match document {
+            Ok(document) => parts(document).into_iter().map(Ok).collect(),
+            Err(status) => vec![Err(status)],
+        })
+    });
+    let message = |part: std::result::Result<Out, Status>| {
+        part.map(|part| proto::ExportDocumentsResponse { part: Some(part) })
+    };
+    Ok(futures::stream::iter([Ok(first)]).chain(parts).map(message))
+}
+
+impl Export {
+    fn next(mut self) -> Result<Option<(Inserted, Self)>> {
+        loop {
+            if let Some(id) = self.ids.next() {
+                // One that was deleted meanwhile is passed over.
+                match self.catalog.store().whole_document(self.record.cid, &id)? {
+                    Some(document) => return Ok(Some((document, self))),
+                    None => continue,
+                }
+            }
+            if self.is_last_page {
+                return Ok(None);
+            }
+            let (page, more) =
+                self.catalog.page(self.record.cid, self.after.as_deref(), PAGE, self.filter.as_ref())?;
+            self.is_last_page = !more;
+            self.after = page.last().map(|document| document.id.clone()).or(self.after);
+            self.ids = page.into_iter().map(|document| document.id).collect::<Vec<_>>().into_iter();
+        }
+    }
+}
+
+/// The messages of one document.
+fn parts(stored: Inserted) -> Vec<Out> {
+    let Inserted { record, document } = stored;
+    let mut parts = vec![Out::Document(proto::StoredDocument {
+        text_bytes: record.text_bytes,
+        passage_count: record.passage_count,
+        token_count: record.token_count,
+        file_title: document.file_title,
+        chunking: Some(proto::ChunkingConfig {
+            max_tokens: record.processing.max_tokens,
+            overlap_tokens: record.processing.overlap_tokens,
+        }),
+        vector: vector_out(document.document_vector),
+        document: Some(document_out(&record)),
+    })];
+    let mut rest = document.text.as_str();
+    while !rest.is_empty() {
+        let (piece, later) = rest.split_at(rest.floor_char_boundary(MESSAGE_BYTES));
+        parts.push(Out::Text(piece.to_owned()));
+        rest = later;
+    }
+    let (mut passages, mut bytes) = (Vec::new(), 0);
+    for passage in document.passages {
+        bytes +=
+            4 * (passage.vector.len() + passage.sentence_vectors.iter().map(Vec::len).sum::<usize>()) + 256;
+        passages.push(passage_out(passage));
+        if bytes >= MESSAGE_BYTES {
+            parts.push(Out::Passages(proto::StoredPassages { passages: std::mem::take(&mut passages) }));
+            bytes = 0;
+        }
+    }
+    if !passages.is_empty() {
+        parts.push(Out::Passages(proto::StoredPassages { passages }));
+    }
+    parts
+}
+
+fn vector_out(values: Vec<f32>) -> Option<proto::DenseVector> {
+    (!values.is_empty()).then_some(proto::DenseVector { values })
+}
+
+fn passage_out(passage: NewPassage) -> proto::StoredPassage {
+    proto::StoredPassage {
+        span: Some(convert::span(passage.span)),
+        headings: passage.headings,
+        page_number: passage.page,
+        sentences: passage.sentences.into_iter().map(convert::span).collect(),
+        vector: vector_out(passage.vector),
+        sentence_vectors: passage
+            .sentence_vectors
+            .into_iter()
+            .map(|values| proto::DenseVector { values })
+            .collect(),
+    }
+}
+
+/// A document that is being read.
+struct Partial {
+    index: u64,
+    document: NewDocument,
+    text_bytes: usize,
+    passages: usize,
+    _room: OwnedSemaphorePermit,
+}
+
+/// A document that has been read, or why it is refused.
+struct Arrived {
+    index: u64,
+    id: String,
+    document: Result<Partial>,
+}
+
+/// Reads the messages of an import into documents.
+struct Import {
+    messages: Streaming<proto::ImportDocumentsRequest>,
+    room: Room,
+    max_document_bytes: usize,
+    stop: Stop,
+    count: u64,
+    partial: Option<Partial>,
+    /// The record that ended the document before it.
+    next: Option<Box<proto::StoredDocument>>,
+    /// Whether parts belong to a document that was refused.
+    passing_over: bool,
+    is_over: bool,
+}
+
+/// The answers to an import whose collection is known.
+pub(super) async fn import(
+    service: Documents,
+    caller: &Caller,
+    mut messages: Streaming<proto::ImportDocumentsRequest>,
+) -> std::result::Result<
+    impl Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static,
+    Status,
+> {
+    let start = messages.message().await.map_err(explain)?.and_then(|m| m.part);
+    let Some(In::Start(start)) = start else {
+        let message = "expected start as the first message of the stream";
+        return Err(Error::invalid_field("part", "NO_START", message).into());
+    };
+    let collection = collection_name(caller, "start.collection", start.collection)?;
+    let record = service.catalog.collection(&collection)?;
+    let model = format!("{}@{}", record.model_id, record.model_revision);
+    if !start.encode && start.model != model {
+        let message = format!(
+            "expected vectors of {model}, the model of collection {collection}, got vectors of {:?}: set encode to have new ones made",
+            start.model.chars().take(200).collect::<String>()
+        );
+        return Err(Error::precondition("MODEL_MISMATCH", message).into());
+    }
+    let reader = Import {
+        messages,
+        room: service.room.clone(),
+        max_document_bytes: service.max_document_bytes,
+        stop: service.stop.clone(),
+        count: 0,
+        partial: None,
+        next: None,
+        passing_over: false,
+        is_over: false,
+    };
+    let arrivals = futures::stream::unfold(reader, |mut reader| async move {
+        let arrived = reader.next().await?;
+        reader.is_over = arrived.is_err();
+        Some((arrived, reader))
+    });
+    let put = move |arrived: std::result::Result<Arrived, Status>| {
+        put(service.clone(), collection.clone(), start.encode, arrived)
+    };
+    Ok(arrivals.map(put).buffered(IN_FLIGHT))
+}
+
+async fn put(
+    service: Documents,
+    collection: CollectionName,
+    encode: bool,
+    arrived: std::result::Result<Arrived, Status>,
+) -> std::result::Result<proto::ImportDocumentsResponse, Status> {
+    let Arrived { index, id, document } = arrived?;
+    let outcome = match document {
+        Ok(Partial { document, _room, .. }) => service.ingest.import(&collection, document, encode).await,
+        Err(error) => Err(error),
+    };
+    Ok(proto::ImportDocumentsResponse { result: Some(result_out(index, id, outcome)) })
+}
+
+impl Import {
+    /// The next document; `None` after the last.
+    async fn next(&mut self) -> Option<std::result::Result<Arrived, Status>> {
+        while !self.is_over {
+            if let Some(document) = self.next.take()
+                && let Some(arrived) = self.begin(*document).await
+            {
+                return Some(arrived);
+            }
+            if self.partial.as_ref().is_some_and(Partial::is_whole) {
+                return self.partial.take().map(|partial| Ok(arrived(partial, None)));
+            }
+            let message = tokio::select! {
+                message = self.messages.next() => message,
+                () = self.stop.begun() => return Some(Err(Error::stopping(RECONNECT_AFTER).into())),
+            };
+            let part = match message {
+                Some(Ok(message)) => message.part,
+                Some(Err(status)) => return Some(Err(explain(status))),
+                None => {
+                    self.is_over = true;
+                    return self.partial.take().map(|partial| Ok(arrived(partial, Some("the stream ended"))));
+                }
+            };
+            match part {
+                Some(In::Document(document)) => {
+                    self.next = Some(Box::new(document));
+                    if let Some(partial) = self.partial.take() {
+                        return Some(Ok(arrived(partial, Some("the next document came"))));
+                    }
+                }
+                Some(In::Text(text)) if self.partial.is_some() => {
+                    if let Some(refused) = self.add(|partial| partial.text(&text)) {
+                        return Some(Ok(refused));
+                    }
+                }
+                Some(In::Passages(list)) if self.partial.is_some() => {
+                    if let Some(refused) = self.add(|partial| partial.passages(list)) {
+                        return Some(Ok(refused));
+                    }
+                }
+                Some(In::Text(_) | In::Passages(_)) if self.passing_over => {}
+                _ => {
+                    let message = "expected a document, or a text or passages after one, got another part";
+                    return Some(Err(Error::invalid_field("part", "NO_DOCUMENT", message).into()));
+                }
+            }
+        }
+        None
+    }
+
+    /// Begins a document, once there is room for it. Gives it at once where it is refused.
+    async fn begin(&mut self, stored: proto::StoredDocument) -> Option<std::result::Result<Arrived, Status>> {
+        let index = self.count;
+        self.count += 1;
+        self.passing_over = true;
+        let text_bytes = usize::try_from(stored.text_bytes).unwrap_or(usize::MAX);
+        let passages = stored.passage_count as usize;
+        let id = stored.document.as_ref().map(|d| d.id.clone()).unwrap_or_default();
+        let document = if text_bytes > self.max_document_bytes {
+            let message = format!(
+                "expected a document of at most {} bytes of text, got {text_bytes}",
+                self.max_document_bytes
+            );
+            Err(Error::invalid("DOCUMENT_TOO_LARGE", message))
+        } else {
+            document_in(stored)
+        };
+        let document = match document {
+            Ok(document) => document,
+            Err(error) => return Some(Ok(Arrived { index, id, document: Err(error) })),
+        };
+        let room =
+            match self.room.take(text_bytes.saturating_add(passages.saturating_mul(PASSAGE_BYTES))).await {
+                Ok(room) => room,
+                Err(error) => return Some(Err(error.into())),
+            };
+        self.passing_over = false;
+        self.partial = Some(Partial { index, document, text_bytes, passages, _room: room });
+        None
+    }
+
+    /// Adds to the document that is read; gives it where it is refused for that.
+    fn add(&mut self, add: impl FnOnce(&mut Partial) -> Result<()>) -> Option<Arrived> {
+        let error = add(self.partial.as_mut()?).err()?;
+        self.passing_over = true;
+        let partial = self.partial.take()?;
+        Some(Arrived { index: partial.index, id: partial.document.id, document: Err(error) })
+    }
+}
+
+fn arrived(partial: Partial, ended_by: Option<&str>) -> Arrived {
+    let (index, id) = (partial.index, partial.document.id.clone());
+    let document = match ended_by {
+        None => Ok(partial),
+        Some(what) => {
+            let message = format!(
+                "expected {} bytes of text and {} passages, got {} and {} until {what}",
+                partial.text_bytes,
+                partial.passages,
+                partial.document.text.len(),
+                partial.document.passages.len()
+            );
+            Err(Error::invalid("WRONG_DATA_SIZE", message))
+        }
+    };
+    Arrived { index, id, document }
+}
+
+impl Partial {
+    fn is_whole(&self) -> bool {
+        self.document.text.len() == self.text_bytes && self.document.passages.len() == self.passages
+    }
+
+    fn text(&mut self, piece: &str) -> Result<()> {
+        self.document.text.push_str(piece);
+        if self.document.text.len() > self.text_bytes {
+            let message = format!("expected {} bytes of text, got more", self.text_bytes);
+            return Err(Error::invalid("WRONG_DATA_SIZE", message));
+        }
+        Ok(())
+    }
+
+    fn passages(&mut self, list: proto::StoredPassages) -> Result<()> {
+        if self.document.passages.len() + list.passages.len() > self.passages {
+            let message = format!("expected {} passages, got more", self.passages);
+            return Err(Error::invalid("WRONG_DATA_SIZE", message));
+        }
+        for passage in list.passages {
+            let field = format!("passages[{}]", self.document.passages.len());
+            self.document.passages.push(passage_in(passage).map_err(|error| error.within(&field))?);
+        }
+        Ok(())
+    }
+}
+
+fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {
+    let missing = || Error::invalid_field("document", "EMPTY_DOCUMENT", "expected a document, got none");
+    let document = stored.document.ok_or_else(missing)?;
+    let hash = blake3::Hash::from_hex(&document.content_hash).map_err(|_| {
+        let message = "expected a BLAKE3 in hexadecimal digits";
+        Error::invalid_field("document.content_hash", "BAD_CONTENT_HASH", message)
+    })?;
+    let chunking = stored.chunking.unwrap_or_default();
+    Ok(NewDocument {
+        id: document.id,
+        title: document.title,
+        source_uri: document.source_uri,
+        media_type: document.mime_type,
+        content_hash: *hash.as_bytes(),
+        metadata: convert::metadata_in(document.metadata)?,
+        text: String::new(),
+        passages: Vec::new(),
+        document_vector: stored.vector.unwrap_or_default().values,
+        token_count: stored.token_count,
+        file_title: stored.file_title,
+        processing: Processing {
+            version: document.extraction_version,
+            max_tokens: chunking.max_tokens,
+            overlap_tokens: chunking.overlap_tokens,
+        },
+    })
+}
+
+fn passage_in(passage: proto::StoredPassage) -> Result<NewPassage> {
+    let span =
+        passage.span.ok_or_else(|| Error::invalid_field("span", "NO_SPAN", "expected a span, got none"))?;
+    let span_in = |span: proto::ByteSpan| Span::new(span.start, span.end);
+    Ok(NewPassage {
+        span: span_in(span),
+        headings: passage.headings,
+        page: passage.page_number,
+        sentences: passage.sentences.into_iter().map(span_in).collect(),
+        vector: passage.vector.unwrap_or_default().values,
+        sentence_vectors: passage.sentence_vectors.into_iter().map(|v| v.values).collect(),
+    })
+}

@@ -1,0 +1,131 @@
+//! Whole documents: what the store holds of one, and whether one that comes from outside is sound.
+
+use half::f16;
+
+use super::codec;
+use super::commit::TEXT_CHUNK;
+use super::keys;
+use super::live::Live;
+use super::records::{DocumentRecord, NewDocument, NewPassage};
+use super::{Store, records::Inserted};
+use crate::domain::{Level, Span};
+use crate::error::{Error, Result};
+
+/// How often a document that is replaced while it is read is read again.
+const TRIES: usize = 8;
+
+impl Store {
+    /// A document with all that is stored of it, by id: one version, whole. `None` where there is no such
+    /// document.
+    pub fn whole_document(&self, cid: u32, id: &str) -> Result<Option<Inserted>> {
+        let mut tries = TRIES;
+        loop {
+            let Some(record) = self.document(cid, id)? else { return Ok(None) };
+            tries -= 1;
+            match read(&self.live(), cid, &record) {
+                Ok(document) => return Ok(Some(Inserted { record, document })),
+                // Its parts went away while they were read: somebody has replaced or deleted it.
+                Err(_)
+                    if tries > 0 && self.document(cid, id)?.is_none_or(|now| now.doc_no != record.doc_no) => {
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// What belongs to a document's record.
+pub fn read(live: &Live, cid: u32, record: &DocumentRecord) -> Result<NewDocument> {
+    let mut passages = Vec::with_capacity(record.passage_count.min(1 << 16) as usize);
+    for point in record.passages() {
+        passages.push(passage(live, cid, point)?);
+    }
+    let key = keys::vector(cid, Level::Document, u64::from(record.doc_no));
+    let document_vector = match live.get(&key)? {
+        Some(value) => codec::unpack_vector(&key, &value)?.1,
+        None => Vec::new(),
+    };
+    Ok(NewDocument {
+        id: record.id.clone(),
+        title: record.title.clone(),
+        source_uri: record.source_uri.clone(),
+        media_type: record.media_type.clone(),
+        content_hash: record.content_hash,
+        metadata: record.metadata.clone(),
+        text: text(live, cid, record)?,
+        passages,
+        document_vector,
+        token_count: record.token_count,
+        file_title: record.file_title.clone().unwrap_or_default(),
+        processing: record.processing,
+    })
+}
+
+fn text(live: &Live, cid: u32, record: &DocumentRecord) -> Result<String> {
+    let mut bytes = Vec::new();
+    let chunks = record.text_bytes.div_ceil(TEXT_CHUNK as u64);
+    for chunk in 0..u32::try_from(chunks).unwrap_or(u32::MAX) {
+        let key = keys::text(cid, record.doc_no, chunk);
+        bytes.extend_from_slice(codec::unseal(&key, &stored(live, &key)?)?);
+    }
+    let key = keys::document(cid, &record.id);
+    if bytes.len() as u64 != record.text_bytes {
+        return Err(codec::damaged(&key, "its text is of another length"));
+    }
+    String::from_utf8(bytes).map_err(|_| codec::damaged(&key, "its text is not UTF-8"))
+}
+
+fn passage(live: &Live, cid: u32, point: u64) -> Result<NewPassage> {
+    let key = keys::passage(cid, point);
+    let record = codec::unpack_passage(&key, &stored(live, &key)?)?;
+    let key = keys::vector(cid, Level::Passage, point);
+    let (_, vector) = codec::unpack_vector(&key, &stored(live, &key)?)?;
+    let key = keys::vector(cid, Level::Sentence, point);
+    let sentence_vectors = match live.get(&key)? {
+        Some(value) => codec::unpack_sentences(&key, &value)?.1,
+        None => Vec::new(),
+    };
+    Ok(NewPassage {
+        span: record.span,
+        headings: record.headings,
+        page: record.page,
+        sentences: record.sentences,
+        vector,
+        sentence_vectors,
+    })
+}
+
+fn stored(live: &Live, key: &[u8]) -> Result<Vec<u8>> {
+    live.get(key)?.ok_or_else(|| codec::damaged(key, "it is missing"))
+}
+
+/// Checks a document that another store has made: that its spans fit its text, its sentences lie in their
+/// passages, and there are no more sentence vectors than sentences. Lengths and values of vectors are checked
+/// whenever a document is written.
+///
+/// # Errors
+/// `SPAN_OUT_OF_BOUNDS`, `TOO_MANY_SENTENCES` and `VECTOR_NOT_FINITE`.
+pub fn check_foreign(document: &NewDocument) -> Result<()> {
+    for (index, passage) in document.passages.iter().enumerate() {
+        let fits = |span: &Span| span.start <= span.end && span.slice(&document.text).is_some();
+        let is_inside = |s: &Span| s.start >= passage.span.start && s.end <= passage.span.end && fits(s);
+        if !fits(&passage.span) || !passage.sentences.iter().all(is_inside) {
+            let message = format!("passages[{index}]: expected spans of whole characters within the text");
+            return Err(Error::invalid("SPAN_OUT_OF_BOUNDS", message));
+        }
+        if passage.sentence_vectors.len() > passage.sentences.len() {
+            let message = format!(
+                "passages[{index}]: expected at most {} sentence vectors, got {}",
+                passage.sentences.len(),
+                passage.sentence_vectors.len()
+            );
+            return Err(Error::invalid("TOO_MANY_SENTENCES", message));
+        }
+        if passage.sentence_vectors.iter().flatten().any(|x| !f16::from_f32(*x).is_finite()) {
+            let message =
+                format!("passages[{index}]: expected sentence vectors of numbers that half precision holds");
+            return Err(Error::invalid("VECTOR_NOT_FINITE", message));
+        }
+    }
+    Ok(())
+}
