@@ -26,11 +26,11 @@ pub(super) fn domain(cache: Arc<KvCache>) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?.add(attention::Attention(cache))?.add(offsets::BlockOffsets)
 }
 
-fn floats<'a>(value: &'a impl Deref<Target = DynValue>) -> ort::Result<&'a [f32]> {
+fn floats(value: &impl Deref<Target = DynValue>) -> ort::Result<&[f32]> {
     value.try_extract_tensor::<f32>().map(|(_, data)| data)
 }
 
-fn integers<'a>(value: &'a impl Deref<Target = DynValue>) -> ort::Result<&'a [i32]> {
+fn integers(value: &impl Deref<Target = DynValue>) -> ort::Result<&[i32]> {
     value.try_extract_tensor::<i32>().map(|(_, data)| data)
 }
 
