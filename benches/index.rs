@@ -342,17 +342,28 @@ fn table(name: &str, data: &Data, index: &VectorIndex, truth: &[Vec<u64>]) {
 }
 
 fn filters(data: &Data, index: &VectorIndex) {
-    println!("\nfilters, ef 96\n| share | recall@10 | microseconds |\n|---|---|---|");
-    for every in [1u32, 2, 5, 10, 20, 100, 1000, 10_000] {
-        let counts = |doc: u32| doc.wrapping_mul(0x9e37_79b9).rotate_right(16).is_multiple_of(every);
-        let filter: RoaringBitmap = (0..data.len() as u32 / 3 + 1).filter(|doc| counts(*doc)).collect();
-        let truth = truth(data, |i| counts((i / 3) as u32));
-        let how = How { k: 10 + EXTRA, ef: 96, filter: Some(&filter), rescore: true };
+    println!("\nfilters, ef 96\n| documents | share | recall@10 | microseconds |\n|---|---|---|---|");
+    let documents = data.len() as u32 / 3 + 1;
+    let row = |name: &str, filter: &RoaringBitmap| {
+        let truth = truth(data, |i| filter.contains((i / 3) as u32));
+        let how = How { k: 10 + EXTRA, ef: 96, filter: Some(filter), rescore: true };
         let recall = recall(data, index, &truth, how);
-        println!(
-            "| {:.2} % | {recall:.4} | {:.0} |",
-            100.0 / f64::from(every),
-            1e6 / speed(data, index, 1, how)
-        );
+        let share = 100.0 * filter.len() as f64 / f64::from(documents);
+        println!("| {name} | {share:.2} % | {recall:.4} | {:.0} |", 1e6 / speed(data, index, 1, how));
+    };
+    row("all", &(0..documents).collect());
+    for every in [2u32, 5, 10, 20, 50, 100, 1000, 10_000] {
+        let counts = |doc: &u32| doc.wrapping_mul(0x9e37_79b9).rotate_right(16).is_multiple_of(every);
+        row("from all over", &(0..documents).filter(counts).collect());
+    }
+    let pivot = data.query(0);
+    let mut by_nearness: Vec<(f32, u32)> =
+        (0..documents - 1).map(|doc| (dot(pivot, data.vector(doc as usize * 3)), doc)).collect();
+    by_nearness.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+    for every in [2, 5, 10, 100] {
+        let part = (documents / every) as usize;
+        row("the first", &(0..documents / every).collect());
+        row("nearest to one vector", &by_nearness.iter().take(part).map(|(_, doc)| *doc).collect());
+        row("farthest from it", &by_nearness.iter().rev().take(part).map(|(_, doc)| *doc).collect());
     }
 }

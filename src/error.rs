@@ -13,6 +13,12 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The request is right, but not in the present state.
     FailedPrecondition,
+    /// The caller did not say who it is, or what it said does not hold.
+    Unauthenticated,
+    /// The caller is known and may not do this.
+    PermissionDenied,
+    /// The time that the call was given is over.
+    DeadlineExceeded,
     /// A limit or a full queue; may work later.
     ResourceExhausted,
     /// What is on disk is damaged.

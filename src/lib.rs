@@ -1,6 +1,7 @@
 //! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
 #![warn(missing_docs)]
 
+pub mod access;
 pub mod answer;
 pub mod catalog;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod http;
 pub mod index;
 pub mod ingest;
 pub mod keywords;
+pub mod metadata;
 pub mod metrics;
 pub mod model;
 pub mod search;

@@ -1,9 +1,11 @@
 //! Work that blocks, off the async threads.
 
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::error::{Error, Result};
 
 /// Runs work on a blocking thread, within the tracing span of the caller, so that its log lines and spans belong to the
-/// same call.
+/// same call. What has not begun when the caller leaves never begins.
 ///
 /// # Errors
 /// Those of the work; the reason given where it panics.
@@ -12,7 +14,7 @@ pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let span = tracing::Span::current();
-    tokio::task::spawn_blocking(move || span.in_scope(work))
+    AbortOnDropHandle::new(tokio::task::spawn_blocking(move || span.in_scope(work)))
         .await
         .map_err(|e| Error::internal(reason, "a background task failed").with_source(e))?
 }

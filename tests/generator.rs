@@ -9,7 +9,7 @@ use trove::generator::{
     Event, Finish, FinishReason, GenerationStream, Generator, GeneratorOptions, Message, Prompt, Role,
     Sampling,
 };
-use trove::model::Runtime;
+use trove::model::{Device, Runtime};
 
 const MODEL: &str = "models/SmolLM2-135M-Instruct";
 /// A step whose two best logits are nearer may come out otherwise with 8-bit activations.
@@ -236,6 +236,24 @@ async fn a_dropped_stream_frees_its_slot() {
     drop(first);
     let (got, finish) = text(&generator, "1, 2, 3, 4, 5,", greedy(3)).await;
     assert_eq!((got.as_str(), finish.completion_tokens), (" 6,", 3));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_told_with_a_remedy() {
+    let Some(data) = data_dir() else { return };
+    let load = |device| {
+        let options = GeneratorOptions { device, context_tokens: 256, ..GeneratorOptions::default() };
+        Generator::load(&data.join(MODEL), options).err()
+    };
+    assert_eq!(load(Device::Openvino).unwrap().reason, "UNSUPPORTED_DEVICE");
+    let Some(error) = load(Device::Cuda) else {
+        println!("a CUDA device is there");
+        return;
+    };
+    assert_eq!(error.reason, "DEVICE_UNAVAILABLE");
+    for word in ["cuda", "CUDA", "generator.device"] {
+        assert!(error.message.contains(word), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -32,12 +32,21 @@ impl Drop for Server {
 impl Server {
     /// Starts the program on a data directory and waits until it answers.
     pub async fn start(data: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        Self::start_with(data, &[]).await
+    }
+
+    /// Starts it with settings, by the names that the environment has for them.
+    pub async fn start_with(
+        data: &Path,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let started = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_trove"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(data)
             .env("TROVE__LOG__FILTER", "warn")
+            .envs(settings.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
             .spawn()?;

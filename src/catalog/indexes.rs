@@ -4,6 +4,7 @@ use ::metrics::histogram;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
+use super::Filters;
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{IndexOptions, SealedSegment, VectorIndex};
@@ -263,11 +264,16 @@ fn put_manifest(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> R
     Ok(())
 }
 
-/// Opens the indexes of many collections at once.
+/// Opens the vector and metadata indexes of many collections at once.
 pub fn open_all(
     store: &Store,
     records: &[CollectionRecord],
     options: IndexOptions,
-) -> Result<Vec<(u32, Indexes)>> {
-    records.par_iter().map(|record| Ok((record.cid, Indexes::open(store, record, options)?))).collect()
+) -> Result<Vec<(u32, Indexes, Filters)>> {
+    let open = |record: &CollectionRecord| {
+        let (indexes, filters) =
+            rayon::join(|| Indexes::open(store, record, options), || Filters::open(store, record.cid));
+        Ok((record.cid, indexes?, filters?))
+    };
+    records.par_iter().map(open).collect()
 }

@@ -2,9 +2,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Keywords;
-use crate::domain::Span;
+use crate::domain::{Language, Span};
 use crate::store::{
-    CollectionRecord, CommitListener, Committed, NewDocument, NewPassage, Store, StoreOptions,
+    CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, NewDocument, NewPassage,
+    Store, StoreOptions,
 };
 
 struct Follower(Arc<Keywords>);
@@ -37,12 +38,12 @@ impl Fixture {
 
     /// Opens the index and lets it follow the store.
     fn open(&self) -> Arc<Keywords> {
-        let keywords = Arc::new(Keywords::new(self.cid, self.path()));
+        let keywords = Arc::new(Keywords::new(self.cid, self.path(), Language::English));
         self.store.set_listener(Arc::new(Follower(keywords.clone())));
         keywords
     }
 
-    async fn put(&self, id: &str, text: &str) {
+    async fn put(&self, id: &str, text: &str) -> DocumentRecord {
         let passage = NewPassage {
             span: Span::new(0, text.len() as u32),
             vector: vec![1.0, 0.0],
@@ -54,7 +55,7 @@ impl Fixture {
             passages: vec![passage],
             ..NewDocument::default()
         };
-        self.store.upsert(self.cid, document).await.unwrap();
+        self.store.upsert(self.cid, document).await.unwrap()
     }
 
     async fn delete(&self, id: &str) {
@@ -155,11 +156,69 @@ async fn an_index_that_cannot_be_written_says_so_and_comes_back() {
 #[tokio::test]
 async fn the_files_go_with_a_deleted_collection() {
     let fixture = Fixture::new();
-    let keywords = Keywords::new(fixture.cid, fixture.path());
+    let keywords = Keywords::new(fixture.cid, fixture.path(), Language::English);
     fixture.put("a", "ships at sea").await;
     assert_eq!(fixture.found(&keywords, "ship"), [0]);
     assert!(fixture.path().is_dir());
     keywords.delete();
     drop(keywords);
     assert!(!fixture.path().exists());
+}
+
+#[tokio::test]
+async fn a_new_title_is_found_and_the_old_one_is_not_even_after_a_restart() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    let record = fixture.put("a", "waves and wind").await;
+    let retitle = async |doc_no, title: &str| {
+        let title = title.to_owned();
+        let update = DocumentUpdate { id: "a".to_owned(), doc_no, title, ..DocumentUpdate::default() };
+        fixture.store.update_document(fixture.cid, update).await.unwrap().unwrap();
+    };
+    retitle(record.doc_no, "The lighthouse").await;
+    assert_eq!(fixture.found(&keywords, "lighthouse"), [record.doc_no]);
+    assert!(fixture.store.retitled(fixture.cid).unwrap().is_empty());
+    retitle(record.doc_no, "The harbour").await;
+    // What waits is lost; the store still tells whose title is new.
+    drop(keywords);
+    let keywords = fixture.open();
+    assert_eq!(fixture.store.retitled(fixture.cid).unwrap().len(), 1);
+    assert!(fixture.found(&keywords, "lighthouse").is_empty());
+    assert_eq!(fixture.found(&keywords, "harbours"), [record.doc_no]);
+    assert!(fixture.store.retitled(fixture.cid).unwrap().is_empty());
+    retitle(record.doc_no, "The pier").await;
+    fixture.delete("a").await;
+    assert!(fixture.store.retitled(fixture.cid).unwrap().is_empty());
+    assert!(fixture.found(&keywords, "pier").is_empty());
+}
+
+#[tokio::test]
+async fn another_language_makes_the_index_anew() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    fixture.put("a", "Die Häuser am Hafen").await;
+    assert!(fixture.found(&keywords, "Haus").is_empty());
+    keywords.set_language(Language::German);
+    assert_eq!(fixture.found(&keywords, "das Haus"), [0]);
+    fixture.put("b", "Ein Haus").await;
+    assert_eq!(fixture.found(&keywords, "Häuser"), [0, 1]);
+}
+
+#[tokio::test]
+async fn compaction_leaves_one_segment_and_no_file_of_others() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    for i in 0..5 {
+        fixture.put(&format!("d{i}"), "ships at sea").await;
+        assert_eq!(fixture.found(&keywords, "ship").len(), i + 1);
+    }
+    fixture.delete("d0").await;
+    let files = || std::fs::read_dir(fixture.path()).unwrap().count();
+    let before = files();
+    keywords.compact(&fixture.store).unwrap();
+    assert_eq!(fixture.found(&keywords, "ship"), [1, 2, 3, 4]);
+    assert_eq!(keywords.segments(), 1);
+    assert!(files() < before / 2, "{} of {before}", files());
+    keywords.compact(&fixture.store).unwrap();
+    assert_eq!(fixture.found(&keywords, "ship"), [1, 2, 3, 4]);
 }

@@ -16,11 +16,11 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
 use super::Catalog;
-use crate::domain::Span;
+use crate::domain::{Language, Span};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keywords::{KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
+use crate::keywords::{KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep};
 use crate::metrics;
-use crate::store::{Committed, Store};
+use crate::store::{Committed, Retitled, Store};
 
 /// How long changes may wait for others to be written with them, if nobody searches.
 const GATHER: Duration = Duration::from_secs(1);
@@ -30,6 +30,8 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often a merge that is waited for is looked at.
+const MERGE_POLL: Duration = Duration::from_millis(20);
 /// How long a writer stays open after its last use.
 const WRITER_IDLE: Duration = Duration::from_secs(5);
 /// Writers that stay open at once.
@@ -60,12 +62,15 @@ struct Waiting {
 }
 
 enum Change {
-    Insert(u32, Vec<KeywordPassage>),
+    Insert(u32, KeywordDocument),
     Remove(u32),
+    /// The document is read from the store again.
+    Retitle(Retitled),
 }
 
 /// What is held by whoever writes.
 struct State {
+    language: Language,
     index: Option<KeywordIndex>,
     /// Greatest document number that is in the index.
     greatest: Option<u32>,
@@ -75,9 +80,9 @@ struct State {
 
 impl Keywords {
     /// The index in a directory. Nothing is read until the first search or round of upkeep.
-    pub fn new(cid: u32, dir: PathBuf) -> Self {
+    pub fn new(cid: u32, dir: PathBuf, language: Language) -> Self {
         let waiting = Waiting { changes: Vec::new(), bytes: 0, compare: true, heard: 1, written: 0 };
-        let state = State { index: None, greatest: None, last_use: Instant::now(), failure: None };
+        let state = State { language, index: None, greatest: None, last_use: Instant::now(), failure: None };
         Self {
             cid,
             dir,
@@ -106,7 +111,8 @@ impl Keywords {
 
     /// Takes note of a change of the store. Returns whether it is the first that waits.
     pub fn apply(&self, event: &Committed) -> bool {
-        if event.inserted.is_none() && event.removed.is_none() {
+        let retitled = event.updated.as_ref().filter(|updated| updated.old.title != updated.new.title);
+        if event.inserted.is_none() && event.removed.is_none() && retitled.is_none() {
             return false;
         }
         let mut waiting = self.waiting.lock();
@@ -128,8 +134,13 @@ impl Keywords {
                     headings: passage.headings.clone(),
                 })
                 .collect();
-            waiting.bytes += passages.iter().map(KeywordPassage::bytes).sum::<usize>();
-            waiting.changes.push(Change::Insert(inserted.record.doc_no, passages));
+            let document = KeywordDocument { title: inserted.record.title.clone(), passages };
+            waiting.bytes += document.bytes();
+            waiting.changes.push(Change::Insert(inserted.record.doc_no, document));
+        }
+        if let Some(updated) = retitled {
+            let (doc_no, update_time_ns) = (updated.new.doc_no, updated.new.update_time_ns);
+            waiting.changes.push(Change::Retitle(Retitled { doc_no, update_time_ns }));
         }
         if waiting.bytes > MAX_WAITING_BYTES {
             waiting.forget();
@@ -196,6 +207,42 @@ impl Keywords {
         }
     }
 
+    /// Merges what the index consists of into one without what was removed. Searches and writes go on.
+    ///
+    /// # Errors
+    /// Whatever the disk gives, and `KEYWORDS_NOT_READY` where the index is being rebuilt.
+    pub fn compact(&self, store: &Store) -> Result<()> {
+        self.refresh(store)?;
+        let mut is_begun = false;
+        loop {
+            {
+                let mut state = self.state.lock();
+                let index = state.index.as_mut().ok_or_else(not_ready)?;
+                if index.poll_merge()? == Upkeep::Done {
+                    if is_begun {
+                        return index.collect_garbage();
+                    }
+                    index.merge_all()?;
+                    is_begun = true;
+                }
+            }
+            std::thread::sleep(MERGE_POLL);
+        }
+    }
+
+    /// Makes the index anew in another language when it is next needed.
+    pub fn set_language(&self, language: Language) {
+        let mut state = self.state.lock();
+        if state.language == language {
+            return;
+        }
+        state.language = language;
+        state.index = None;
+        let mut waiting = self.waiting.lock();
+        waiting.forget();
+        waiting.heard += 1;
+    }
+
     fn write(&self, state: &mut State, store: &Store) -> Result<()> {
         if let Some((at, error)) = &state.failure
             && at.elapsed() < RETRY
@@ -208,12 +255,16 @@ impl Keywords {
             (std::mem::take(&mut waiting.changes), std::mem::take(&mut waiting.compare), waiting.heard)
         };
         let started = Instant::now();
-        let written = if compare { self.compare(state, store) } else { write_changes(state, &changes) };
+        let written = if compare {
+            self.compare(state, store)
+        } else {
+            write_changes(state, store, self.cid, &changes)
+        };
         histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
-        if let Err(error) = written {
-            self.fail(state, &error);
-            return Err(error);
+        let settled = written.inspect_err(|error| self.fail(state, error))?;
+        if let Err(error) = store.settle_retitled(self.cid, &settled) {
+            tracing::warn!(cid = self.cid, %error, "new titles will be taken over again");
         }
         state.failure = None;
         *self.reader.write() = state.index.as_ref().map(KeywordIndex::reader);
@@ -234,13 +285,14 @@ impl Keywords {
 
     /// Brings the index to what the store holds. What is committed to the store meanwhile is told by the changes
     /// that wait; a document may come both ways, which does no harm.
-    fn compare(&self, state: &mut State, store: &Store) -> Result<()> {
+    fn compare(&self, state: &mut State, store: &Store) -> Result<Vec<Retitled>> {
         let mut index = match state.index.take() {
             Some(index) => index,
-            None => self.open()?,
+            None => self.open(state.language)?,
         };
+        let retitled = store.retitled(self.cid)?;
         let stored = store.document_numbers(self.cid)?;
-        let indexed = index.documents()?;
+        let indexed = index.documents()? - retitled.iter().map(|note| note.doc_no).collect::<RoaringBitmap>();
         let (gone, missing) = (&indexed - &stored, &stored - &indexed);
         if !gone.is_empty() || !missing.is_empty() {
             tracing::info!(
@@ -251,10 +303,11 @@ impl Keywords {
             );
         }
         gone.iter().try_for_each(|doc_no| index.remove(doc_no))?;
+        retitled.iter().try_for_each(|note| index.remove(note.doc_no))?;
         let mut added = 0;
         for doc_no in &missing {
-            let Some(passages) = passages_of(store, self.cid, doc_no)? else { continue };
-            index.add(doc_no, &passages)?;
+            let Some(document) = document_of(store, self.cid, doc_no)? else { continue };
+            index.add(doc_no, &document)?;
             added += 1;
             if added % REBUILD_COMMIT == 0 {
                 index.commit()?;
@@ -265,14 +318,14 @@ impl Keywords {
         }
         state.greatest = stored.max().max(indexed.max());
         state.index = Some(index);
-        Ok(())
+        Ok(retitled)
     }
 
-    fn open(&self) -> Result<KeywordIndex> {
-        match KeywordIndex::open(&self.dir) {
+    fn open(&self, language: Language) -> Result<KeywordIndex> {
+        match KeywordIndex::open(&self.dir, language) {
             Err(error) if error.kind == ErrorKind::DataLoss => {
                 tracing::warn!(cid = self.cid, %error, "rebuilding a keyword index from the store");
-                KeywordIndex::create(&self.dir)
+                KeywordIndex::create(&self.dir, language)
             }
             opened => opened,
         }
@@ -310,28 +363,38 @@ fn not_ready() -> Error {
     error
 }
 
-fn write_changes(state: &mut State, changes: &[Change]) -> Result<()> {
+/// Returns the new titles that are taken over.
+fn write_changes(state: &mut State, store: &Store, cid: u32, changes: &[Change]) -> Result<Vec<Retitled>> {
     let index = state.index.as_mut().ok_or_else(not_ready)?;
+    let mut settled = Vec::new();
     for change in changes {
         match change {
+            Change::Retitle(note) => {
+                index.remove(note.doc_no)?;
+                if let Some(document) = document_of(store, cid, note.doc_no)? {
+                    index.add(note.doc_no, &document)?;
+                }
+                settled.push(*note);
+            }
             Change::Remove(doc_no) => index.remove(*doc_no)?,
-            Change::Insert(doc_no, passages) => {
+            Change::Insert(doc_no, document) => {
                 if Some(*doc_no) <= state.greatest {
                     // A comparison with the store has found it already.
                     index.remove(*doc_no)?;
                 }
-                index.add(*doc_no, passages)?;
+                index.add(*doc_no, document)?;
                 state.greatest = state.greatest.max(Some(*doc_no));
             }
         }
     }
-    index.commit()
+    index.commit()?;
+    Ok(settled)
 }
 
-/// A stored document's passages; `None` where it is gone meanwhile, or damaged, which is logged: one damaged
+/// A stored document as it is indexed; `None` where it is gone meanwhile, or damaged, which is logged: one damaged
 /// document must not keep the others from being found.
-fn passages_of(store: &Store, cid: u32, doc_no: u32) -> Result<Option<Vec<KeywordPassage>>> {
-    match read_passages(store, cid, doc_no) {
+fn document_of(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordDocument>> {
+    match read_document(store, cid, doc_no) {
         Err(error) if error.kind == ErrorKind::DataLoss => {
             tracing::error!(cid, doc_no, %error, "a document is damaged: its words are not found");
             Ok(None)
@@ -341,7 +404,7 @@ fn passages_of(store: &Store, cid: u32, doc_no: u32) -> Result<Option<Vec<Keywor
     }
 }
 
-fn read_passages(store: &Store, cid: u32, doc_no: u32) -> Result<Option<Vec<KeywordPassage>>> {
+fn read_document(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordDocument>> {
     let Some(id) = store.document_id(cid, doc_no)? else { return Ok(None) };
     let Some(document) = store.document(cid, &id)?.filter(|d| d.doc_no == doc_no) else { return Ok(None) };
     let text = store.text(cid, doc_no, Span::new(0, document.text_bytes as u32))?;
@@ -351,7 +414,7 @@ fn read_passages(store: &Store, cid: u32, doc_no: u32) -> Result<Option<Vec<Keyw
         let text = passage.span.slice(&text).unwrap_or_default().to_owned();
         passages.push(KeywordPassage { point, text, headings: passage.headings });
     }
-    Ok(Some(passages))
+    Ok(Some(KeywordDocument { title: document.title, passages }))
 }
 
 /// Starts the thread that writes what waits; it ends with the catalog.
@@ -396,5 +459,10 @@ impl Keywords {
         self.refresh(store).unwrap();
         let state = self.state.lock();
         state.index.as_ref().unwrap().documents().unwrap().iter().collect()
+    }
+
+    /// Segments that a search looks into.
+    pub fn segments(&self) -> usize {
+        self.state.lock().index.as_ref().unwrap().segments()
     }
 }

@@ -1,6 +1,9 @@
-//! Collections that are open: their records in the store, their vector indexes and their keyword indexes. These
+//! Collections that are open: their records in the store, their vector, keyword and metadata indexes. These
 //! follow the store's commits, are caught up from it on open, and are rebuilt where they are damaged.
 
+#[cfg(test)]
+mod filter_tests;
+mod filters;
 mod indexes;
 #[cfg(test)]
 mod keyword_tests;
@@ -16,10 +19,11 @@ use std::sync::{Arc, mpsc};
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
+pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 
-use crate::domain::{CollectionName, Filter, Level, Span};
+use crate::domain::{CollectionName, Language, Level, Span};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions};
@@ -28,8 +32,6 @@ use crate::store::{CollectionRecord, CommitListener, Committed, DocumentRecord, 
 
 /// Passages whose sentences are ranked where sentences have no graph of their own.
 const SENTENCE_PASSAGES: usize = 200;
-/// Documents read at once while a filter is planned.
-const PAGE: usize = 512;
 /// Candidates while searching, unless the collection or the call says otherwise.
 const DEFAULT_EF_SEARCH: u32 = 96;
 
@@ -50,6 +52,8 @@ pub struct NewCollection {
     pub ef_search: u32,
     /// Whether sentences get a graph of their own.
     pub index_sentences: bool,
+    /// Language of its texts.
+    pub language: Language,
 }
 
 /// Changes to a collection; what is unset stays.
@@ -61,6 +65,8 @@ pub struct CollectionUpdate {
     pub ef_search: Option<u32>,
     /// Most tokens of a passage and tokens shared; documents stored before keep their passages.
     pub chunking: Option<(u32, u32)>,
+    /// Language of the texts; the keyword index is made anew.
+    pub language: Option<Language>,
 }
 
 /// The collections of a store.
@@ -90,6 +96,7 @@ pub struct OpenCollection {
 struct Open {
     indexes: Arc<Indexes>,
     keywords: Arc<Keywords>,
+    filters: Arc<Filters>,
 }
 
 impl Catalog {
@@ -107,17 +114,21 @@ impl Catalog {
         let (work, jobs) = mpsc::channel();
         let (wakes, woken) = mpsc::channel();
         let folder = data.join("keywords");
-        let opened = indexes::open_all(&store, &store.list_collections()?, options)?;
-        let cids: Vec<u32> = opened.iter().map(|(cid, _)| *cid).collect();
+        let records = store.list_collections()?;
+        let languages: HashMap<u32, Language> =
+            records.iter().map(|record| (record.cid, record.language())).collect();
+        let opened = indexes::open_all(&store, &records, options)?;
+        let cids: Vec<u32> = opened.iter().map(|(cid, ..)| *cid).collect();
         let is_open = |name: &str| name.parse().is_ok_and(|cid| cids.contains(&cid));
         if let Err(error) = remove_others(&folder, is_open) {
             tracing::warn!(%error, "indexes of deleted collections are left on the disk");
         }
         let open = opened
             .into_iter()
-            .map(|(cid, indexes)| {
-                let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string())));
-                (cid, Open { indexes: Arc::new(indexes), keywords })
+            .map(|(cid, indexes, filters)| {
+                let language = languages.get(&cid).copied().unwrap_or_default();
+                let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string()), language));
+                (cid, Open { indexes: Arc::new(indexes), keywords, filters: Arc::new(filters) })
             })
             .collect();
         let catalog = Arc::new(Self {
@@ -224,11 +235,13 @@ impl Catalog {
             overlap_tokens: new.overlap_tokens,
             ef_search: if new.ef_search == 0 { DEFAULT_EF_SEARCH } else { new.ef_search },
             index_sentences: new.index_sentences,
+            language: new.language.name().to_owned(),
             ..CollectionRecord::default()
         })?;
         let indexes = Arc::new(Indexes::open(&self.store, &record, self.options)?);
-        let keywords = Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string())));
-        self.open.write().insert(record.cid, Open { indexes, keywords });
+        let keywords =
+            Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string()), new.language));
+        self.open.write().insert(record.cid, Open { indexes, keywords, filters: Arc::default() });
         self.wake_keywords();
         Ok(record)
     }
@@ -251,7 +264,8 @@ impl Catalog {
             check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
         }
         let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
-        self.store.update_collection(name.as_str(), Some(&etag), |record| {
+        let language = update.language;
+        let updated = self.store.update_collection(name.as_str(), Some(&etag), |record| {
             record.max_tokens = max_tokens;
             record.overlap_tokens = overlap_tokens;
             if let Some(description) = update.description {
@@ -260,7 +274,15 @@ impl Catalog {
             if let Some(ef) = update.ef_search {
                 record.ef_search = if ef == 0 { DEFAULT_EF_SEARCH } else { ef };
             }
-        })
+            if let Some(language) = language {
+                record.language = language.name().to_owned();
+            }
+        })?;
+        if let (Some(language), Some(open)) = (language, self.open_of(updated.cid)) {
+            open.keywords.set_language(language);
+            self.wake_keywords();
+        }
+        Ok(updated)
     }
 
     /// Deletes a collection and what is in it.
@@ -284,8 +306,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Rebuilds a collection's graphs without their deleted points and gives the store's freed
-    /// space back. Returns how many points were dropped.
+    /// Rebuilds a collection's graphs without their deleted points, merges its keyword index and gives the store's
+    /// freed space back. Returns how many points were dropped.
     ///
     /// # Errors
     /// Whatever the store or the index gives; the old state stays in use.
@@ -295,80 +317,8 @@ impl Catalog {
         let dropped = indexes.tombstones();
         indexes.compact(&self.store, record.cid)?;
         self.store.compact()?;
+        self.keywords(&record)?.compact(&self.store)?;
         Ok(dropped)
-    }
-
-    /// Numbers of the documents that a filter matches.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn matching(&self, cid: u32, filter: &Filter) -> Result<RoaringBitmap> {
-        let mut numbers = RoaringBitmap::new();
-        if let Filter::DocumentIds(ids) = filter {
-            for id in ids {
-                numbers.extend(self.store.document(cid, id)?.map(|d| d.doc_no));
-            }
-            return Ok(numbers);
-        }
-        self.scan(cid, |document| {
-            if filter.matches(&document.id, &document.metadata) {
-                numbers.insert(document.doc_no);
-            }
-        })?;
-        Ok(numbers)
-    }
-
-    /// Ids of the documents that a filter matches.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn matching_ids(&self, cid: u32, filter: &Filter) -> Result<Vec<String>> {
-        let mut ids = Vec::new();
-        self.scan(cid, |document| {
-            if filter.matches(&document.id, &document.metadata) {
-                ids.push(document.id);
-            }
-        })?;
-        Ok(ids)
-    }
-
-    fn scan(&self, cid: u32, mut each: impl FnMut(DocumentRecord)) -> Result<()> {
-        let mut after: Option<String> = None;
-        loop {
-            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.id.clone());
-            page.into_iter().for_each(&mut each);
-        }
-    }
-
-    /// A page of matching documents by id, and whether there are more.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn page(
-        &self,
-        cid: u32,
-        after: Option<&str>,
-        size: usize,
-        filter: Option<&Filter>,
-    ) -> Result<(Vec<DocumentRecord>, bool)> {
-        let mut after = after.map(str::to_owned);
-        let mut kept = Vec::new();
-        loop {
-            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok((kept, false)) };
-            after = Some(last.id.clone());
-            for document in page {
-                if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
-                    continue;
-                }
-                if kept.len() == size {
-                    return Ok((kept, true));
-                }
-                kept.push(document);
-            }
-        }
     }
 
     /// A document's whole text.
@@ -461,7 +411,8 @@ struct Follower(std::sync::Weak<Catalog>);
 impl CommitListener for Follower {
     fn committed(&self, event: &Committed) {
         let Some(catalog) = self.0.upgrade() else { return };
-        let Some(Open { indexes, keywords }) = catalog.open_of(event.cid) else { return };
+        let Some(Open { indexes, keywords, filters }) = catalog.open_of(event.cid) else { return };
+        filters.apply(event);
         indexes.apply(event);
         if indexes.has_work() {
             catalog.wake(event.cid);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::access::Secret;
 use crate::config::Flag;
 
 /// What follows the help text of the program.
@@ -33,12 +34,33 @@ pub struct Cli {
         help_heading = "Global options"
     )]
     pub server: String,
+    /// How to reach it.
+    #[command(flatten)]
+    pub connection: ConnectionArgs,
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// What a connection to the server takes besides its address.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct ConnectionArgs {
+    /// API key; better set in the environment, where other users of this machine do not see it.
+    #[arg(long, global = true, env = "TROVE_API_KEY", value_name = "KEY", hide_env_values = true)]
+    pub api_key: Option<Secret>,
+    /// Certificates in PEM that the server's must be signed by, instead of those of this system.
+    #[arg(long, global = true, env = "TROVE_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Certificate in PEM to show to the server.
+    #[arg(long, global = true, env = "TROVE_TLS_CLIENT_CERTIFICATE", value_name = "FILE")]
+    pub tls_client_certificate: Option<PathBuf>,
+    /// Private key of that certificate, in PEM.
+    #[arg(long, global = true, env = "TROVE_TLS_CLIENT_KEY", value_name = "FILE")]
+    pub tls_client_key: Option<PathBuf>,
 }
 
 /// The commands.
@@ -74,6 +96,8 @@ pub enum Command {
     },
     /// Get models and look at them, on this machine.
     Models(ModelsArgs),
+    /// Make, list and revoke API keys, on this machine.
+    Keys(KeysArgs),
     /// Show the server's version, limits and models.
     Info,
     /// Measure quality on a dataset.
@@ -220,6 +244,58 @@ pub enum ModelsCommand {
         /// Replace another model of that name.
         #[arg(long)]
         replace: bool,
+    },
+}
+
+/// Arguments of `keys`.
+#[derive(Debug, Clone, Args)]
+pub struct KeysArgs {
+    /// Configuration file.
+    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory that holds the keys.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What a key allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeArg {
+    /// Search, read and embed.
+    Read,
+    /// Also put documents in and take them out.
+    Write,
+    /// Also manage collections and the server.
+    Admin,
+}
+
+/// Commands on API keys. A server that runs heeds every change at the next call.
+#[derive(Debug, Clone, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, this once. From the first key on the server is closed to all who have none.
+    Create {
+        /// Name, for people.
+        #[arg(long)]
+        name: String,
+        /// What it allows.
+        #[arg(long, value_enum)]
+        scope: ScopeArg,
+        /// Only this collection; can be given several times.
+        #[arg(long = "collection", value_name = "NAME")]
+        collections: Vec<String>,
+        /// How long it holds, such as 90d, 12h or 30m; left out, until it is revoked.
+        #[arg(long, value_name = "TIME")]
+        expires_in: Option<String>,
+    },
+    /// List the keys; the keys themselves are not stored.
+    List,
+    /// Revoke a key.
+    Revoke {
+        /// Id or name.
+        key: String,
     },
 }
 
@@ -553,6 +629,9 @@ pub enum CollectionsCommand {
         /// Give sentences an index of their own; about five times the points.
         #[arg(long)]
         index_sentences: bool,
+        /// Language of the documents: which endings and common words a search by words leaves out. `none` for none.
+        #[arg(long, default_value = "english")]
+        language: String,
     },
     /// Delete a collection.
     Delete {

@@ -20,8 +20,9 @@ pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Re
             let response = service.get_collection(GetCollectionRequest { name }).await?.into_inner();
             show(json, &response.collection.unwrap_or_default())
         }
-        CollectionsCommand::Create { name, description, model, index_sentences } => {
-            let collection = Collection { name, description, model, index_sentences, ..Default::default() };
+        CollectionsCommand::Create { name, description, model, index_sentences, language } => {
+            let collection =
+                Collection { name, description, model, index_sentences, language, ..Default::default() };
             let request = CreateCollectionRequest { collection: Some(collection) };
             let response = service.create_collection(request).await?.into_inner();
             show(json, &response.collection.unwrap_or_default())
@@ -119,6 +120,7 @@ fn show(json: bool, collection: &Collection) -> Result<i32> {
         ("dimensions", collection.dimensions.to_string()),
         ("index", settings(&value["hnsw"])),
         ("chunking", settings(&value["chunking"])),
+        ("language", collection.language.clone()),
         ("sentences indexed", collection.index_sentences.to_string()),
         ("created", output::short_timestamp(collection.create_time.as_ref())),
         ("updated", output::short_timestamp(collection.update_time.as_ref())),
@@ -136,7 +138,7 @@ fn collection_json(c: &Collection) -> Value {
         c.chunking.as_ref().map(|k| json!({"max_tokens": k.max_tokens, "overlap_tokens": k.overlap_tokens}));
     json!({"name": c.name, "description": c.description, "model": c.model, "dimensions": c.dimensions,
         "hnsw": hnsw, "chunking": chunking, "document_count": c.document_count, "passage_count": c.passage_count,
-        "tombstone_count": c.tombstone_count, "index_sentences": c.index_sentences, "etag": c.etag,
+        "tombstone_count": c.tombstone_count, "index_sentences": c.index_sentences, "language": c.language, "etag": c.etag,
         "create_time": c.create_time.as_ref().map(output::timestamp),
         "update_time": c.update_time.as_ref().map(output::timestamp)})
 }

@@ -66,6 +66,12 @@ pub fn hint(error: &anyhow::Error, server: &str) -> Option<String> {
             "`trove collections list` shows the collections; `trove index PATH --collection NAME` makes one"
         }
         "UNKNOWN_MODEL" => "`trove info` shows the models that the server has loaded",
+        "API_KEY_MISSING" => {
+            "name a key by --api-key or TROVE_API_KEY; `trove keys create` makes one, where the server runs"
+        }
+        "API_KEY_INVALID" | "API_KEY_REVOKED" | "API_KEY_EXPIRED" => {
+            "`trove keys list` shows the server's keys, where it runs"
+        }
         "NO_GENERATOR" => "--extractive answers with the best sentences of the documents",
         "INPUT_TOO_LONG" => {
             "--overflow window pools overlapping windows, --overflow truncate-right cuts the end"

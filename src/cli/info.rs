@@ -26,7 +26,7 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         output::print_json(&json!({"version": info.version, "commit": info.commit,
             "schema_version": info.schema_version, "models": models,
             "limits": {"max_batch_size": limits.max_batch_size, "max_message_bytes": limits.max_message_bytes,
-                "max_document_bytes": limits.max_document_bytes,
+                "max_document_bytes": limits.max_document_bytes, "max_text_bytes": limits.max_text_bytes,
                 "max_concurrent_requests": limits.max_concurrent_requests}}))?;
         return Ok(EXIT_OK);
     }

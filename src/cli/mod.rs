@@ -15,6 +15,7 @@ pub mod generate;
 pub mod health;
 pub mod index;
 pub mod info;
+pub mod keys;
 pub mod models;
 pub mod output;
 pub mod search;
@@ -24,6 +25,7 @@ pub mod tokenize;
 use anyhow::Result;
 use clap::CommandFactory;
 
+use args::ConnectionArgs;
 pub use args::{Cli, Command, ServeArgs};
 
 /// Exit code: everything worked.
@@ -48,12 +50,12 @@ pub enum Outcome {
 
 /// Runs a client command; `serve` is handed back to the caller. Errors are printed on stderr.
 pub async fn run(cli: Cli) -> Outcome {
-    let Cli { server, json, command } = cli;
+    let Cli { server, connection, json, command } = cli;
     let command = match command {
         Command::Serve(args) => return Outcome::Serve(args, json),
         other => other,
     };
-    match dispatch(&server, json, command).await {
+    match dispatch(&server, &connection, json, command).await {
         Ok(code) => Outcome::Exit(code),
         // `trove search … | head` is no failure: the reader has what it wanted.
         Err(error) if failure::is_broken_pipe(&error) => Outcome::Exit(EXIT_OK),
@@ -68,10 +70,14 @@ pub async fn run(cli: Cli) -> Outcome {
     }
 }
 
-async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
-    let client = client::Client::new(server)?;
+async fn dispatch(server: &str, connection: &ConnectionArgs, json: bool, command: Command) -> Result<i32> {
+    let command = match command {
+        Command::Keys(args) => return keys::run(json, args),
+        other => other,
+    };
+    let client = client::Client::new(server, connection)?;
     match command {
-        Command::Serve(_) => Ok(EXIT_USAGE),
+        Command::Serve(_) | Command::Keys(_) => Ok(EXIT_USAGE),
         Command::Index(args) => index::run(&client, json, args).await,
         Command::Search(args) => search::run(&client, json, args).await,
         Command::Ask(args) => ask::run(&client, json, args).await,
@@ -85,7 +91,7 @@ async fn dispatch(server: &str, json: bool, command: Command) -> Result<i32> {
         Command::Info => info::run(&client, json).await,
         Command::Eval(args) => eval::run(&client, json, args).await,
         Command::Config { command } => config::run(json, &command),
-        Command::Doctor(args) => doctor::run(json, &args).await,
+        Command::Doctor(args) => doctor::run(json, &args, connection).await,
         Command::Health => health::run(&client, json).await,
         Command::Completions { shell } => completions(shell),
     }

@@ -8,7 +8,7 @@ mod sources;
 pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
-    AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig, LimitsConfig, LogConfig,
-    MetricsConfig, TracingConfig,
+    AccessConfig, AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig,
+    LimitsConfig, LogConfig, MetricsConfig, TlsConfig, TracingConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};

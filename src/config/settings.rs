@@ -23,7 +23,11 @@ section! {
         answer: AnswerConfig;
         /// Settings of the CUDA provider.
         cuda: CudaConfig;
-        /// Limits of one request.
+        /// TLS and client certificates.
+        tls: TlsConfig;
+        /// Who may call.
+        access: AccessConfig;
+        /// Limits of requests, connections and the whole server.
         limits: LimitsConfig;
         /// Extraction of files.
         extract: ExtractConfig;
@@ -121,16 +125,59 @@ section! {
 }
 
 section! {
-    /// Limits of one request.
+    /// TLS. docs/SECURITY.md says how to make the files and how to replace them.
+    TlsConfig in "tls." {
+        /// Certificate chain of the server in PEM, its own certificate first. Unset means no TLS. The files are read
+        /// again when they change.
+        certificate: Option<PathBuf> = None, Rule::OptionalPath;
+        /// Private key of the certificate, in PEM.
+        key: Option<PathBuf> = None, Rule::OptionalPath;
+        /// Certificates, in PEM, one of which must have signed a client's certificate. Unset means that clients need
+        /// none.
+        client_ca: Option<PathBuf> = None, Rule::OptionalPath;
+    }
+}
+
+section! {
+    /// Who may call. `trove keys` makes and revokes API keys; without any, all may do everything.
+    AccessConfig in "access." {
+        /// Whether to refuse the start where the server listens beyond this machine without TLS or without API keys.
+        /// Otherwise it warns.
+        strict: bool = false, Rule::Switch;
+    }
+}
+
+section! {
+    /// Limits of requests, connections and the whole server. What is over one of them is refused at once.
     LimitsConfig in "limits." {
         /// Most inputs of one call.
         max_batch_size: usize = 1024, Rule::AtLeast(1);
         /// Most bytes of one message.
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
-        /// Calls of one connection that may run at once.
-        max_concurrent_requests: usize = 256, Rule::AtLeast(1);
+        /// Most bytes of one text to embed, tokenize or classify, and of all messages of a question or generation.
+        max_text_bytes: usize = 1 << 20, Rule::AtLeast(1);
         /// Most bytes of one file; all streams together hold twice as many at once.
         max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Calls of the whole server that may run at once. Calls for the server's health are not counted.
+        max_concurrent_requests: usize = 512, Rule::AtLeast(1);
+        /// Calls that one connection may have open at once; clients keep further ones back themselves.
+        max_concurrent_requests_per_connection: u32 = 256, Rule::AtLeast(1);
+        /// Calls of the whole server whose client sends messages without end, such as IngestDocuments.
+        max_streams: usize = 128, Rule::AtLeast(1);
+        /// Such calls of one client: an IPv4 address or the first 64 bits of an IPv6 one.
+        max_streams_per_client: usize = 32, Rule::AtLeast(1);
+        /// Connections that are served at once.
+        max_connections: usize = 1024, Rule::AtLeast(1);
+        /// Connections of one client.
+        max_connections_per_client: usize = 256, Rule::AtLeast(1);
+        /// Memory for messages that were received and whose calls have not ended. A stream waits for room.
+        max_request_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Seconds without a byte after which a message that is not whole is given up.
+        receive_timeout_seconds: u64 = 30, Rule::AtLeast(1);
+        /// Seconds a new connection may take for TLS and the beginning of HTTP/2.
+        handshake_timeout_seconds: u64 = 10, Rule::AtLeast(1);
+        /// Seconds without a call after which a connection is closed; clients open another one when they need it.
+        idle_timeout_seconds: u64 = 600, Rule::AtLeast(1);
         /// Seconds that calls may take to end once the server stops.
         shutdown_seconds: u64 = 20, Rule::AtLeast(0);
     }

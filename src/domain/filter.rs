@@ -1,4 +1,6 @@
-use super::{Metadata, MetadataValue};
+use std::ops::{self, Bound, RangeBounds as _};
+
+use super::{Metadata, MetadataValue, Number, Time};
 
 /// A boolean tree over a document's id and metadata.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,10 +15,12 @@ pub enum Filter {
     Field(String, Test),
     /// The document's id is one of these.
     DocumentIds(Vec<String>),
+    /// The document's id starts with this.
+    DocumentIdPrefix(String),
 }
 
-/// A test of one metadata value. A key that is absent fails every test but `Exists(false)`;
-/// a list of strings passes when one of its strings does.
+/// A test of one metadata value. A key that is absent fails every test but `Exists(false)`; a list of strings
+/// passes when one of its strings does. A value of another type than the test's passes none.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     /// Equal to; numbers compare by value, whatever their type.
@@ -24,7 +28,9 @@ pub enum Test {
     /// A string that is one of these.
     In(Vec<String>),
     /// A number or time (in seconds) within bounds.
-    Range(RangeBounds),
+    Range(RangeBounds<f64>),
+    /// A string within bounds, by the bytes of its UTF-8.
+    StringRange(RangeBounds<String>),
     /// Present or absent.
     Exists(bool),
     /// A string that starts with this.
@@ -33,23 +39,48 @@ pub enum Test {
 
 /// Bounds; an unset bound is open.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct RangeBounds {
+pub struct RangeBounds<T> {
     /// Greater than or equal.
-    pub gte: Option<f64>,
+    pub gte: Option<T>,
     /// Greater than.
-    pub gt: Option<f64>,
+    pub gt: Option<T>,
     /// Less than or equal.
-    pub lte: Option<f64>,
+    pub lte: Option<T>,
     /// Less than.
-    pub lt: Option<f64>,
+    pub lt: Option<T>,
 }
 
-impl RangeBounds {
-    fn contains(&self, x: f64) -> bool {
-        self.gte.is_none_or(|b| x >= b)
-            && self.gt.is_none_or(|b| x > b)
-            && self.lte.is_none_or(|b| x <= b)
-            && self.lt.is_none_or(|b| x < b)
+/// The lower and the upper bound of a range that is not empty.
+pub type Limits<K> = (Bound<K>, Bound<K>);
+
+impl<T> RangeBounds<T> {
+    /// The tighter bounds of each side in the order of `key`; `None` where nothing is within them, or a bound has
+    /// no key.
+    pub fn limits<'a, K: Ord + Copy>(&'a self, key: impl Fn(&'a T) -> Option<K>) -> Option<Limits<K>> {
+        let key = |bound: &'a Option<T>| match bound {
+            None => Some(None),
+            Some(bound) => key(bound).map(Some),
+        };
+        let lower = match (key(&self.gte)?, key(&self.gt)?) {
+            (Some(gte), Some(gt)) if gte > gt => Bound::Included(gte),
+            (_, Some(gt)) => Bound::Excluded(gt),
+            (Some(gte), None) => Bound::Included(gte),
+            (None, None) => Bound::Unbounded,
+        };
+        let upper = match (key(&self.lte)?, key(&self.lt)?) {
+            (Some(lte), Some(lt)) if lte < lt => Bound::Included(lte),
+            (_, Some(lt)) => Bound::Excluded(lt),
+            (Some(lte), None) => Bound::Included(lte),
+            (None, None) => Bound::Unbounded,
+        };
+        let is_empty = match (lower, upper) {
+            (Bound::Included(from), Bound::Included(to)) => from > to,
+            (Bound::Included(from) | Bound::Excluded(from), Bound::Included(to) | Bound::Excluded(to)) => {
+                from >= to
+            }
+            _ => false,
+        };
+        (!is_empty).then_some((lower, upper))
     }
 }
 
@@ -62,6 +93,7 @@ impl Filter {
             Filter::Not(child) => !child.matches(document_id, metadata),
             Filter::Field(key, test) => test.passes(metadata.get(key)),
             Filter::DocumentIds(ids) => ids.iter().any(|id| id == document_id),
+            Filter::DocumentIdPrefix(prefix) => document_id.starts_with(prefix.as_str()),
         }
     }
 }
@@ -76,17 +108,24 @@ impl Test {
             Test::Equals(wanted) => equal(value, wanted),
             Test::In(wanted) => any_string(value, |s| wanted.iter().any(|w| w == s)),
             Test::Prefix(prefix) => any_string(value, |s| s.starts_with(prefix.as_str())),
-            Test::Range(bounds) => number(value).is_some_and(|x| bounds.contains(x)),
+            Test::StringRange(bounds) => {
+                let limits: Option<Limits<&str>> = bounds.limits(|bound| Some(bound.as_str()));
+                let within =
+                    |s: &str| limits.is_some_and(|limits| ops::RangeBounds::<str>::contains(&limits, s));
+                any_string(value, within)
+            }
+            Test::Range(bounds) => {
+                let within_numbers = || {
+                    let limits = bounds.limits(|bound| Number::from_double(*bound))?;
+                    Some(limits.contains(&Number::of(value)?))
+                };
+                let within_times = || {
+                    let limits = bounds.limits(|bound| Time::from_seconds(*bound))?;
+                    Some(limits.contains(&Time::of(value)?))
+                };
+                within_numbers().or_else(within_times).unwrap_or(false)
+            }
         }
-    }
-}
-
-fn number(value: &MetadataValue) -> Option<f64> {
-    match value {
-        MetadataValue::Int(i) => Some(*i as f64),
-        MetadataValue::Double(d) => Some(*d),
-        MetadataValue::Timestamp(seconds, nanos) => Some(*seconds as f64 + f64::from(*nanos) * 1e-9),
-        _ => None,
     }
 }
 
@@ -99,9 +138,13 @@ fn any_string(value: &MetadataValue, test: impl Fn(&str) -> bool) -> bool {
 }
 
 fn equal(value: &MetadataValue, wanted: &MetadataValue) -> bool {
+    if let (Some(value), Some(wanted)) = (Number::of(value), Number::of(wanted)) {
+        return value == wanted;
+    }
+    if let (Some(value), Some(wanted)) = (Time::of(value), Time::of(wanted)) {
+        return value == wanted;
+    }
     match (value, wanted) {
-        (MetadataValue::Int(a), MetadataValue::Double(b))
-        | (MetadataValue::Double(b), MetadataValue::Int(a)) => *a as f64 == *b,
         (MetadataValue::StringList(list), MetadataValue::String(s)) => list.contains(s),
         _ => value == wanted,
     }
@@ -130,6 +173,18 @@ mod tests {
         assert!(matches(field("tags", Test::Prefix("b".to_owned()))));
         assert!(matches(field("none", Test::Exists(false))));
         assert!(!matches(field("none", Test::Prefix(String::new()))));
+        let strings = |gte: &str, lt: &str| RangeBounds {
+            gte: Some(gte.to_owned()),
+            lt: Some(lt.to_owned()),
+            ..Default::default()
+        };
+        assert!(matches(field("lang", Test::StringRange(strings("e", "f")))));
+        assert!(matches(field("tags", Test::StringRange(strings("bc", "bd")))));
+        assert!(!matches(field("lang", Test::StringRange(strings("f", "e")))));
+        assert!(!matches(field("year", Test::StringRange(strings("", "z")))), "types do not mix");
+        let nan = RangeBounds { gte: Some(f64::NAN), ..Default::default() };
+        assert!(!matches(field("year", Test::Range(nan))));
+        assert!(matches(Filter::DocumentIdPrefix("do".to_owned())));
         assert!(matches(Filter::All(vec![])));
         assert!(!matches(Filter::Any(vec![])));
         assert!(matches(Filter::Not(Box::new(Filter::DocumentIds(vec!["other".to_owned()])))));

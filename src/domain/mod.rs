@@ -3,10 +3,14 @@
 mod document;
 mod filter;
 mod ids;
+mod language;
+mod value;
 
 pub use document::{Extracted, Metadata, MetadataValue, Section, Span};
-pub use filter::{Filter, RangeBounds, Test};
+pub use filter::{Filter, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
+pub use language::Language;
+pub use value::{Number, Time};
 
 /// Which vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -30,15 +30,13 @@ pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
         HTML => html::extract(&decode::decode(bytes)?),
         PDF => pdf::extract(bytes),
         DOCX => docx::extract(bytes),
-        other => Err(Error::invalid(
-            "UNSUPPORTED_FORMAT",
-            format!(
-                "expected one of {}, got {:?}",
-                SUPPORTED.join(", "),
-                other.chars().take(100).collect::<String>()
-            ),
-        )),
+        other => Err(unsupported(other)),
     }
+}
+
+fn unsupported(media_type: &str) -> Error {
+    let got: String = media_type.chars().take(100).collect();
+    Error::invalid("UNSUPPORTED_FORMAT", format!("expected one of {}, got {got:?}", SUPPORTED.join(", ")))
 }
 
 fn broken(message: impl Into<String>) -> Error {

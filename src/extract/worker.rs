@@ -98,6 +98,10 @@ impl Extractor {
             self.slots.acquire().await.map_err(|e| {
                 Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
             })?;
+        if !SUPPORTED.contains(&media_type.as_str()) {
+            // Before it becomes an argument of the child.
+            return Err(super::unsupported(&media_type));
+        }
         // Small Markdown is parsed here, in linear time and at most 200 times its size in memory.
         if media_type == PLAIN || (media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN) {
             let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;

@@ -4,12 +4,20 @@
 const MOST_MATCH: usize = 16;
 /// Most tokens of a draft: of more than these, too few are right to pay for their share of a step.
 const MOST_DRAFT: usize = 7;
+/// Where others share the step, whose second token is not free then: least match of a draft, and most tokens.
+const LEAST_SHARED_MATCH: usize = 3;
+const MOST_SHARED_DRAFT: usize = 4;
 
 /// Tokens that may follow `context`, at most `room`: what followed the longest and last match of its end. The longer
-/// the match, the longer the draft (docs/BENCHMARKS.md).
-pub fn draft(context: &[u32], room: usize) -> &[u32] {
+/// the match, the longer the draft (docs/BENCHMARKS.md); shorter where others share the step.
+pub fn draft(context: &[u32], room: usize, alone: bool) -> &[u32] {
     let Some((start, matched)) = find(context) else { return &[] };
-    let length = (2 * matched - 1).min(MOST_DRAFT).min(room);
+    let length = match alone {
+        true => (2 * matched - 1).min(MOST_DRAFT),
+        false if matched < LEAST_SHARED_MATCH => 0,
+        false => matched.min(MOST_SHARED_DRAFT),
+    };
+    let length = length.min(room);
     &context[start..context.len().min(start + length)]
 }
 
@@ -47,12 +55,15 @@ mod tests {
     #[test]
     fn drafts_grow_with_the_match() {
         let context = |matched: u32| (0..40).chain(0..matched).collect::<Vec<u32>>();
-        assert_eq!(draft(&context(1), 100), [1]);
-        assert_eq!(draft(&context(2), 100), [2, 3, 4]);
-        assert_eq!(draft(&context(20), 100), [20, 21, 22, 23, 24, 25, 26]);
-        assert_eq!(draft(&context(20), 2), [20, 21]);
-        assert!(draft(&context(0), 100).is_empty());
+        assert_eq!(draft(&context(1), 100, true), [1]);
+        assert_eq!(draft(&context(2), 100, true), [2, 3, 4]);
+        assert_eq!(draft(&context(20), 100, true), [20, 21, 22, 23, 24, 25, 26]);
+        assert_eq!(draft(&context(20), 2, true), [20, 21]);
+        assert!(draft(&context(0), 100, true).is_empty());
+        assert!(draft(&context(2), 100, false).is_empty());
+        assert_eq!(draft(&context(3), 100, false), [3, 4, 5]);
+        assert_eq!(draft(&context(20), 100, false), [20, 21, 22, 23]);
         // It may run into the match itself.
-        assert_eq!(draft(&[5, 5, 5], 9), [5]);
+        assert_eq!(draft(&[5, 5, 5], 9, true), [5]);
     }
 }

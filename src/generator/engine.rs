@@ -228,19 +228,21 @@ impl Engine {
         };
         // From the last one, for a slot that ends changes places with the last active one.
         for group in groups.into_iter().rev() {
-            let drafted = group.len() == 1 || self.session.sharing() == Sharing::Any;
-            let drafts = group.iter().map(|&index| if drafted { self.draft(index) } else { Vec::new() });
+            let alone = group.len() == 1;
+            let drafted = alone || self.session.sharing() == Sharing::Any;
+            let draft = |&index: &usize| if drafted { self.draft(index, alone) } else { Vec::new() };
+            let drafts = group.iter().map(draft);
             let parts = group.iter().zip(drafts).map(|(&index, draft)| Part { index, most: 1, draft });
             self.advance(&parts.collect::<Vec<_>>());
         }
     }
 
-    fn draft(&self, index: usize) -> Vec<u32> {
+    fn draft(&self, index: usize, alone: bool) -> Vec<u32> {
         let slot = &self.slots[index];
         let held = slot.tokens.len();
         let Some(generation) = slot.generation.as_ref().filter(|g| g.speculation) else { return Vec::new() };
         let room = (self.options.context_tokens - held).min(generation.left()).saturating_sub(1);
-        draft(&generation.context, room).to_vec()
+        draft(&generation.context, room, alone).to_vec()
     }
 
     /// Runs up to a number of each slot's pending tokens and, behind the last one, drafted ones, in one step.

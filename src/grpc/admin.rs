@@ -66,6 +66,7 @@ impl proto::admin_service_server::AdminService for Admin {
                 max_message_bytes: self.limits.max_message_bytes as u64,
                 max_concurrent_requests: self.limits.max_concurrent_requests as u32,
                 max_document_bytes: self.limits.max_document_bytes as u64,
+                max_text_bytes: self.limits.max_text_bytes as u64,
             }),
         }))
     }

@@ -1,15 +1,13 @@
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
-use tokio::time::Instant;
 use tokio_stream::Stream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::search::{hit_out, options_in, query_in};
 use super::{Reply, convert};
+use crate::access::Caller;
 use crate::answer::{self, Answering, Mode, Use};
 use crate::error::{Error, Result};
 use crate::generator::{self, Message, Prompt, Role, Sampling};
@@ -23,6 +21,8 @@ const DEFAULT_MAX_TOKENS: u32 = 256;
 pub struct Answer {
     /// Answers and their generators.
     pub answering: Arc<Answering>,
+    /// Most bytes of all texts of a call.
+    pub max_text_bytes: usize,
 }
 
 type Events<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
@@ -33,8 +33,11 @@ impl proto::answer_service_server::AnswerService for Answer {
     type GenerateStream = Events<proto::GenerateResponse>;
 
     async fn answer(&self, request: Request<proto::AnswerRequest>) -> Reply<Self::AnswerStream> {
-        let deadline = deadline(request.metadata());
-        let answer = self.answering.answer(request_in(request.into_inner())?).await?;
+        let caller = super::caller(&request)?;
+        let request = request.into_inner();
+        let history: usize = request.history.iter().map(|message| message.content.len()).sum();
+        super::check_text("history", history, self.max_text_bytes)?;
+        let answer = self.answering.answer(request_in(&caller, request)?).await?;
         let model = answer.model;
         let mut hits = Arc::new(Vec::new());
         let events = answer.events.map(move |event| {
@@ -43,13 +46,14 @@ impl proto::answer_service_server::AnswerService for Answer {
             }
             Ok(event_out(event?, &hits, &model))
         });
-        Ok(Response::new(until(deadline, events)))
+        Ok(Response::new(Box::pin(events)))
     }
 
     async fn generate(&self, request: Request<proto::GenerateRequest>) -> Reply<Self::GenerateStream> {
-        let deadline = deadline(request.metadata());
         let request = request.into_inner();
         let generator = self.answering.generators().get(&request.model)?.clone();
+        let bytes = request.messages.iter().map(|message| message.content.len()).sum();
+        super::check_text("messages", bytes, self.max_text_bytes)?;
         let messages = messages_in(request.messages, "messages")?;
         check_messages(&messages)?;
         let mut sampling = sampling_in(request.sampling.unwrap_or_default());
@@ -81,18 +85,18 @@ impl proto::answer_service_server::AnswerService for Answer {
             };
             Ok(proto::GenerateResponse { event: Some(event) })
         });
-        Ok(Response::new(until(deadline, events)))
+        Ok(Response::new(Box::pin(events)))
     }
 }
 
-fn request_in(request: proto::AnswerRequest) -> Result<answer::Request> {
+fn request_in(caller: &Caller, request: proto::AnswerRequest) -> Result<answer::Request> {
     let search = request.search.unwrap_or_default();
     let query = match search.query.as_ref().and_then(|query| query.query.as_ref()) {
         Some(_) => Some(query_in(search.query.clone()).map_err(within_search)?),
         None => None,
     };
     Ok(answer::Request {
-        collection: super::collection_name("search.collection", search.collection.clone())?,
+        collection: super::collection_name(caller, "search.collection", search.collection.clone())?,
         search: options_in(&search).map_err(within_search)?,
         query,
         question: request.question,
@@ -269,68 +273,5 @@ fn usage_out(usage: answer::Usage) -> proto::Usage {
         truncated_inputs: 0,
         queue_duration: prost_types::Duration::try_from(usage.queue).ok(),
         inference_duration: prost_types::Duration::try_from(usage.inference).ok(),
-    }
-}
-
-/// The moment that a call's `grpc-timeout` names. The transport heeds it only until the first event.
-fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    Instant::now().checked_add(timeout(text)?)
-}
-
-/// At most eight digits and a unit, as the gRPC protocol has it.
-fn timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-/// Ends a stream with DEADLINE_EXCEEDED at its deadline, which stops what feeds it.
-fn until<T: Send + 'static>(
-    deadline: Option<Instant>,
-    events: impl Stream<Item = std::result::Result<T, Status>> + Send + 'static,
-) -> Events<T> {
-    let Some(deadline) = deadline else { return Box::pin(events) };
-    let events: Events<T> = Box::pin(events);
-    Box::pin(futures::stream::unfold(Some(events), move |events| async move {
-        let mut events = events?;
-        match tokio::time::timeout_at(deadline, events.next()).await {
-            Ok(event) => event.map(|event| (event, Some(events))),
-            Err(_) => Some((Err(Status::deadline_exceeded("the deadline of the call has passed")), None)),
-        }
-    }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_read_as_the_protocol_has_them() {
-        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for bad in ["", "S", "1", "123456789S", "1é", "-1S", "1x"] {
-            assert_eq!(timeout(bad), None, "{bad}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_deadline_ends_a_stream_that_does_not() {
-        let events = futures::stream::iter([Ok(1)]).chain(futures::stream::pending());
-        let deadline = Instant::now() + Duration::from_millis(20);
-        let all: Vec<_> = until(Some(deadline), events).collect().await;
-        assert_eq!(all.len(), 2);
-        assert_eq!(all[1].as_ref().unwrap_err().code(), tonic::Code::DeadlineExceeded);
     }
 }

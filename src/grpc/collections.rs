@@ -2,8 +2,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Reply, blocking, collection_name, convert};
+use super::{Reply, blocking, caller, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
+use crate::domain::Language;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::store::CollectionRecord;
@@ -39,6 +40,7 @@ impl Collections {
             create_time: Some(convert::timestamp(record.create_time_ns)),
             update_time: Some(convert::timestamp(record.update_time_ns)),
             index_sentences: record.index_sentences,
+            language: record.language().name().to_owned(),
         })
     }
 }
@@ -46,6 +48,10 @@ impl Collections {
 fn required(collection: Option<proto::Collection>) -> Result<proto::Collection> {
     let missing = || Error::invalid_field("collection", "EMPTY_REQUEST", "expected a collection, got none");
     collection.ok_or_else(missing)
+}
+
+fn language_in(name: &str) -> Result<Language> {
+    Language::parse(name).map_err(|error| error.within("collection.language"))
 }
 
 fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
@@ -58,8 +64,10 @@ fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionU
                 let chunking = message.chunking.unwrap_or_default();
                 update.chunking = Some((chunking.max_tokens, chunking.overlap_tokens));
             }
+            "language" => update.language = Some(language_in(&message.language)?),
             _ => {
-                let message = format!("expected description, hnsw.ef_search or chunking, got {path:?}");
+                let message =
+                    format!("expected description, hnsw.ef_search, chunking or language, got {path:?}");
                 return Err(Error::invalid_field("update_mask", "BAD_UPDATE_MASK", message));
             }
         }
@@ -73,16 +81,18 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CreateCollectionRequest>,
     ) -> Reply<proto::CreateCollectionResponse> {
+        let caller = caller(&request)?;
         let message = required(request.into_inner().collection)?;
         let chunking = message.chunking.unwrap_or_default();
         let new = NewCollection {
-            name: collection_name("collection.name", message.name)?,
+            name: collection_name(&caller, "collection.name", message.name)?,
             description: message.description,
             model: message.model,
             max_tokens: chunking.max_tokens,
             overlap_tokens: chunking.overlap_tokens,
             ef_search: message.hnsw.map_or(0, |h| h.ef_search),
             index_sentences: message.index_sentences,
+            language: language_in(&message.language)?,
         };
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.create(new)).await?;
@@ -94,7 +104,8 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::GetCollectionRequest>,
     ) -> Reply<proto::GetCollectionResponse> {
-        let record = self.catalog.collection(&collection_name("name", request.into_inner().name)?)?;
+        let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
+        let record = self.catalog.collection(&name)?;
         Ok(Response::new(proto::GetCollectionResponse { collection: Some(self.out(&record)?) }))
     }
 
@@ -102,12 +113,14 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::ListCollectionsRequest>,
     ) -> Reply<proto::ListCollectionsResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let size = convert::page_size(request.page_size)?;
         let after = convert::page_token_in(&request.page_token)?.unwrap_or_default();
         let mut records = self.catalog.store().list_collections()?;
         records.sort_by(|a, b| a.name.cmp(&b.name));
-        let mut records: Vec<_> = records.into_iter().filter(|r| r.name > after).take(size + 1).collect();
+        let listed = |r: &CollectionRecord| r.name > after && caller.may_reach(&r.name);
+        let mut records: Vec<_> = records.into_iter().filter(listed).take(size + 1).collect();
         let more = records.len() > size;
         records.truncate(size);
         let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.name));
@@ -120,9 +133,10 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::UpdateCollectionRequest>,
     ) -> Reply<proto::UpdateCollectionResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let message = required(request.collection)?;
-        let name = collection_name("collection.name", message.name.clone())?;
+        let name = collection_name(&caller, "collection.name", message.name.clone())?;
         let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.update(&name, &message.etag, update)).await?;
@@ -133,8 +147,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Reply<proto::DeleteCollectionResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
-        let name = collection_name("name", request.name)?;
+        let name = collection_name(&caller, "name", request.name)?;
         let catalog = self.catalog.clone();
         blocking(move || catalog.delete(&name, &request.etag, request.force)).await?;
         Ok(Response::new(proto::DeleteCollectionResponse {}))
@@ -144,7 +159,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CompactCollectionRequest>,
     ) -> Reply<proto::CompactCollectionResponse> {
-        let name = collection_name("name", request.into_inner().name)?;
+        let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
         let catalog = self.catalog.clone();
         let dropped = blocking(move || catalog.compact(&name)).await?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))

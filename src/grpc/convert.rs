@@ -112,6 +112,7 @@ impl FilterReader {
                 self.count(list.values.len())?;
                 Filter::DocumentIds(list.values)
             }
+            Node::DocumentIdPrefix(prefix) => Filter::DocumentIdPrefix(prefix),
         })
     }
 
@@ -139,7 +140,14 @@ impl FilterReader {
                 Test::In(list.values)
             }
             Some(Message::Range(r)) => {
+                if [r.gte, r.gt, r.lte, r.lt].into_iter().flatten().any(f64::is_nan) {
+                    let message = "expected numbers as bounds, got NaN";
+                    return Err(Error::invalid_field("field.range", "NOT_FINITE", message));
+                }
                 Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
+            }
+            Some(Message::StringRange(r)) => {
+                Test::StringRange(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::Exists(wanted)) => Test::Exists(wanted),
             Some(Message::Prefix(prefix)) => Test::Prefix(prefix),

@@ -6,7 +6,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::ingest::Room;
-use super::{Reply, Stop, blocking, check_batch, code, collection_name, convert, explain};
+use super::{Reply, Stop, blocking, caller, check_batch, code, collection_name, convert, explain};
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter};
 use crate::error::{Error, Result};
@@ -173,8 +173,9 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::UpsertDocumentsRequest>,
     ) -> Reply<proto::UpsertDocumentsResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
-        let collection = collection_name("collection", request.collection)?;
+        let collection = collection_name(&caller, "collection", request.collection)?;
         self.catalog.collection(&collection)?;
         check_batch("documents", request.documents.len(), self.max_batch_size)?;
         let options = UpsertOptions { validate_only: request.validate_only, force: request.force };
@@ -196,13 +197,14 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<Streaming<proto::IngestDocumentsRequest>>,
     ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
+        let caller = caller(&request)?;
         let mut messages = request.into_inner();
         let start = messages.message().await.map_err(explain)?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
             let message = "expected start as the first message of the stream";
             return Err(Error::invalid_field("part", "NO_START", message).into());
         };
-        let collection = collection_name("start.collection", start.collection)?;
+        let collection = collection_name(&caller, "start.collection", start.collection)?;
         self.catalog.collection(&collection)?;
         let options = UpsertOptions { validate_only: false, force: start.force };
         Ok(Response::new(Box::pin(super::ingest::serve(self.clone(), collection, options, messages))))
@@ -212,8 +214,9 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::GetDocumentRequest>,
     ) -> Reply<proto::GetDocumentResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name("collection", request.collection)?)?;
+        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
         let view = view_in(request.view)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
@@ -231,8 +234,9 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::ListDocumentsRequest>,
     ) -> Reply<proto::ListDocumentsResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name("collection", request.collection)?)?;
+        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
         let size = convert::page_size(request.page_size)?;
         let filter = convert::filter_in(request.filter)?;
         let view = view_in(request.view)?;
@@ -261,8 +265,9 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::DeleteDocumentsRequest>,
     ) -> Reply<proto::DeleteDocumentsResponse> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name("collection", request.collection)?)?;
+        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
         let Some(filter) = convert::filter_in(request.filter)? else {
             let message = "expected a filter, got an empty one";
             return Err(Error::invalid_field("filter", "EMPTY_FILTER", message).into());

@@ -24,6 +24,8 @@ pub struct Embedding {
     pub encoders: Encoders,
     /// Most inputs of one call.
     pub max_batch_size: usize,
+    /// Most bytes of one text.
+    pub max_text_bytes: usize,
 }
 
 impl Embedding {
@@ -40,8 +42,16 @@ impl Embedding {
         Ok(())
     }
 
+    fn check_texts(&self, field: &str, texts: &[String]) -> Result<()> {
+        self.check_batch(field, texts.len())?;
+        let check = |(index, text): (usize, &String)| {
+            super::check_text(format!("{field}[{index}]"), text.len(), self.max_text_bytes)
+        };
+        texts.iter().enumerate().try_for_each(check)
+    }
+
     async fn embed_request(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse> {
-        self.check_batch("inputs", request.inputs.len())?;
+        self.check_texts("inputs", &request.inputs)?;
         let message = request.options.unwrap_or_default();
         let encoder = self.encoders.get(&message.model)?;
         let output = encoder.embed(request.inputs, &options_in(&message)?).await?;
@@ -167,20 +177,23 @@ fn centroid(vectors: &[Vec<f32>]) -> Vec<f32> {
 impl proto::embedding_service_server::EmbeddingService for Embedding {
     async fn tokenize(&self, request: Request<proto::TokenizeRequest>) -> Reply<proto::TokenizeResponse> {
         let request = request.into_inner();
-        self.check_batch("inputs", request.inputs.len())?;
-        let encoder = self.encoders.get(&request.model)?;
+        self.check_texts("inputs", &request.inputs)?;
+        let encoder = self.encoders.get(&request.model)?.clone();
         let add_special = request.add_special_tokens.unwrap_or(true);
-        let mut results = Vec::with_capacity(request.inputs.len());
-        for input in &request.inputs {
-            let tokens = encoder.tokenize(input, add_special)?.into_iter().map(|token| proto::Token {
-                id: token.id,
-                text: token.text,
-                special: token.special,
-                span: token.span.map(convert::span),
-                word_index: token.word_index,
-            });
-            results.push(proto::TokenList { tokens: tokens.collect() });
-        }
+        let tokenize = move || {
+            let list = |input: &String| {
+                let tokens = encoder.tokenize(input, add_special)?.into_iter().map(|token| proto::Token {
+                    id: token.id,
+                    text: token.text,
+                    special: token.special,
+                    span: token.span.map(convert::span),
+                    word_index: token.word_index,
+                });
+                Ok(proto::TokenList { tokens: tokens.collect() })
+            };
+            request.inputs.iter().map(list).collect::<Result<_>>()
+        };
+        let results = super::blocking(tokenize).await?;
         Ok(Response::new(proto::TokenizeResponse { results }))
     }
 
@@ -189,8 +202,9 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<proto::DetokenizeRequest>,
     ) -> Reply<proto::DetokenizeResponse> {
         let request = request.into_inner();
-        let encoder = self.encoders.get(&request.model)?;
-        let text = encoder.detokenize(&request.token_ids, request.skip_special_tokens)?;
+        let encoder = self.encoders.get(&request.model)?.clone();
+        let skip_special = request.skip_special_tokens;
+        let text = super::blocking(move || encoder.detokenize(&request.token_ids, skip_special)).await?;
         Ok(Response::new(proto::DetokenizeResponse { text }))
     }
 
@@ -222,19 +236,22 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<proto::EmbedSparseRequest>,
     ) -> Reply<proto::EmbedSparseResponse> {
         let request = request.into_inner();
-        self.check_batch("inputs", request.inputs.len())?;
-        let encoder = self.encoders.get(&request.model)?;
-        let mut vectors = Vec::with_capacity(request.inputs.len());
-        for input in &request.inputs {
-            let (indices, values) = encoder.bag_of_words(input)?.into_iter().unzip();
-            vectors.push(proto::SparseVector { indices, values });
-        }
+        self.check_texts("inputs", &request.inputs)?;
+        let encoder = self.encoders.get(&request.model)?.clone();
+        let vectors = super::blocking(move || {
+            let vector = |input: &String| {
+                let (indices, values) = encoder.bag_of_words(input)?.into_iter().unzip();
+                Ok(proto::SparseVector { indices, values })
+            };
+            request.inputs.iter().map(vector).collect::<Result<_>>()
+        });
+        let vectors = vectors.await?;
         Ok(Response::new(proto::EmbedSparseResponse { vectors }))
     }
 
     async fn classify(&self, request: Request<proto::ClassifyRequest>) -> Reply<proto::ClassifyResponse> {
         let request = request.into_inner();
-        self.check_batch("inputs", request.inputs.len())?;
+        self.check_texts("inputs", &request.inputs)?;
         if request.labels.len() < 2 {
             let got = request.labels.len();
             return Err(Error::invalid(
@@ -253,7 +270,7 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         let mut labels = Vec::with_capacity(request.labels.len());
         for label in request.labels {
             let texts = if label.examples.is_empty() { vec![label.name.clone()] } else { label.examples };
-            self.check_batch("examples", texts.len())?;
+            self.check_texts("labels.examples", &texts)?;
             labels.push((label.name, centroid(&self.unit_vectors(encoder, texts).await?)));
         }
         let inputs = self.unit_vectors(encoder, request.inputs).await?;

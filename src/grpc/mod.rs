@@ -21,16 +21,27 @@ pub use search::Search;
 pub use status::{code, code_name, explain, explain_response, name_request};
 pub use stop::Stop;
 
+use crate::access::Caller;
 use crate::domain::CollectionName;
-
 use crate::error::{Error, Result};
 
 /// What a unary call answers.
 type Reply<T> = std::result::Result<tonic::Response<T>, tonic::Status>;
 
-/// A collection's name from a field of a request.
-fn collection_name(field: &str, name: String) -> Result<CollectionName> {
-    CollectionName::new(name).map_err(|error| error.within(field))
+/// Who makes a call, as the server has put it into the request.
+fn caller<T>(request: &tonic::Request<T>) -> Result<Caller> {
+    let unknown = || Error::internal("NO_CALLER", "the server did not check who makes the call");
+    request.extensions().get::<Caller>().cloned().ok_or_else(unknown)
+}
+
+/// A collection's name from a field of a request. The one way to a name, so that none is used unchecked.
+///
+/// # Errors
+/// `INVALID_COLLECTION_NAME`; `COLLECTION_NOT_ALLOWED` where the caller's key is not for it.
+fn collection_name(caller: &Caller, field: &str, name: String) -> Result<CollectionName> {
+    let name = CollectionName::new(name).map_err(|error| error.within(field))?;
+    caller.check_collection(&name)?;
+    Ok(name)
 }
 
 /// Checks how many items a list has.
@@ -45,7 +56,82 @@ fn check_batch(field: &str, count: usize, most: usize) -> Result<()> {
     Ok(())
 }
 
+/// Checks the bytes of a text.
+fn check_text(field: impl Into<String>, bytes: usize, most: usize) -> Result<()> {
+    if bytes > most {
+        let message = format!("expected at most {most} bytes, got {bytes}");
+        return Err(Error::invalid_field(field, "TEXT_TOO_LONG", message));
+    }
+    Ok(())
+}
+
 /// Runs what blocks off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     crate::task::blocking("TASK_FAILED", work).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use prost::Message;
+
+    use crate::access::{METHODS, Reach};
+    use crate::proto::FILE_DESCRIPTOR_SET;
+
+    #[test]
+    fn every_method_says_what_it_needs() {
+        let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let mut described = BTreeMap::new();
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    described.insert(path, method.client_streaming());
+                }
+            }
+        }
+        described.insert("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned(), true);
+        let listed: BTreeMap<_, _> = METHODS.iter().map(|m| (m.path.to_owned(), m.is_stream)).collect();
+        assert_eq!(listed.len(), METHODS.len(), "a method is listed twice");
+        assert_eq!(listed, described);
+    }
+
+    #[test]
+    fn a_method_that_names_a_collection_reaches_it() {
+        let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let fields: BTreeMap<String, Vec<(String, String)>> = set
+            .file
+            .iter()
+            .flat_map(|file| file.message_type.iter().map(move |message| (file.package(), message)))
+            .map(|(package, message)| {
+                let own = message.field.iter().map(|f| (f.name().to_owned(), f.type_name().to_owned()));
+                (format!(".{package}.{}", message.name()), own.collect())
+            })
+            .collect();
+        let names_one = |message: &str| {
+            let (mut seen, mut open) = (Vec::new(), vec![message.to_owned()]);
+            while let Some(message) = open.pop() {
+                for (name, kind) in fields.get(&message).into_iter().flatten() {
+                    if name == "collection" || name == "collections" {
+                        return true;
+                    }
+                    if !seen.contains(kind) {
+                        seen.push(kind.clone());
+                        open.push(kind.clone());
+                    }
+                }
+            }
+            false
+        };
+        for service in set.file.iter().flat_map(|file| &file.service) {
+            for method in &service.method {
+                let path = format!("/trove.v1.{}/{}", service.name(), method.name());
+                let reach = METHODS.iter().find(|m| m.path == path).map(|m| m.reach);
+                if names_one(method.input_type()) {
+                    assert_ne!(reach, Some(Reach::Nothing), "{path}");
+                }
+            }
+        }
+    }
 }

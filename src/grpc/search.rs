@@ -4,6 +4,7 @@ use futures::{StreamExt, TryStreamExt};
 use tonic::{Request, Response};
 
 use super::{Reply, convert};
+use crate::access::Caller;
 use crate::domain::Level;
 use crate::error::{Error, Result};
 use crate::proto;
@@ -24,8 +25,8 @@ pub struct Search {
 }
 
 impl Search {
-    async fn one(&self, request: proto::SearchRequest) -> Result<proto::SearchResponse> {
-        let collection = super::collection_name("collection", request.collection.clone())?;
+    async fn one(&self, caller: &Caller, request: proto::SearchRequest) -> Result<proto::SearchResponse> {
+        let collection = super::collection_name(caller, "collection", request.collection.clone())?;
         let options = options_in(&request)?;
         let query = query_in(request.query)?;
         let found = self.search.search(&collection, query, &options).await?;
@@ -159,17 +160,19 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
 #[tonic::async_trait]
 impl proto::search_service_server::SearchService for Search {
     async fn search(&self, request: Request<proto::SearchRequest>) -> Reply<proto::SearchResponse> {
-        Ok(Response::new(self.one(request.into_inner()).await?))
+        let caller = super::caller(&request)?;
+        Ok(Response::new(self.one(&caller, request.into_inner()).await?))
     }
 
     async fn batch_search(
         &self,
         request: Request<proto::BatchSearchRequest>,
     ) -> Reply<proto::BatchSearchResponse> {
+        let caller = &super::caller(&request)?;
         let requests = request.into_inner().requests;
         super::check_batch("requests", requests.len(), self.max_batch_size)?;
         let searches = requests.into_iter().enumerate().map(|(index, request)| async move {
-            self.one(request).await.map_err(|error| error.within(&format!("requests[{index}]")))
+            self.one(caller, request).await.map_err(|error| error.within(&format!("requests[{index}]")))
         });
         // In order and a few at a time, so that a large batch leaves room for others.
         let responses = futures::stream::iter(searches).buffered(IN_FLIGHT).try_collect().await?;
@@ -177,10 +180,11 @@ impl proto::search_service_server::SearchService for Search {
     }
 
     async fn compare(&self, request: Request<proto::CompareRequest>) -> Reply<proto::CompareResponse> {
+        let caller = super::caller(&request)?;
         let request = request.into_inner();
         let collection = match request.collection.as_str() {
             "" => None,
-            name => Some(super::collection_name("collection", name.to_owned())?),
+            name => Some(super::collection_name(&caller, "collection", name.to_owned())?),
         };
         let side = |name, query| query_in(query).map_err(|error: Error| error.within(name));
         let (left, right) = (side("left", request.left)?, side("right", request.right)?);

@@ -8,8 +8,12 @@ use crate::error::{Error, ErrorKind};
 
 /// Domain of the stable reasons in `ErrorInfo`.
 const DOMAIN: &str = "trove.v1";
+/// Most bytes of a message or a name in a status.
+const MAX_TEXT_BYTES: usize = 1000;
 /// How tonic begins the text of a message that is over the limit.
 const TOO_LARGE: &str = "Error, decoded message length too large";
+/// And how that of an answer.
+const ANSWER_TOO_LARGE: &str = "Error, encoded message length too large";
 
 /// The canonical code of a kind of error.
 pub fn code(kind: ErrorKind) -> Code {
@@ -18,6 +22,9 @@ pub fn code(kind: ErrorKind) -> Code {
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::AlreadyExists => Code::AlreadyExists,
         ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::Unauthenticated => Code::Unauthenticated,
+        ErrorKind::PermissionDenied => Code::PermissionDenied,
+        ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
         ErrorKind::ResourceExhausted => Code::ResourceExhausted,
         ErrorKind::DataLoss => Code::DataLoss,
         ErrorKind::Unavailable => Code::Unavailable,
@@ -51,6 +58,8 @@ pub fn code_name(code: Code) -> &'static str {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
+        let mut error = error;
+        shorten(&mut error.message);
         let mut details = ErrorDetails::new();
         details.set_error_info(error.reason, DOMAIN, [] as [(String, String); 0]);
         if error.retry_after.is_some() {
@@ -68,22 +77,34 @@ impl From<Error> for Status {
             }
             _ => {}
         }
-        if let Some(resource) = error.resource {
+        if let Some(mut resource) = error.resource {
+            shorten(&mut resource.name);
             details.set_resource_info(resource.kind, resource.name, "", error.message.clone());
         }
         Status::with_error_details(code(error.kind), error.message, details)
     }
 }
 
+/// Cuts a text that repeats what a caller sent: a status travels in headers, which have little room.
+fn shorten(text: &mut String) {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+}
+
 /// Gives a stable reason to what the transport refuses before a service sees it.
 pub fn explain(status: Status) -> Status {
-    if status.code() == Code::OutOfRange && status.message().starts_with(TOO_LARGE) {
-        let mut details = ErrorDetails::new();
-        details.set_error_info("MESSAGE_TOO_LARGE", DOMAIN, [] as [(String, String); 0]);
-        details.add_bad_request_violation("", status.message());
-        return Status::with_error_details(Code::OutOfRange, status.message(), details);
-    }
-    status
+    let reason = match status.message() {
+        _ if status.code() != Code::OutOfRange => return status,
+        message if message.starts_with(TOO_LARGE) => "MESSAGE_TOO_LARGE",
+        message if message.starts_with(ANSWER_TOO_LARGE) => "RESPONSE_TOO_LARGE",
+        _ => return status,
+    };
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, [] as [(String, String); 0]);
+    details.add_bad_request_violation("", status.message());
+    Status::with_error_details(Code::OutOfRange, status.message(), details)
 }
 
 /// [`explain`] for a response whose status is already in its headers.
@@ -128,6 +149,13 @@ mod tests {
     }
 
     #[test]
+    fn a_status_fits_into_headers_whatever_the_caller_sent() {
+        let long = "é".repeat(100_000);
+        let status = Status::from(Error::not_found("UNKNOWN_MODEL", &long).about("model", &long));
+        assert!(status.message().len() < 1010 && status.details().len() < 4000);
+    }
+
+    #[test]
     fn an_error_names_its_request_and_a_success_stays() {
         let status = Status::from(Error::invalid_field("limit", "BAD_LIMIT", "expected 1"));
         let mut headers = http::HeaderMap::new();
@@ -147,9 +175,11 @@ mod tests {
 
     #[test]
     fn a_message_that_is_too_large_gets_a_reason() {
-        let status = Status::out_of_range(format!("{TOO_LARGE}: found 9 bytes, the limit is: 1 bytes"));
-        let response = explain_response(status.into_http::<tonic::body::Body>());
-        let status = Status::from_header_map(response.headers()).unwrap();
-        assert_eq!(status.get_error_details().error_info().unwrap().reason, "MESSAGE_TOO_LARGE");
+        for (text, reason) in [(TOO_LARGE, "MESSAGE_TOO_LARGE"), (ANSWER_TOO_LARGE, "RESPONSE_TOO_LARGE")] {
+            let status = Status::out_of_range(format!("{text}: found 9 bytes, the limit is: 1 bytes"));
+            let response = explain_response(status.into_http::<tonic::body::Body>());
+            let status = Status::from_header_map(response.headers()).unwrap();
+            assert_eq!(status.get_error_details().error_info().unwrap().reason, reason);
+        }
     }
 }

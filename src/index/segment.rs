@@ -150,16 +150,21 @@ impl Segment {
         self.points.binary_search(&point).ok().map(|slot| slot as u32)
     }
 
-    /// How many of the segment's documents are in a filter, and how many there are.
-    pub(super) fn documents_in(&self, filter: &RoaringBitmap) -> (u64, u64) {
-        (filter.intersection_len(&self.doc_set), self.doc_set.len())
+    /// Its documents.
+    pub(super) fn documents(&self) -> &RoaringBitmap {
+        &self.doc_set
     }
 
-    /// The slots whose document is in a filter, in the order of the documents.
-    pub(super) fn matching(&self, filter: &RoaringBitmap) -> Vec<u32> {
+    /// The segment's documents that are in a filter.
+    pub(super) fn documents_in(&self, filter: &RoaringBitmap) -> RoaringBitmap {
+        filter & &self.doc_set
+    }
+
+    /// The slots of some documents, in the order of these.
+    pub(super) fn matching(&self, documents: &RoaringBitmap) -> Vec<u32> {
         let mut found = Vec::new();
         let mut at = 0;
-        for doc in filter & &self.doc_set {
+        for doc in documents {
             at = self.first_of(doc, at);
             while let Some(slot) = self.nth_by_doc(at).filter(|&slot| self.docs[slot as usize] == doc) {
                 found.push(slot);

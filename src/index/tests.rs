@@ -131,6 +131,81 @@ fn clusters_are_found_with_filters_and_removals() {
     assert!(merged >= 0.98, "{merged} after merging");
 }
 
+/// One segment of vectors, each a document of its own.
+fn one_segment(vectors: &[Vec<f32>]) -> VectorIndex {
+    let index = VectorIndex::new(DIMENSIONS, IndexOptions::default());
+    for (i, vector) in vectors.iter().enumerate() {
+        index.insert(i as u64, i as u32, vector).unwrap();
+    }
+    let built = index.seal().unwrap().unwrap();
+    index.commit(built.id).unwrap();
+    index
+}
+
+/// What the searches of some queries cost on average, in points of a scan.
+fn cost(index: &VectorIndex, queries: &[Vec<f32>], filter: Option<&RoaringBitmap>) -> f64 {
+    let mut sum = 0.0;
+    for query in queries {
+        index.search(query, 50, 64, false, filter).unwrap();
+        sum += index.scratch.lock().last().unwrap().effort().cost();
+    }
+    sum / queries.len() as f64
+}
+
+#[test]
+fn filters_that_know_nothing_of_the_query_cost_little_more_than_none() {
+    let vectors = clustered(600, 20, 6);
+    let queries = queries(&vectors, 60);
+    let index = one_segment(&vectors);
+    let plain = cost(&index, &queries, None);
+    let mut before = f64::INFINITY;
+    for every in [2u32, 10, 100, 1000, 10_000] {
+        let chosen = |i: &u32| i.wrapping_mul(0x9e37_79b9).rotate_right(16).is_multiple_of(every);
+        let filter: RoaringBitmap = (0..vectors.len() as u32).filter(chosen).collect();
+        let found = recall(&index, &vectors, &queries, Some(&filter), |_| false);
+        assert!(found >= 0.98, "{found} of one in {every}");
+        let filtered = cost(&index, &queries, Some(&filter));
+        assert!(filtered < 3.0 * plain, "{filtered} of one in {every}, {plain} without a filter");
+        assert!(every < 100 || filtered < before, "{filtered} of one in {every}, {before} of more");
+        before = filtered;
+    }
+}
+
+#[test]
+fn matches_that_are_far_from_the_query_are_found() {
+    let vectors = clustered(600, 20, 7);
+    let queries = queries(&vectors, 60);
+    let index = one_segment(&vectors);
+    let count = vectors.len() as u32;
+    let pivot = &vectors[0];
+    let mut by_nearness: Vec<u32> = (0..count).collect();
+    by_nearness
+        .sort_by(|a, b| dot(pivot, &vectors[*b as usize]).total_cmp(&dot(pivot, &vectors[*a as usize])));
+    for share in [2, 3, 5, 10] {
+        let part = (count / share) as usize;
+        let near: RoaringBitmap = by_nearness.iter().take(part).copied().collect();
+        let far: RoaringBitmap = by_nearness.iter().rev().take(part).copied().collect();
+        let first: RoaringBitmap = (0..part as u32).collect();
+        for (name, filter) in [("near", near), ("far", far), ("first", first)] {
+            let found = recall(&index, &vectors, &queries, Some(&filter), |_| false);
+            assert!(found >= 0.97, "{found} of the {name} one in {share}");
+        }
+    }
+}
+
+#[test]
+fn what_is_alive_is_found_where_all_around_the_query_is_dead() {
+    let vectors = clustered(300, 15, 8);
+    let queries = queries(&vectors, 60);
+    let index = one_segment(&vectors);
+    index.remove_range(0..3_000);
+    let found = recall(&index, &vectors, &queries, None, |i| i < 3_000);
+    assert!(found >= 0.98, "{found}");
+    let filter: RoaringBitmap = (0..vectors.len() as u32).filter(|i| i % 2 == 0).collect();
+    let found = recall(&index, &vectors, &queries, Some(&filter), |i| i < 3_000);
+    assert!(found >= 0.98, "{found} with a filter");
+}
+
 #[test]
 fn every_point_finds_itself() {
     let vectors = clustered(100, 20, 2);

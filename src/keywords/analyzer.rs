@@ -1,11 +1,12 @@
 //! From text to terms: words in lower case without stop words and endings, and identifiers as a whole.
 
-use std::sync::LazyLock;
-
+use parking_lot::Mutex;
 use tantivy::tokenizer::{
-    AsciiFoldingFilter, Language, LowerCaser, RemoveLongFilter, Stemmer, StopWordFilter, TextAnalyzer, Token,
+    self, AsciiFoldingFilter, LowerCaser, RemoveLongFilter, Stemmer, StopWordFilter, TextAnalyzer, Token,
     TokenStream, Tokenizer,
 };
+
+use crate::domain::Language;
 
 /// Longer terms are noise: encoded data, rows of signs.
 const MAX_TERM_BYTES: usize = 64;
@@ -24,19 +25,64 @@ pub const STOP_WORDS: &[&str] = &[
     "your",
 ];
 
-/// The analysis of English text. Other languages are found by their words as they stand, less well by other
-/// forms of them.
-pub fn english() -> TextAnalyzer {
-    static ENGLISH: LazyLock<TextAnalyzer> = LazyLock::new(|| {
-        TextAnalyzer::builder(Words::default())
-            .filter(RemoveLongFilter::limit(MAX_TERM_BYTES))
-            .filter(LowerCaser)
-            .filter(StopWordFilter::remove(STOP_WORDS.iter().map(|word| (*word).to_owned())))
-            .filter(Stemmer::new(Language::English))
-            .filter(AsciiFoldingFilter)
-            .build()
-    });
-    ENGLISH.clone()
+/// The analysis of text in a language. Words of another one are found as they stand, less well by other forms of
+/// them.
+pub fn analyzer(language: Language) -> TextAnalyzer {
+    static ANALYZERS: Mutex<Vec<(Language, TextAnalyzer)>> = Mutex::new(Vec::new());
+    let mut made = ANALYZERS.lock();
+    if let Some((_, analyzer)) = made.iter().find(|(other, _)| *other == language) {
+        return analyzer.clone();
+    }
+    let analyzer = build(language);
+    made.push((language, analyzer.clone()));
+    analyzer
+}
+
+fn build(language: Language) -> TextAnalyzer {
+    let mut builder = TextAnalyzer::builder(Words::default())
+        .filter(RemoveLongFilter::limit(MAX_TERM_BYTES))
+        .filter(LowerCaser)
+        .dynamic();
+    if let Some(filter) = stop_words(language) {
+        builder = builder.filter_dynamic(filter);
+    }
+    if let Some(language) = stemmed(language) {
+        builder = builder.filter_dynamic(Stemmer::new(language));
+    }
+    builder.filter_dynamic(AsciiFoldingFilter).build()
+}
+
+/// The words of a language that are left out, where there is a list of them.
+fn stop_words(language: Language) -> Option<StopWordFilter> {
+    match language {
+        Language::English => Some(StopWordFilter::remove(STOP_WORDS.iter().map(|word| (*word).to_owned()))),
+        other => StopWordFilter::new(stemmed(other)?),
+    }
+}
+
+/// A language as the stemmer knows it.
+fn stemmed(language: Language) -> Option<tokenizer::Language> {
+    Some(match language {
+        Language::None => return None,
+        Language::Arabic => tokenizer::Language::Arabic,
+        Language::Danish => tokenizer::Language::Danish,
+        Language::Dutch => tokenizer::Language::Dutch,
+        Language::English => tokenizer::Language::English,
+        Language::Finnish => tokenizer::Language::Finnish,
+        Language::French => tokenizer::Language::French,
+        Language::German => tokenizer::Language::German,
+        Language::Greek => tokenizer::Language::Greek,
+        Language::Hungarian => tokenizer::Language::Hungarian,
+        Language::Italian => tokenizer::Language::Italian,
+        Language::Norwegian => tokenizer::Language::Norwegian,
+        Language::Portuguese => tokenizer::Language::Portuguese,
+        Language::Romanian => tokenizer::Language::Romanian,
+        Language::Russian => tokenizer::Language::Russian,
+        Language::Spanish => tokenizer::Language::Spanish,
+        Language::Swedish => tokenizer::Language::Swedish,
+        Language::Tamil => tokenizer::Language::Tamil,
+        Language::Turkish => tokenizer::Language::Turkish,
+    })
 }
 
 /// Splits text into runs of letters and digits. Runs that single signs join, such as `CVE-2021-44228`,
@@ -152,7 +198,11 @@ mod tests {
     use super::*;
 
     fn terms(text: &str) -> Vec<String> {
-        let mut analyzer = english();
+        terms_of(Language::English, text)
+    }
+
+    fn terms_of(language: Language, text: &str) -> Vec<String> {
+        let mut analyzer = analyzer(language);
         let mut stream = analyzer.token_stream(text);
         let mut found = Vec::new();
         stream.process(&mut |token| found.push(token.text.clone()));
@@ -165,6 +215,15 @@ mod tests {
         assert_eq!(terms("Zürich café"), ["zurich", "cafe"]);
         assert!(terms("the of and — … !").is_empty());
         assert!(terms(&"x".repeat(65)).is_empty());
+    }
+
+    #[test]
+    fn each_language_has_an_analysis_of_its_own() {
+        assert_eq!(terms_of(Language::German, "Die Häuser und das Haus"), ["haus", "haus"]);
+        assert_eq!(terms_of(Language::None, "The Häuser ships"), ["the", "hauser", "ships"]);
+        for language in Language::ALL {
+            assert_eq!(terms_of(language, "CVE-2021-44228").last().unwrap(), "cve-2021-44228", "{language}");
+        }
     }
 
     #[test]

@@ -10,13 +10,15 @@ use tantivy::index::SegmentMeta;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy, MergePolicy, NoMergePolicy};
 use tantivy::{FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, Term};
 
+use super::narrow::Places;
 use super::search::KeywordReader;
-use super::{ANALYZER, DOC_NO, Fields, KeywordPassage, analyzer, damaged, from_tantivy, schema};
+use super::{DOC_NO, Fields, KeywordDocument, analyzer, damaged, from_tantivy, schema};
+use crate::domain::Language;
 use crate::error::{Error, Result};
 
 /// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
 /// when the analysis or the fields change.
-const FORMAT: &str = "trove keywords 1";
+const FORMAT: &str = "trove keywords 2";
 /// Memory of a writer, the least that tantivy takes: it is filled only where much is written at once.
 const WRITER_BYTES: usize = 15_000_000;
 /// Entries below which segments count as of one size.
@@ -42,6 +44,8 @@ pub struct KeywordIndex {
     index: Index,
     reader: IndexReader,
     fields: Fields,
+    language: Language,
+    places: Places,
     writer: Option<IndexWriter>,
     merging: Option<FutureResult<Option<SegmentMeta>>>,
 }
@@ -50,56 +54,59 @@ impl KeywordIndex {
     /// Opens the index of a directory and reads all of it to compare checksums; makes one where there is none.
     ///
     /// # Errors
-    /// `KEYWORDS_DAMAGED` where it is damaged or of another version: [`KeywordIndex::create`] starts anew.
-    pub fn open(dir: &Path) -> Result<Self> {
+    /// `KEYWORDS_DAMAGED` where it is damaged, of another version or in another language:
+    /// [`KeywordIndex::create`] starts anew.
+    pub fn open(dir: &Path, language: Language) -> Result<Self> {
         if !dir.is_dir() {
-            return Self::create(dir);
+            return Self::create(dir, language);
         }
         // tantivy panics on some damaged files.
-        catch_unwind(|| Self::open_checked(dir)).unwrap_or_else(|_| Err(damaged("reading it panicked")))
+        catch_unwind(|| Self::open_checked(dir, language))
+            .unwrap_or_else(|_| Err(damaged("reading it panicked")))
     }
 
-    fn open_checked(dir: &Path) -> Result<Self> {
+    fn open_checked(dir: &Path, language: Language) -> Result<Self> {
         let index = Index::open_in_dir(dir).map_err(|e| damaged(&e.to_string()))?;
         let metas = index.load_metas().map_err(|e| damaged(&e.to_string()))?;
-        let (expected, fields) = schema();
+        let (expected, fields) = schema(language);
         if metas.payload.as_deref() != Some(FORMAT) || index.schema() != expected {
-            return Err(damaged("another version made it"));
+            return Err(damaged("another version made it, or it is in another language"));
         }
         let wrong = index.validate_checksum().map_err(|e| damaged(&e.to_string()))?;
         if let Some(file) = wrong.iter().min() {
             return Err(damaged(&format!("{} does not match its checksum", file.display())));
         }
-        Self::with(index, fields)
+        Self::with(index, fields, language)
     }
 
     /// Makes an empty index in place of whatever the directory holds.
     ///
     /// # Errors
     /// Whatever the disk gives.
-    pub fn create(dir: &Path) -> Result<Self> {
+    pub fn create(dir: &Path, language: Language) -> Result<Self> {
         let failed = |e: std::io::Error| from_tantivy(e.into());
         if dir.exists() {
             fs::remove_dir_all(dir).map_err(failed)?;
         }
         fs::create_dir_all(dir).map_err(failed)?;
-        let (schema, fields) = schema();
+        let (schema, fields) = schema(language);
         let index = Index::create_in_dir(dir, schema).map_err(from_tantivy)?;
-        let mut new = Self::with(index, fields)?;
+        let mut new = Self::with(index, fields, language)?;
         new.commit()?;
         Ok(new)
     }
 
-    fn with(index: Index, fields: Fields) -> Result<Self> {
-        index.tokenizers().register(ANALYZER, analyzer::english());
+    fn with(index: Index, fields: Fields, language: Language) -> Result<Self> {
+        index.tokenizers().register(language.name(), analyzer::analyzer(language));
         let reader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(from_tantivy)?;
-        Ok(Self { index, reader, fields, writer: None, merging: None })
+        let places = Places::default();
+        Ok(Self { index, reader, fields, language, places, writer: None, merging: None })
     }
 
     /// What searches; it sees each commit.
     pub fn reader(&self) -> KeywordReader {
-        KeywordReader::new(self.reader.clone(), self.fields)
+        KeywordReader::new(self.reader.clone(), self.fields, self.language, self.places.clone())
     }
 
     /// Numbers of the documents that have entries, as of the last commit.
@@ -120,13 +127,16 @@ impl KeywordIndex {
     ///
     /// # Errors
     /// Whatever the disk gives; nothing since the last commit counts then.
-    pub fn add(&mut self, doc_no: u32, passages: &[KeywordPassage]) -> Result<()> {
+    pub fn add(&mut self, doc_no: u32, document: &KeywordDocument) -> Result<()> {
         let fields = self.fields;
         let writer = self.writer()?;
-        for passage in passages {
+        for passage in &document.passages {
             let mut entry = TantivyDocument::default();
             entry.add_text(fields.text, &passage.text);
             passage.headings.iter().for_each(|heading| entry.add_text(fields.headings, heading));
+            if !document.title.is_empty() {
+                entry.add_text(fields.title, &document.title);
+            }
             entry.add_u64(fields.point, passage.point);
             entry.add_u64(fields.doc_no, u64::from(doc_no));
             writer.add_document(entry).map_err(from_tantivy)?;
@@ -160,11 +170,8 @@ impl KeywordIndex {
     /// # Errors
     /// Whatever the disk gives.
     pub fn maintain(&mut self) -> Result<Upkeep> {
-        if let Some(merging) = &mut self.merging {
-            let Some(merged) = merging.now_or_never() else { return Ok(Upkeep::Merging) };
-            self.merging = None;
-            merged.map_err(from_tantivy)?;
-            self.reader.reload().map_err(from_tantivy)?;
+        if self.poll_merge()? == Upkeep::Merging {
+            return Ok(Upkeep::Merging);
         }
         let segments = self.index.searchable_segment_metas().map_err(from_tantivy)?;
         let Some(due) = merge_policy().compute_merge_candidates(&segments).into_iter().next() else {
@@ -172,6 +179,41 @@ impl KeywordIndex {
         };
         self.merging = Some(self.writer()?.merge(&due.0));
         Ok(Upkeep::Merging)
+    }
+
+    /// Looks whether a merge goes on.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn poll_merge(&mut self) -> Result<Upkeep> {
+        let Some(merging) = &mut self.merging else { return Ok(Upkeep::Done) };
+        let Some(merged) = merging.now_or_never() else { return Ok(Upkeep::Merging) };
+        self.merging = None;
+        merged.map_err(from_tantivy)?;
+        self.reader.reload().map_err(from_tantivy)?;
+        Ok(Upkeep::Done)
+    }
+
+    /// Begins to merge all segments into one without what was removed, unless they are just so. No merge may go
+    /// on.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn merge_all(&mut self) -> Result<()> {
+        let segments = self.index.searchable_segment_metas().map_err(from_tantivy)?;
+        if segments.len() > 1 || segments.iter().any(|segment| segment.num_deleted_docs() > 0) {
+            let ids: Vec<_> = segments.iter().map(SegmentMeta::id).collect();
+            self.merging = Some(self.writer()?.merge(&ids));
+        }
+        Ok(())
+    }
+
+    /// Deletes the files that no segment in use needs.
+    ///
+    /// # Errors
+    /// Whatever the disk gives.
+    pub fn collect_garbage(&mut self) -> Result<()> {
+        self.writer()?.garbage_collect_files().wait().map(drop).map_err(from_tantivy)
     }
 
     /// Gives the writer's memory and threads back; the next change opens another. Nothing may be uncommitted

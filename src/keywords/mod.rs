@@ -3,6 +3,7 @@
 
 mod analyzer;
 mod index;
+mod narrow;
 mod search;
 #[cfg(test)]
 mod tests;
@@ -14,10 +15,24 @@ pub use search::{KeywordMatch, KeywordMatches, KeywordReader};
 use tantivy::TantivyError;
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 
+use crate::domain::Language;
 use crate::error::Error;
 
-/// Name of the analysis, as the schema keeps it.
-const ANALYZER: &str = "english";
+/// A document as it is indexed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeywordDocument {
+    /// Its title; empty where it has none.
+    pub title: String,
+    /// Its passages.
+    pub passages: Vec<KeywordPassage>,
+}
+
+impl KeywordDocument {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        self.title.len() + self.passages.iter().map(KeywordPassage::bytes).sum::<usize>()
+    }
+}
 
 /// A passage as it is indexed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,16 +47,18 @@ pub struct KeywordPassage {
 
 impl KeywordPassage {
     /// Bytes of its texts.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.text.len() + self.headings.iter().map(String::len).sum::<usize>()
     }
 }
 
-/// The fields of an entry.
+/// The fields of an entry, which is a passage.
 #[derive(Debug, Clone, Copy)]
 struct Fields {
     text: Field,
     headings: Field,
+    /// The title of the document, with each of its passages.
+    title: Field,
     point: Field,
     doc_no: Field,
 }
@@ -49,15 +66,18 @@ struct Fields {
 const POINT: &str = "point";
 const DOC_NO: &str = "doc_no";
 
-fn schema() -> (Schema, Fields) {
+/// The schema names the language as the analysis, so that an index of another one is told apart.
+fn schema(language: Language) -> (Schema, Fields) {
     // Terms with their frequencies; positions would be of use to phrases only.
-    let indexing =
-        TextFieldIndexing::default().set_tokenizer(ANALYZER).set_index_option(IndexRecordOption::WithFreqs);
+    let indexing = TextFieldIndexing::default()
+        .set_tokenizer(language.name())
+        .set_index_option(IndexRecordOption::WithFreqs);
     let words = TextOptions::default().set_indexing_options(indexing);
     let mut builder = Schema::builder();
     let fields = Fields {
         text: builder.add_text_field("text", words.clone()),
-        headings: builder.add_text_field("headings", words),
+        headings: builder.add_text_field("headings", words.clone()),
+        title: builder.add_text_field("title", words),
         point: builder.add_u64_field(POINT, FAST),
         doc_no: builder.add_u64_field(DOC_NO, FAST | INDEXED),
     };

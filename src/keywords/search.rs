@@ -1,20 +1,24 @@
-//! BM25 (k1 1.2, b 0.75; Robertson et al., "Okapi at TREC-3", 1995) over the passages' texts and headings.
+//! BM25 (k1 1.2, b 0.75; Robertson et al., "Okapi at TREC-3", 1995) over the passages' texts and headings, and their documents' titles.
 
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
 use roaring::RoaringBitmap;
-use tantivy::query::{BooleanQuery, BoostQuery, EnableScoring, Occur, Query, TermQuery};
+use tantivy::query::{BooleanQuery, BoostQuery, EnableScoring, Occur, Query, TermQuery, Weight};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::tokenizer::TokenStream;
 use tantivy::{DocId, IndexReader, Score, Searcher, SegmentReader, Term};
 
+use super::narrow::{self, Places};
 use super::{DOC_NO, Fields, POINT, analyzer, from_tantivy};
+use crate::domain::Language;
 use crate::error::Result;
 
 /// Weight of a word in the heading path against one in the text. Headings tell what a passage is about, yet
 /// are shared by all passages below them.
 const HEADINGS_WEIGHT: f32 = 0.5;
+/// Weight of a word in the document's title against one in the text. All passages of a document share it.
+const TITLE_WEIGHT: f32 = 0.5;
 /// Terms of a query that are looked up, counted for each field; of a longer query the rarest.
 const MAX_TERMS: usize = 128;
 /// BM25's k1 as tantivy has it.
@@ -46,11 +50,13 @@ pub struct KeywordMatches {
 pub struct KeywordReader {
     reader: IndexReader,
     fields: Fields,
+    language: Language,
+    places: Places,
 }
 
 /// The terms of a text and how often each stands there, in the order of their first places.
-fn terms(text: &str) -> Vec<(String, u32)> {
-    let mut analyzer = analyzer::english();
+fn terms(language: Language, text: &str) -> Vec<(String, u32)> {
+    let mut analyzer = analyzer::analyzer(language);
     let mut stream = analyzer.token_stream(text);
     let mut found: Vec<(String, u32)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
@@ -69,11 +75,20 @@ struct Weighted {
     term: Term,
     boost: f32,
     idf: f32,
+    /// Passages that hold it.
+    holders: u64,
+}
+
+impl Weighted {
+    fn query(&self) -> Box<dyn Query> {
+        let query = Box::new(TermQuery::new(self.term.clone(), IndexRecordOption::WithFreqs));
+        Box::new(BoostQuery::new(query, self.boost))
+    }
 }
 
 impl KeywordReader {
-    pub(super) fn new(reader: IndexReader, fields: Fields) -> Self {
-        Self { reader, fields }
+    pub(super) fn new(reader: IndexReader, fields: Fields, language: Language, places: Places) -> Self {
+        Self { reader, fields, language, places }
     }
 
     /// Passages that there are.
@@ -81,9 +96,9 @@ impl KeywordReader {
         self.reader.searcher().num_docs()
     }
 
-    /// Whether a text has words that can be looked up: more than stop words and signs.
-    pub fn has_terms(text: &str) -> bool {
-        !terms(text).is_empty()
+    /// Whether a text has words of a language that can be looked up: more than stop words and signs.
+    pub fn has_terms(language: Language, text: &str) -> bool {
+        !terms(language, text).is_empty()
     }
 
     /// The best passages for the words of a text, among the allowed documents.
@@ -102,13 +117,17 @@ impl KeywordReader {
             return Ok(KeywordMatches::default());
         }
         let ceiling = weighted.iter().map(|w| w.boost * w.idf * (1.0 + K1)).sum();
-        let clause = |w: Weighted| -> (Occur, Box<dyn Query>) {
-            let query = Box::new(TermQuery::new(w.term, IndexRecordOption::WithFreqs));
-            (Occur::Should, Box::new(BoostQuery::new(query, w.boost)))
-        };
-        let query = BooleanQuery::new(weighted.into_iter().map(clause).collect());
-        let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher)).map_err(from_tantivy)?;
         let mut best = Best { wanted, heap: BinaryHeap::new() };
+        let postings = weighted.iter().map(|w| w.holders).sum();
+        if let Some(allowed) = allowed
+            && narrow::is_narrow(self.entries_of(&searcher, allowed)?, weighted.len(), postings)
+        {
+            self.search_narrow(&searcher, &weighted, allowed, &mut best)?;
+            return Ok(KeywordMatches { matches: best.into_sorted(), ceiling });
+        }
+        let clauses = weighted.into_iter().map(|w| (Occur::Should, w.query())).collect();
+        let query = BooleanQuery::new(clauses);
+        let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher)).map_err(from_tantivy)?;
         for segment in searcher.segment_readers() {
             let columns = Columns::of(segment)?;
             let threshold = best.threshold();
@@ -116,7 +135,7 @@ impl KeywordReader {
                 if segment.is_deleted(entry) {
                     return best.threshold();
                 }
-                let doc_no = columns.doc_no.get_val(entry) as u32;
+                let doc_no = columns.doc_no(entry);
                 if allowed.is_none_or(|allowed| allowed.contains(doc_no)) {
                     best.push(KeywordMatch { point: columns.point.get_val(entry), doc_no, score });
                 }
@@ -127,11 +146,49 @@ impl KeywordReader {
         Ok(KeywordMatches { matches: best.into_sorted(), ceiling })
     }
 
+    /// Looks up the passages of a few documents.
+    fn search_narrow(
+        &self,
+        searcher: &Searcher,
+        weighted: &[Weighted],
+        allowed: &RoaringBitmap,
+        best: &mut Best,
+    ) -> Result<()> {
+        let scoring = EnableScoring::enabled_from_searcher(searcher);
+        let weights: Vec<Box<dyn Weight>> = weighted
+            .iter()
+            .map(|w| w.query().weight(scoring).map_err(from_tantivy))
+            .collect::<Result<_>>()?;
+        for segment in searcher.segment_readers() {
+            let columns = Columns::of(segment)?;
+            let mut entries = self.places.of(searcher, segment, &columns).entries(allowed);
+            entries.retain(|entry| !segment.is_deleted(*entry));
+            let scores = narrow::score(&weights, segment, &entries)?;
+            for (entry, score) in entries.into_iter().zip(scores).filter(|(_, score)| *score > 0.0) {
+                let (point, doc_no) = (columns.point.get_val(entry), columns.doc_no(entry));
+                best.push(KeywordMatch { point, doc_no, score });
+            }
+        }
+        Ok(())
+    }
+
+    /// About how many entries some documents have.
+    fn entries_of(&self, searcher: &Searcher, documents: &RoaringBitmap) -> Result<u64> {
+        let mut entries = 0;
+        for segment in searcher.segment_readers() {
+            let places = self.places.of(searcher, segment, &Columns::of(segment)?);
+            entries += places.estimate(documents);
+        }
+        Ok(entries)
+    }
+
     fn weighted(&self, searcher: &Searcher, text: &str) -> Result<Vec<Weighted>> {
         let entries: u64 = searcher.segment_readers().iter().map(|s| u64::from(s.max_doc())).sum();
         let mut weighted = Vec::new();
-        for (term, count) in terms(text) {
-            for (field, weight) in [(self.fields.text, 1.0), (self.fields.headings, HEADINGS_WEIGHT)] {
+        let Fields { text: in_text, headings, title, .. } = self.fields;
+        let fields = [(in_text, 1.0), (headings, HEADINGS_WEIGHT), (title, TITLE_WEIGHT)];
+        for (term, count) in terms(self.language, text) {
+            for (field, weight) in fields {
                 weighted.extend(weigh(searcher, field, &term, count as f32 * weight, entries)?);
             }
         }
@@ -158,11 +215,11 @@ fn weigh(
     }
     let others = entries.saturating_sub(holders) as f32;
     let idf = (1.0 + (others + 0.5) / (holders as f32 + 0.5)).ln();
-    Ok(Some(Weighted { term, boost, idf }))
+    Ok(Some(Weighted { term, boost, idf, holders }))
 }
 
 /// The numbers of a segment's entries.
-struct Columns {
+pub(super) struct Columns {
     point: std::sync::Arc<dyn tantivy::columnar::ColumnValues<u64>>,
     doc_no: std::sync::Arc<dyn tantivy::columnar::ColumnValues<u64>>,
 }
@@ -171,6 +228,11 @@ impl Columns {
     fn of(segment: &SegmentReader) -> Result<Self> {
         let column = |name| segment.fast_fields().column_first_or_default::<u64>(name).map_err(from_tantivy);
         Ok(Self { point: column(POINT)?, doc_no: column(DOC_NO)? })
+    }
+
+    /// Document number of an entry.
+    pub(super) fn doc_no(&self, entry: DocId) -> u32 {
+        self.doc_no.get_val(entry) as u32
     }
 }
 

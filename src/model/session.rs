@@ -312,11 +312,11 @@ pub(super) fn session_error(options: &SessionOptions, cause: &str) -> Error {
     let remedy = match options.device {
         Device::Cuda if lacks_provider => {
             "this ONNX Runtime library has no CUDA provider: set encoder.library to one that has it, such as that of \
-             the Python package onnxruntime-gpu, or set encoder.device to auto"
+             the Python package onnxruntime-gpu, or set the device to auto (encoder.device, generator.device)"
         }
         Device::Cuda if lacks_library => {
             "a library of CUDA, cuDNN or the driver is missing: install them, put their folders into \
-             LD_LIBRARY_PATH, or set encoder.device to auto"
+             LD_LIBRARY_PATH, or set the device to auto (encoder.device, generator.device)"
         }
         Device::Openvino if lacks_provider || lacks_library => {
             "this ONNX Runtime library has no OpenVINO provider: set encoder.library to one that has it, such as \
@@ -324,7 +324,7 @@ pub(super) fn session_error(options: &SessionOptions, cause: &str) -> Error {
         }
         Device::Cuda => {
             "the CUDA provider found no device that it can use: see that the driver is loaded and that \
-             cuda.device_id is right, or set encoder.device to auto"
+             cuda.device_id is right, or set the device to auto (encoder.device, generator.device)"
         }
         _ => {
             let message = format!("cannot load the model on {}: {cause}", options.provider());

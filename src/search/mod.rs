@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tracing::{Instrument, debug_span};
 
 pub use fusion::Fusion;
+use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Level, Span};
@@ -160,7 +161,10 @@ impl Search {
             Query::Text(text) if mode != Mode::Vector => text,
             _ => String::new(),
         };
-        let probe = Probe { mode, fusion: options.fusion.unwrap_or_default(), vector, text, excluded };
+        let caller = CancellationToken::new();
+        let _leaves = caller.clone().drop_guard();
+        let fusion = options.fusion.unwrap_or_default();
+        let probe = Probe { mode, fusion, vector, text, excluded, caller };
         let catalog = self.catalog.clone();
         let options = options.clone();
         let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use ::metrics::{counter, histogram};
 use roaring::RoaringBitmap;
+use tokio_util::sync::CancellationToken;
 use tracing::debug_span;
 
 use super::fusion::Fusion;
@@ -40,6 +41,18 @@ pub struct Probe {
     pub text: String,
     /// A document that is left out.
     pub excluded: Option<u32>,
+    /// Cancelled when the caller leaves.
+    pub caller: CancellationToken,
+}
+
+impl Probe {
+    /// Fails where nobody waits for the hits any more.
+    fn check_caller(&self) -> Result<()> {
+        match self.caller.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "CALLER_LEFT", "the caller has left")),
+            false => Ok(()),
+        }
+    }
 }
 
 /// A candidate.
@@ -97,12 +110,13 @@ pub fn retrieve(
         }
     }
     let mut mode = probe.mode;
-    if mode == Mode::Hybrid && !KeywordReader::has_terms(&probe.text) {
+    if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
         mode = Mode::Vector;
     }
     let mut retrieval =
         Retrieval { catalog, record, probe: &probe, options, indexes: &indexes, allowed, damaged: 0 };
     loop {
+        probe.check_caller()?;
         retrieval.damaged = 0;
         let candidates = match mode {
             Mode::Vector => retrieval.nearest(wanted),
@@ -130,6 +144,7 @@ pub fn retrieve(
                 if hits.len() == options.limit {
                     break;
                 }
+                probe.check_caller()?;
                 let hit = hit(catalog, record, probe.vector.as_deref(), scored, options);
                 hits.extend(unless_damaged(hit, &mut damaged)?);
             }
@@ -287,6 +302,22 @@ mod tests {
         assert_eq!(unless_damaged::<()>(Err(Error::data_loss("X", "x")), &mut damaged).unwrap(), None);
         assert!(unless_damaged::<()>(Err(Error::internal("X", "x")), &mut damaged).is_err());
         assert_eq!(damaged, 1);
+    }
+
+    #[test]
+    fn a_search_ends_when_its_caller_leaves() {
+        let caller = CancellationToken::new();
+        let probe = Probe {
+            mode: Mode::Vector,
+            fusion: Fusion::default(),
+            vector: None,
+            text: String::new(),
+            excluded: None,
+            caller: caller.clone(),
+        };
+        assert!(probe.check_caller().is_ok());
+        drop(caller.drop_guard());
+        assert_eq!(probe.check_caller().unwrap_err().kind, ErrorKind::Cancelled);
     }
 
     #[test]

@@ -1,17 +1,25 @@
 //! Wires the parts into one gRPC server and stops it in order.
 
+mod clients;
+mod deadline;
+mod guard;
+mod listen;
+mod receive;
+mod tls;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tonic::server::NamedService;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tower::ServiceBuilder;
 use tower::util::MapResponseLayer;
 
+use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -33,6 +41,10 @@ use crate::proto::search_service_server::SearchServiceServer;
 use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
 use crate::telemetry::Gauges;
+use clients::Clients;
+use guard::{Guard, GuardLayer};
+use listen::Listening;
+use tls::Tls;
 
 /// Services whose health is told; the empty name stands for the whole server.
 const SERVICES: [&str; 7] = [
@@ -44,9 +56,6 @@ const SERVICES: [&str; 7] = [
     EmbeddingServiceServer::<grpc::Embedding>::NAME,
     SearchServiceServer::<grpc::Search>::NAME,
 ];
-/// How often a quiet connection is asked whether its client is still there, and how long that may take.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Passages of all ingests that may wait for the encoder at once: enough to fill its batches well.
 const MAX_PASSAGES: usize = 2048;
 
@@ -58,6 +67,8 @@ pub struct Parts {
     prompts: Prompts,
     catalog: Arc<Catalog>,
     extractor: Extractor,
+    keyring: Keyring,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Parts {
@@ -71,6 +82,9 @@ impl Parts {
                 format!("data_dir: expected a directory that can be written, got {:?}: {e}", config.data_dir);
             Error::precondition("DATA_DIR_UNUSABLE", message)
         })?;
+        let keyring = Keyring::open(&config.data_dir)?;
+        let tls = Tls::load(&config.tls)?;
+        check_exposure(&config, tls.is_some(), !keyring.is_open())?;
         let library = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
         Runtime::init(&library)?;
         let options = encoder_options(&config)?;
@@ -102,13 +116,39 @@ impl Parts {
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
-        Ok(Self { config, encoders, generators, prompts, catalog, extractor })
+        Ok(Self { config, encoders, generators, prompts, catalog, extractor, keyring, tls })
     }
 
     /// What the metrics tell of their state.
     pub fn gauges(&self) -> Gauges {
         Gauges::new(self.catalog.clone(), self.encoders.clone(), self.generators.clone())
     }
+}
+
+/// Warns of a server that others on the network can reach and use, or refuses it where the settings are strict.
+fn check_exposure(config: &Config, has_tls: bool, has_keys: bool) -> Result<()> {
+    if config.listen.ip().to_canonical().is_loopback() || (has_tls && has_keys) {
+        return Ok(());
+    }
+    let listen = config.listen;
+    let missing = match (has_tls, has_keys) {
+        (false, false) => "TLS (tls.certificate, tls.key) and API keys (`trove keys create`)",
+        (false, true) => "TLS (tls.certificate, tls.key)",
+        _ => "API keys (`trove keys create`)",
+    };
+    if config.access.strict {
+        let message =
+            format!("access.strict: expected {missing} to listen beyond this machine, got none: {listen}");
+        return Err(Error::precondition("UNPROTECTED", message));
+    }
+    if !has_keys {
+        tracing::warn!(%listen, "UNPROTECTED: everyone who reaches this address can read, change and delete everything");
+    }
+    if !has_tls {
+        tracing::warn!(%listen, "UNPROTECTED: texts and API keys cross the network in the clear");
+    }
+    tracing::warn!("set up {missing}, or listen on 127.0.0.1; access.strict = true refuses such a start");
+    Ok(())
 }
 
 /// How the encoders of a configuration are loaded.
@@ -205,7 +245,7 @@ fn answer_options(config: &Config) -> AnswerOptions {
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, generators, prompts, catalog, extractor } = parts;
+    let Parts { config, encoders, generators, prompts, catalog, extractor, keyring, tls } = parts;
     let limits = config.limits.clone();
     let stop = grpc::Stop::new(Duration::from_secs(limits.shutdown_seconds));
     let ingest_limits = IngestLimits {
@@ -223,6 +263,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         let options = answer_options(&config);
         grpc::Answer {
             answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
+            max_text_bytes: limits.max_text_bytes,
         }
     };
     let admin = grpc::Admin {
@@ -231,7 +272,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         limits: limits.clone(),
         schema_version: SCHEMA_VERSION,
     };
-    let embedding = grpc::Embedding { encoders, max_batch_size };
+    let embedding = grpc::Embedding { encoders, max_batch_size, max_text_bytes: limits.max_text_bytes };
     let collections = grpc::Collections { catalog: catalog.clone() };
     let documents = grpc::Documents {
         ingest: Arc::new(ingest),
@@ -261,15 +302,9 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         begin.begin();
         tokio::spawn(end_watches(health));
     };
-    let server = Server::builder()
-        .layer(crate::telemetry::CallsLayer::default())
-        .layer(MapResponseLayer::new(grpc::explain_response))
-        .concurrency_limit_per_connection(limits.max_concurrent_requests)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(health_service)
+    let routes = Routes::new(health_service)
         .add_service(reflection)
-        .add_service(AdminServiceServer::new(admin))
+        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(max))
         .add_service(
             AnswerServiceServer::new(answer).max_decoding_message_size(max).max_encoding_message_size(max),
         )
@@ -286,15 +321,19 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         )
         .add_service(
             SearchServiceServer::new(search).max_decoding_message_size(max).max_encoding_message_size(max),
-        )
-        // With Nagle's algorithm an answer in two writes would wait for the client's delayed acknowledgement, 40 ms.
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stopping);
+        );
+    let service = ServiceBuilder::new()
+        .layer(crate::telemetry::CallsLayer::default())
+        .layer(MapResponseLayer::new(grpc::explain_response))
+        .layer(GuardLayer(Guard::new(keyring, &limits)))
+        .service(routes.prepare());
+    let server = Listening::new(Clients::new(&limits), tls, &limits).serve(listener, service, stopping);
     let too_late = async {
         stop.begun().await;
         tokio::time::sleep(stop.grace()).await;
     };
     tokio::select! {
-        served = server => served.map_err(|e| failed(&e)),
+        () = server => Ok(()),
         () = too_late => {
             let seconds = limits.shutdown_seconds;
             tracing::warn!(seconds, "calls that did not end in time are dropped");

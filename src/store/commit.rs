@@ -9,7 +9,7 @@ use tracing::{Instrument, debug_span};
 use super::codec::{self, Counters};
 use super::live::Live;
 use super::records::{
-    Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, point_ranges,
+    Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, Updated, point_ranges,
 };
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::Level;
@@ -217,16 +217,25 @@ fn update(
 ) -> Result<Option<DocumentRecord>> {
     let key = keys::document(cid, &update.id);
     let Some(value) = live.get(&key)? else { return Ok(None) };
-    let Ok(mut record) = codec::unpack_document(&key, &value) else { return Ok(None) };
-    if record.doc_no != update.doc_no {
+    let Ok(old) = codec::unpack_document(&key, &value) else { return Ok(None) };
+    if old.doc_no != update.doc_no {
         return Ok(None);
     }
+    let mut record = old.clone();
     record.title = update.title;
     record.source_uri = update.source_uri;
     record.metadata = update.metadata;
     record.update_time_ns = now_ns();
-    live.put(&key, codec::pack_document(&key, &record))?;
-    events.push(Committed { cid, inserted: None, removed: None, updated: Some(record.clone()) });
+    let mut batch = sled::Batch::default();
+    batch.insert(key.as_slice(), codec::pack_document(&key, &record));
+    if old.title != record.title {
+        let key = keys::retitled(cid, record.doc_no);
+        let time = codec::Number { value: record.update_time_ns as u64 };
+        batch.insert(key.as_slice(), codec::pack(&key, &time));
+    }
+    live.apply(batch)?;
+    let updated = Some(Updated { old, new: record.clone() });
+    events.push(Committed { cid, inserted: None, removed: None, updated });
     Ok(Some(record))
 }
 
@@ -334,6 +343,7 @@ fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord, document: 
 fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mut Counters) {
     batch.remove(keys::document(cid, &old.id));
     batch.remove(keys::number(cid, old.doc_no));
+    batch.remove(keys::retitled(cid, old.doc_no));
     let chunks = old.text_bytes.div_ceil(TEXT_CHUNK as u64) as u32;
     (0..chunks).for_each(|chunk| batch.remove(keys::text(cid, old.doc_no, chunk)));
     for point in old.passages() {

@@ -7,7 +7,7 @@ pub const SCHEMA: &[u8] = b"S";
 /// The next collection number.
 pub const NEXT_CID: &[u8] = b"K";
 /// Kinds of records whose keys go on with a collection number.
-pub const OWNED: [u8; 9] = [b'k', b'd', b'n', b't', b'p', b'v', b'x', b'g', b'h'];
+pub const OWNED: [u8; 10] = [b'k', b'd', b'n', b't', b'p', b'v', b'x', b'g', b'h', b'u'];
 /// Prefix of collection records, which are keyed by name.
 pub const COLLECTION: u8 = b'c';
 
@@ -95,6 +95,15 @@ pub fn manifest(cid: u32, of: Level) -> Vec<u8> {
     join(b'h', &[&cid.to_be_bytes(), &[level(of)]])
 }
 
+pub fn retitled_all(cid: u32) -> Vec<u8> {
+    owned(b'u', cid)
+}
+
+/// A document whose title changed while its number stayed.
+pub fn retitled(cid: u32, doc_no: u32) -> Vec<u8> {
+    join(b'u', &[&cid.to_be_bytes(), &doc_no.to_be_bytes()])
+}
+
 /// The number in the last eight bytes of a key.
 pub fn last_u64(key: &[u8]) -> Option<u64> {
     key.last_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))
@@ -119,6 +128,7 @@ pub fn describe(key: &[u8]) -> String {
         Some(b'p') => "a passage".to_owned(),
         Some(b'v') => "a vector".to_owned(),
         Some(b'x') => "a list of deleted points".to_owned(),
+        Some(b'u') => "a note of a new title".to_owned(),
         Some(b'g' | b'h') => "a part of an index".to_owned(),
         _ => "an unknown record".to_owned(),
     }

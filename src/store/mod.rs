@@ -11,6 +11,7 @@ mod live;
 mod migrate;
 mod read;
 mod records;
+mod retitled;
 mod salvage;
 mod segments;
 #[cfg(test)]
@@ -31,9 +32,11 @@ pub use inspect::{StoreState, inspect};
 use live::{Live, from_io};
 pub use migrate::SCHEMA_VERSION;
 
+pub use retitled::Retitled;
+
 pub use records::{
     CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument,
-    NewPassage, PassageRecord, Processing,
+    NewPassage, PassageRecord, Processing, Updated,
 };
 
 const CURRENT: &str = "CURRENT";

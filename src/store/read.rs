@@ -50,6 +50,21 @@ impl Store {
             .collect()
     }
 
+    /// All documents whose ids start with a prefix, in order of their ids; of one that is damaged the error.
+    pub fn documents_of(
+        &self,
+        cid: u32,
+        id_prefix: &str,
+    ) -> impl Iterator<Item = Result<DocumentRecord>> + Send + use<> {
+        let live = self.live();
+        live.prefix(&keys::document(cid, id_prefix)).map(move |item| {
+            // The database and its directory stay while the iterator lives.
+            let _open = &live;
+            let (key, value) = item?;
+            codec::unpack_document(&key, &value)
+        })
+    }
+
     /// A passage by point.
     pub fn passage(&self, cid: u32, point: u64) -> Result<Option<PassageRecord>> {
         let key = keys::passage(cid, point);

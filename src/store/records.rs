@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::domain::{Level, Metadata, Span};
+use crate::domain::{Language, Level, Metadata, Span};
 
 /// A collection and its settings.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -46,6 +46,16 @@ pub struct CollectionRecord {
     /// Changes with every change of the record; set by the store.
     #[prost(string, tag = "13")]
     pub etag: String,
+    /// Name of the language of its texts; empty where a program that knew English alone made it.
+    #[prost(string, tag = "14")]
+    pub language: String,
+}
+
+impl CollectionRecord {
+    /// The language of its texts; none where only a newer program knows it.
+    pub fn language(&self) -> Language {
+        Language::parse(&self.language).unwrap_or(Language::None)
+    }
 }
 
 /// How a document's passages were made. All zeros where a program that did not write it down made them.
@@ -188,8 +198,17 @@ pub struct Committed {
     pub inserted: Option<Inserted>,
     /// The record of the document that went away or was replaced.
     pub removed: Option<DocumentRecord>,
-    /// The new record of a document whose title, source or metadata changed; its points stay.
-    pub updated: Option<DocumentRecord>,
+    /// What became of a document whose title, source or metadata changed; its points stay.
+    pub updated: Option<Updated>,
+}
+
+/// A document that is described anew.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Updated {
+    /// Its record before.
+    pub old: DocumentRecord,
+    /// Its record now.
+    pub new: DocumentRecord,
 }
 
 impl Committed {

@@ -1,6 +1,8 @@
 //! What the tests of the service share: the real program, the real model, real gRPC.
 #![allow(dead_code, reason = "no single test uses all of it")]
 
+pub mod raw;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};

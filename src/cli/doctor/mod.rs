@@ -11,7 +11,7 @@ use anyhow::Result;
 use console::style;
 use serde_json::json;
 
-use super::args::ServeArgs;
+use super::args::{ConnectionArgs, ServeArgs};
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_OK, output};
 
@@ -107,12 +107,12 @@ impl Report {
 }
 
 /// Checks what a server with these settings would find. Exit code 1 where there is a problem.
-pub async fn run(json: bool, args: &ServeArgs) -> Result<i32> {
+pub async fn run(json: bool, args: &ServeArgs, connection: &ConnectionArgs) -> Result<i32> {
     let flags = args.flags().map_err(Usage)?;
     let mut report = Report::default();
     machine::check(&mut report);
     if let Some(config) = settings::check(&mut report, args.config.as_deref(), &flags) {
-        let server = network::check(&mut report, &config).await;
+        let server = network::check(&mut report, &config, connection).await;
         let looked = tokio::task::spawn_blocking(move || {
             data::check(&mut report, &config, server);
             models::check(&mut report, &config);

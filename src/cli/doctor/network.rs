@@ -8,6 +8,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::Report;
+use crate::cli::args::ConnectionArgs;
 use crate::cli::client::Client;
 use crate::config::Config;
 use crate::proto::GetServerInfoRequest;
@@ -27,8 +28,9 @@ pub enum Peer {
 }
 
 /// Checks the addresses and gives who is at that of the service.
-pub async fn check(report: &mut Report, config: &Config) -> Peer {
-    let peer = service(report, config.listen).await;
+pub async fn check(report: &mut Report, config: &Config, connection: &ConnectionArgs) -> Peer {
+    let scheme = if config.tls.certificate.is_some() { "https" } else { "http" };
+    let peer = service(report, config.listen, scheme, connection).await;
     if let Some(address) = config.metrics.listen {
         metrics(report, address, peer);
     }
@@ -38,7 +40,12 @@ pub async fn check(report: &mut Report, config: &Config) -> Peer {
     peer
 }
 
-async fn service(report: &mut Report, address: SocketAddr) -> Peer {
+async fn service(
+    report: &mut Report,
+    address: SocketAddr,
+    scheme: &str,
+    connection: &ConnectionArgs,
+) -> Peer {
     let name = "listen";
     let error = match TcpListener::bind(address) {
         Ok(_) => {
@@ -53,7 +60,7 @@ async fn service(report: &mut Report, address: SocketAddr) -> Peer {
         report.problem(name, format!("{address} cannot be listened on: {error}"), remedy);
         return Peer::None;
     }
-    match tokio::time::timeout(TIMEOUT, ask(reachable(address))).await {
+    match tokio::time::timeout(TIMEOUT, ask(reachable(address), scheme, connection)).await {
         Ok(Ok((status, version))) => {
             let status_name = status.as_str_name().to_ascii_lowercase().replace('_', " ");
             let message = format!("a server{version} answers at {address}: {status_name}");
@@ -73,8 +80,12 @@ async fn service(report: &mut Report, address: SocketAddr) -> Peer {
 }
 
 /// The health of a server, and its version where it tells.
-async fn ask(address: SocketAddr) -> anyhow::Result<(ServingStatus, String)> {
-    let client = Client::new(&format!("http://{address}"))?;
+async fn ask(
+    address: SocketAddr,
+    scheme: &str,
+    connection: &ConnectionArgs,
+) -> anyhow::Result<(ServingStatus, String)> {
+    let client = Client::new(&format!("{scheme}://{address}"), connection)?;
     let health = client.health().check(HealthCheckRequest::default()).await?.into_inner();
     let info = client.admin().get_server_info(GetServerInfoRequest {}).await;
     let version = info.map(|info| format!(" of version {}", info.into_inner().version)).unwrap_or_default();

@@ -1,0 +1,351 @@
+//! The body of a request: takes memory for each message before it is read, and gives up one that does not come.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::PollSemaphore;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::error::{Error, ErrorKind};
+
+/// Memory is granted in units of this many bytes.
+const UNIT: usize = 1 << 10;
+/// When a caller should try again where memory is short.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Bytes before each message: whether it is compressed, and its length.
+const HEADER: usize = 5;
+
+/// Memory for the messages of all calls.
+#[derive(Clone)]
+pub(super) struct Memory {
+    units: Arc<Semaphore>,
+    total: usize,
+}
+
+/// What one call holds of it.
+pub(super) type Held = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
+
+impl Memory {
+    /// So many bytes, and at least enough for one message.
+    pub fn new(bytes: usize, max_message_bytes: usize) -> Self {
+        let units = bytes.max(max_message_bytes).div_ceil(UNIT);
+        let total = units.clamp(1, (u32::MAX as usize).min(Semaphore::MAX_PERMITS));
+        Self { units: Arc::new(Semaphore::new(total)), total }
+    }
+
+    fn units_of(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.total)).unwrap_or(u32::MAX)
+    }
+
+    fn short(&self) -> Error {
+        let message =
+            format!("the messages of other calls take up the {} KiB that there are for them", self.total);
+        Error::exhausted("REQUEST_MEMORY_FULL", message, RETRY_AFTER)
+    }
+}
+
+/// How a request is received.
+pub(super) struct Receiving {
+    pub memory: Memory,
+    /// Freed when the call ends.
+    pub held: Held,
+    /// A longer message takes no memory: it is refused by its length alone.
+    pub max_message_bytes: usize,
+    /// Longest wait for the next bytes of a message.
+    pub timeout: Duration,
+    /// Whether the caller may send message after message: then the memory of one is free when the next is read, and
+    /// one waits for memory instead of being refused.
+    pub is_stream: bool,
+}
+
+/// The body of a request, watched.
+pub(super) struct Received {
+    inner: Body,
+    receiving: Receiving,
+    framing: Framing,
+    /// A frame that waits for memory, and the units that it needs.
+    waiting: Option<(Frame<Bytes>, u32)>,
+    semaphore: PollSemaphore,
+    /// Runs while bytes are missing.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Received {
+    pub fn new(inner: Body, receiving: Receiving) -> Self {
+        let semaphore = PollSemaphore::new(receiving.memory.units.clone());
+        Self { inner, receiving, framing: Framing::default(), waiting: None, semaphore, timer: None }
+    }
+
+    /// Takes memory for the messages that begin in a frame, before the frame is handed on.
+    fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+        let Some((_, units)) = &self.waiting else { return Poll::Ready(Ok(None)) };
+        let permit = if self.receiving.is_stream {
+            ready!(self.semaphore.poll_acquire_many(context, *units))
+        } else {
+            self.receiving.memory.units.clone().try_acquire_many_owned(*units).ok()
+        };
+        let Some(permit) = permit else { return Poll::Ready(Err(self.receiving.memory.short())) };
+        let mut held = self.receiving.held.lock();
+        match held.as_mut() {
+            Some(held) => held.merge(permit),
+            None => *held = Some(permit),
+        }
+        Poll::Ready(Ok(self.waiting.take().map(|(frame, _)| frame)))
+    }
+
+    fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.receiving.is_stream && self.framing.is_between() {
+            self.timer = None;
+            return Poll::Pending;
+        }
+        let timeout = self.receiving.timeout;
+        self.timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)))
+            .as_mut()
+            .poll(context)
+    }
+}
+
+impl http_body::Body for Received {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        if let Some(frame) = ready!(this.poll_memory(context))? {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if this.receiving.is_stream && this.framing.is_between() {
+            // Whoever asks for more has taken what came before.
+            *this.receiving.held.lock() = None;
+        }
+        let polled = Pin::new(&mut this.inner).poll_frame(context);
+        let frame = match polled {
+            Poll::Pending => {
+                ready!(this.poll_timer(context));
+                let seconds = this.receiving.timeout.as_secs();
+                let message = format!("expected a whole message, got no byte of it for {seconds} s");
+                let error = Error::new(ErrorKind::DeadlineExceeded, "REQUEST_INCOMPLETE", message);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(other) => return Poll::Ready(other),
+        };
+        this.timer = None;
+        let most = this.receiving.max_message_bytes;
+        let bytes = frame.data_ref().map_or(0, |data| this.framing.read(data, most));
+        if bytes == 0 {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        this.waiting = Some((frame, this.receiving.memory.units_of(bytes)));
+        Poll::Ready(ready!(this.poll_memory(context))?.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// Where in the sequence of length-prefixed messages a body is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Framing {
+    header: [u8; HEADER],
+    /// Bytes of the header that have come.
+    filled: usize,
+    /// Bytes of the message that have not.
+    left: usize,
+}
+
+impl Framing {
+    /// Reads on and gives the bytes of the messages that begin here, those over the limit left out.
+    fn read(&mut self, mut data: &[u8], most: usize) -> usize {
+        let mut begun = 0_usize;
+        while !data.is_empty() {
+            if self.left > 0 {
+                let skipped = self.left.min(data.len());
+                self.left -= skipped;
+                data = data.get(skipped..).unwrap_or_default();
+                continue;
+            }
+            let Some((first, rest)) = data.split_first() else { break };
+            if let Some(byte) = self.header.get_mut(self.filled) {
+                *byte = *first;
+            }
+            self.filled += 1;
+            data = rest;
+            if self.filled == HEADER {
+                let [_, length @ ..] = self.header;
+                self.left = u32::from_be_bytes(length) as usize;
+                self.filled = 0;
+                if self.left <= most {
+                    begun = begun.saturating_add(self.left);
+                }
+            }
+        }
+        begun
+    }
+
+    /// Whether the last message that began is whole.
+    fn is_between(&self) -> bool {
+        self.filled == 0 && self.left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use http_body::Body as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message(length: usize) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend((length as u32).to_be_bytes());
+        bytes.extend(vec![7; length]);
+        bytes
+    }
+
+    /// A body that gives these pieces and then ends, or stalls.
+    struct Pieces(Vec<Vec<u8>>, bool);
+
+    impl http_body::Body for Pieces {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            if self.0.is_empty() {
+                return if self.1 { Poll::Pending } else { Poll::Ready(None) };
+            }
+            Poll::Ready(Some(Ok(Frame::data(self.0.remove(0).into()))))
+        }
+    }
+
+    fn received(memory: &Memory, pieces: Vec<Vec<u8>>, stalls: bool, is_stream: bool) -> (Received, Held) {
+        let held = Held::default();
+        let receiving = Receiving {
+            memory: memory.clone(),
+            held: held.clone(),
+            max_message_bytes: 8 * UNIT,
+            timeout: Duration::from_secs(5),
+            is_stream,
+        };
+        (Received::new(Body::new(Pieces(pieces, stalls)), receiving), held)
+    }
+
+    async fn next(body: &mut Received) -> Option<Result<Frame<Bytes>, Status>> {
+        std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+    }
+
+    fn free(memory: &Memory) -> usize {
+        memory.units.available_permits()
+    }
+
+    #[tokio::test]
+    async fn a_message_holds_its_memory_until_its_call_ends() {
+        let memory = Memory::new(10 * UNIT, UNIT);
+        let whole = message(6 * UNIT);
+        let (first, rest) = whole.split_at(20);
+        let (mut body, held) = received(&memory, vec![first.to_vec(), rest.to_vec()], false, false);
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(free(&memory), 4, "taken before the rest is read");
+        assert!(next(&mut body).await.unwrap().is_ok() && next(&mut body).await.is_none());
+        drop(body);
+        assert_eq!(free(&memory), 4);
+        let (mut other, _) = received(&memory, vec![message(5 * UNIT)], false, false);
+        let status = next(&mut other).await.unwrap().unwrap_err();
+        assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+        drop(held);
+        assert_eq!(free(&memory), 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_too_long_takes_no_memory() {
+        let memory = Memory::new(10 * UNIT, UNIT);
+        let (mut body, _held) = received(&memory, vec![message(9 * UNIT)], false, false);
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(free(&memory), 10);
+    }
+
+    #[tokio::test]
+    async fn a_stream_waits_for_memory_and_frees_that_of_the_message_before() {
+        let memory = Memory::new(10 * UNIT, UNIT);
+        let pieces = vec![message(6 * UNIT), message(7 * UNIT)];
+        let (mut body, _held) = received(&memory, pieces, false, true);
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(free(&memory), 4);
+        let other = memory.units.clone().acquire_many_owned(4).await.unwrap();
+        assert!(futures::poll!(Box::pin(next(&mut body))).is_pending());
+        drop(other);
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(free(&memory), 3);
+        assert!(next(&mut body).await.is_none());
+        assert_eq!(free(&memory), 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_message_is_given_up_and_a_quiet_stream_is_not() {
+        let memory = Memory::new(10 * UNIT, UNIT);
+        let half = message(100)[..50].to_vec();
+        for is_stream in [false, true] {
+            let (mut body, _held) = received(&memory, vec![half.clone()], true, is_stream);
+            assert!(next(&mut body).await.unwrap().is_ok());
+            let status = next(&mut body).await.unwrap().unwrap_err();
+            assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+        }
+        let (mut quiet, _held) = received(&memory, vec![message(100)], true, true);
+        assert!(next(&mut quiet).await.unwrap().is_ok());
+        assert!(tokio::time::timeout(Duration::from_secs(60), next(&mut quiet)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn every_byte_is_handed_on() {
+        let memory = Memory::new(10 * UNIT, UNIT);
+        let pieces = vec![message(3), message(0), message(UNIT)];
+        let (body, _held) = received(&memory, pieces.clone(), false, false);
+        let frames = futures::stream::unfold(body, |mut body| async move {
+            next(&mut body).await.map(|frame| (frame.unwrap().into_data().unwrap(), body))
+        });
+        assert_eq!(frames.collect::<Vec<_>>().await.concat(), pieces.concat());
+    }
+
+    proptest! {
+        #[test]
+        fn lengths_are_found_however_the_bytes_are_cut(
+            lengths in prop::collection::vec(0_usize..50, 0..20),
+            cuts in prop::collection::vec(1_usize..30, 1..50),
+        ) {
+            let all: Vec<u8> = lengths.iter().flat_map(|&length| message(length)).collect();
+            let mut framing = Framing::default();
+            let (mut rest, mut begun) = (all.as_slice(), 0);
+            for cut in cuts.iter().cycle() {
+                let (piece, after) = rest.split_at(rest.len().min(*cut));
+                begun += framing.read(piece, 40);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(begun, lengths.iter().filter(|&&length| length <= 40).sum::<usize>());
+            prop_assert!(framing.is_between());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! TLS: certificates from files, which are read again when they change.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+
+use crate::access::FileStamp;
+use crate::config::TlsConfig;
+use crate::error::{Error, Result};
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Certificates and keys of the server.
+pub(super) struct Tls {
+    files: Files,
+    current: ArcSwap<ServerConfig>,
+}
+
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+impl Tls {
+    /// Reads the files that the settings name; none where they name none.
+    ///
+    /// # Errors
+    /// `BAD_CONFIG` where only some are named; `BAD_CERTIFICATE` where one cannot be read or they do not fit together.
+    pub fn load(config: &TlsConfig) -> Result<Option<Arc<Self>>> {
+        let (certificate, key) = match (&config.certificate, &config.key) {
+            (Some(certificate), Some(key)) => (certificate.clone(), key.clone()),
+            (None, None) if config.client_ca.is_none() => return Ok(None),
+            _ => {
+                let message =
+                    "tls: expected both tls.certificate and tls.key, got one of them or only tls.client_ca";
+                return Err(Error::invalid("BAD_CONFIG", message));
+            }
+        };
+        let files = Files { certificate, key, client_ca: config.client_ca.clone() };
+        let current = ArcSwap::from_pointee(files.read()?);
+        Ok(Some(Arc::new(Self { files, current })))
+    }
+
+    /// Accepts with the certificates of now. Sessions are not resumed across a change.
+    pub fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current.load_full())
+    }
+
+    /// Reads the files again whenever one changes; what does not fit together is logged and changes nothing.
+    pub async fn follow(self: Arc<Self>) {
+        let mut seen = self.files.stamps();
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let stamps = self.files.stamps();
+            if stamps == seen {
+                continue;
+            }
+            seen = stamps;
+            match self.files.read() {
+                Ok(config) => {
+                    self.current.store(Arc::new(config));
+                    tracing::info!(certificate = %self.files.certificate.display(), "certificates read again");
+                }
+                Err(error) => {
+                    tracing::error!(
+                        reason = error.reason,
+                        "the certificates in use stay, the new ones do not work: {error}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Files {
+    fn stamps(&self) -> [Option<FileStamp>; 3] {
+        let stamp = |path: &Path| FileStamp::of(path).ok().flatten();
+        [stamp(&self.certificate), stamp(&self.key), self.client_ca.as_deref().and_then(stamp)]
+    }
+
+    fn read(&self) -> Result<ServerConfig> {
+        let chain = certificates("tls.certificate", &self.certificate)?;
+        let key = PrivateKeyDer::from_pem_file(&self.key)
+            .map_err(|e| bad("tls.key", &self.key, "a private key in PEM", &e))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = match &self.client_ca {
+            None => None,
+            Some(path) => {
+                let wrong = |e: &dyn std::fmt::Display| bad("tls.client_ca", path, "certificates in PEM", e);
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates("tls.client_ca", path)? {
+                    roots.add(certificate).map_err(|e| wrong(&e))?;
+                }
+                let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+                Some(builder.build().map_err(|e| wrong(&e))?)
+            }
+        };
+        let wrong = |e: &dyn std::fmt::Display| {
+            bad("tls.certificate", &self.certificate, "a chain that fits the key of tls.key", e)
+        };
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| wrong(&e))?;
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|e| wrong(&e))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+}
+
+fn certificates(key: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let wrong = |e: &dyn std::fmt::Display| bad(key, path, "certificates in PEM", e);
+    let read = CertificateDer::pem_file_iter(path).map_err(|e| wrong(&e))?;
+    let chain = read.collect::<std::result::Result<Vec<_>, _>>().map_err(|e| wrong(&e))?;
+    if chain.is_empty() {
+        return Err(wrong(&"none"));
+    }
+    Ok(chain)
+}
+
+fn bad(key: &str, path: &Path, expected: &str, got: &dyn std::fmt::Display) -> Error {
+    let message = format!("{key}: expected {expected}, got {}: {got}", path.display());
+    Error::precondition("BAD_CERTIFICATE", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (dir.join(format!("{name}.pem")), dir.join(format!("{name}.key")));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        (certificate, key)
+    }
+
+    fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Option<Arc<Tls>>> {
+        Tls::load(&TlsConfig {
+            certificate: Some(certificate.to_owned()),
+            key: Some(key.to_owned()),
+            client_ca: client_ca.map(Path::to_owned),
+        })
+    }
+
+    fn reason(loaded: Result<Option<Arc<Tls>>>) -> &'static str {
+        loaded.err().map_or("OK", |error| error.reason)
+    }
+
+    #[test]
+    fn files_must_be_whole_and_fit_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = write(dir.path(), "a");
+        let (_, other) = write(dir.path(), "b");
+        assert_eq!(reason(load(&certificate, &key, Some(&certificate))), "OK");
+        assert_eq!(reason(load(&certificate, &other, None)), "BAD_CERTIFICATE");
+        assert_eq!(reason(load(&key, &key, None)), "BAD_CERTIFICATE");
+        assert_eq!(reason(load(&certificate, &certificate, None)), "BAD_CERTIFICATE");
+        assert_eq!(reason(load(&certificate, &key, Some(&key))), "BAD_CERTIFICATE");
+        assert_eq!(reason(load(&dir.path().join("none"), &key, None)), "BAD_CERTIFICATE");
+    }
+
+    #[test]
+    fn half_of_the_settings_is_refused() {
+        assert!(Tls::load(&TlsConfig::default()).unwrap().is_none());
+        let some = Some(PathBuf::from("x"));
+        let half = [
+            TlsConfig { certificate: some.clone(), ..TlsConfig::default() },
+            TlsConfig { key: some.clone(), ..TlsConfig::default() },
+            TlsConfig { client_ca: some, ..TlsConfig::default() },
+        ];
+        for config in half {
+            assert_eq!(reason(Tls::load(&config)), "BAD_CONFIG");
+        }
+    }
+}

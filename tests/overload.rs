@@ -1,0 +1,249 @@
+//! More than the server can serve: every limit says so, and what is accepted is right.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::raw::{bytes, call, open, with};
+use common::{Server, data_dir, models, reason};
+use futures::StreamExt;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
+use trove::proto;
+use trove::proto::embedding_service_client::EmbeddingServiceClient;
+
+const TOKENIZE: &str = "/trove.v1.EmbeddingService/Tokenize";
+const EMBED_STREAM: &str = "/trove.v1.EmbeddingService/EmbedStream";
+/// Longest wait for something that must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn tokenize(text: &str) -> Vec<u8> {
+    bytes(&proto::TokenizeRequest { inputs: vec![text.to_owned()], ..Default::default() })
+}
+
+/// Checks that a refusal says why, whose quota it is and when to come back.
+fn check_refusal(status: &Status, why: &str) {
+    assert_eq!((status.code(), reason(status).as_str()), (Code::ResourceExhausted, why), "{status:?}");
+    let details = status.get_error_details();
+    assert!(details.retry_info().is_some_and(|info| info.retry_delay.is_some()), "{status:?}");
+    assert!(details.quota_failure().is_some_and(|quota| !quota.violations.is_empty()), "{status:?}");
+}
+
+/// Tries until it is refused for this reason.
+async fn until_refused(channel: &Channel, message: &[u8], why: &str) {
+    let started = Instant::now();
+    loop {
+        match call(channel, TOKENIZE, message.to_vec(), &[]).await {
+            Err(status) => return check_refusal(&status, why),
+            Ok(_) => assert!(started.elapsed() < PATIENCE, "never refused with {why}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Tries until it is served again.
+async fn until_served(channel: &Channel, message: &[u8]) {
+    let started = Instant::now();
+    while let Err(status) = call(channel, TOKENIZE, message.to_vec(), &[]).await {
+        assert!(started.elapsed() < PATIENCE, "never served again: {status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A call that sends its message and does not say that it was the last one, until it is dropped. It tries until it is
+/// let in, for another call of the test may be in its place.
+fn unfinished(channel: &Channel, message: Vec<u8>) -> tokio::task::JoinHandle<Status> {
+    let channel = channel.clone();
+    tokio::spawn(async move {
+        loop {
+            let messages = tokio_stream::once(message.clone()).chain(futures::stream::pending());
+            let status = match open(&channel, TOKENIZE, with(messages, &[])).await {
+                Ok(mut answers) => answers.message().await.expect_err("no answer to half a call"),
+                Err(status) => status,
+            };
+            if status.code() != Code::ResourceExhausted {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+}
+
+async fn is_healthy(channel: &Channel) -> bool {
+    let answer = HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await;
+    answer.is_ok_and(|answer| answer.into_inner().status() == ServingStatus::Serving)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_limit_refuses_with_a_reason_and_serves_again() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let settings = [
+        ("TROVE__LIMITS__MAX_CONCURRENT_REQUESTS", "3"),
+        ("TROVE__LIMITS__MAX_STREAMS_PER_CLIENT", "1"),
+        ("TROVE__LIMITS__MAX_CONNECTIONS_PER_CLIENT", "4"),
+        ("TROVE__LIMITS__MAX_MESSAGE_BYTES", "1048576"),
+        ("TROVE__LIMITS__MAX_REQUEST_MEMORY_BYTES", "1048576"),
+        ("TROVE__LIMITS__MAX_TEXT_BYTES", "1000000"),
+        ("TROVE__LIMITS__RECEIVE_TIMEOUT_SECONDS", "3"),
+    ];
+    let server = Server::start_with(data.path(), &settings).await;
+    let channel = server.channel().await;
+    let short = tokenize("a short text");
+    // One word, so that the answer is small.
+    let large = tokenize(&"x".repeat(750_000));
+
+    // One text.
+    let status = call(&channel, TOKENIZE, tokenize(&"x".repeat(1_000_001)), &[]).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "TEXT_TOO_LONG"));
+    let field = status.get_error_details().bad_request().unwrap().field_violations[0].field.clone();
+    assert_eq!(field, "inputs[0]");
+
+    // Memory for messages: it is free again when the call ends.
+    let held = unfinished(&channel, large.clone());
+    until_refused(&channel, &large, "REQUEST_MEMORY_FULL").await;
+    call(&channel, TOKENIZE, short.clone(), &[]).await.unwrap();
+    held.abort();
+    until_served(&channel, &large).await;
+
+    // Calls at once: health goes on, and a call whose client says nothing more is given up.
+    let held: Vec<_> = (0..3).map(|_| unfinished(&channel, short.clone())).collect();
+    until_refused(&channel, &short, "TOO_MANY_REQUESTS").await;
+    assert!(is_healthy(&channel).await);
+    for call in held {
+        let status = call.await.unwrap();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "REQUEST_INCOMPLETE"));
+    }
+    until_served(&channel, &short).await;
+
+    // Streams of one client.
+    let quiet = || with(futures::stream::pending(), &[]);
+    let stream = open(&channel, EMBED_STREAM, quiet()).await.unwrap();
+    check_refusal(&open(&channel, EMBED_STREAM, quiet()).await.unwrap_err(), "TOO_MANY_STREAMS");
+    drop(stream);
+    let started = Instant::now();
+    while open(&channel, EMBED_STREAM, quiet()).await.is_err() {
+        assert!(started.elapsed() < PATIENCE, "the place of a stream is not free again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    // Connections of one client.
+    let mut channels = vec![channel];
+    let refused = loop {
+        let next = server.channel().await;
+        match call(&next, TOKENIZE, short.clone(), &[]).await {
+            Ok(_) => channels.push(next),
+            Err(status) => {
+                check_refusal(&status, "TOO_MANY_CONNECTIONS");
+                break next;
+            }
+        }
+        assert!(channels.len() <= 4);
+    };
+    assert!(is_healthy(&refused).await);
+    channels.truncate(1);
+    let started = Instant::now();
+    loop {
+        if call(&server.channel().await, TOKENIZE, short.clone(), &[]).await.is_ok() {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "the place of a connection is not free again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    // Time: a call that has none left ends, here a stream that nothing else would end.
+    let mut request = quiet();
+    request.set_timeout(Duration::from_millis(300));
+    let status = match open(&channels[0], EMBED_STREAM, request).await {
+        Ok(mut answers) => answers.message().await.unwrap_err(),
+        Err(status) => status,
+    };
+    assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
+}
+
+/// Resident bytes of a process.
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+}
+
+fn embed_request(text: &str) -> proto::EmbedRequest {
+    proto::EmbedRequest { inputs: vec![text.to_owned()], options: None }
+}
+
+fn vector(response: proto::EmbedResponse) -> Vec<f32> {
+    let embedding = response.results.into_iter().next().unwrap().embeddings.into_iter().next().unwrap();
+    embedding.vector.unwrap().values
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_the_load_is_refused_in_part_and_served_right_in_part() {
+    const LIMIT: usize = 16;
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let limit = LIMIT.to_string();
+    let server = Server::start_with(data.path(), &[("TROVE__LIMITS__MAX_CONCURRENT_REQUESTS", &limit)]).await;
+    let channel = server.channel().await;
+    let texts: Vec<String> = (1..=8)
+        .map(|n| format!("Text number {n} tells of the sea, of ships and of harbours. ").repeat(n))
+        .collect();
+    let mut client = EmbeddingServiceClient::new(channel.clone());
+    let mut expected = Vec::new();
+    for text in &texts {
+        expected.push(vector(client.embed(embed_request(text)).await.unwrap().into_inner()));
+    }
+    let expected = Arc::new(expected);
+    let before = resident_bytes(server.child.id());
+
+    let over = Arc::new(AtomicBool::new(false));
+    let (accepted, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut callers = Vec::new();
+    for number in 0..10 {
+        let channel = server.channel().await;
+        for offset in 0..LIMIT {
+            let mut client = EmbeddingServiceClient::new(channel.clone());
+            let (over, expected, texts) = (over.clone(), expected.clone(), texts.clone());
+            let (accepted, refused) = (accepted.clone(), refused.clone());
+            callers.push(tokio::spawn(async move {
+                let which = (number + offset) % texts.len();
+                while !over.load(Ordering::Relaxed) {
+                    match client.embed(embed_request(&texts[which])).await {
+                        Ok(response) => {
+                            let got = vector(response.into_inner());
+                            let cosine: f32 = got.iter().zip(&expected[which]).map(|(a, b)| a * b).sum();
+                            assert!(cosine > 0.999, "an answer that is not right: {cosine}");
+                            accepted.fetch_add(1, Ordering::Relaxed);
+                        }
+                        Err(status) => {
+                            check_refusal(&status, "TOO_MANY_REQUESTS");
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+            }));
+        }
+    }
+    let mut most = before;
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(is_healthy(&channel).await);
+        most = most.max(resident_bytes(server.child.id()));
+    }
+    over.store(true, Ordering::Relaxed);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let (accepted, refused) = (accepted.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
+    assert!(accepted >= LIMIT && refused > accepted, "{accepted} accepted, {refused} refused");
+    assert!(most < before + (256 << 20), "memory grew from {before} to {most} bytes");
+    let response = client.embed(embed_request(&texts[0])).await.expect("served at once afterwards");
+    assert_eq!(vector(response.into_inner()).len(), expected[0].len());
+}
