@@ -168,7 +168,11 @@ fn settings_that_do_not_fit_or_are_risky_are_told() {
     assert_eq!(finding(&checks, "prompts", "UNKNOWN_PROMPT"), "problem");
     assert_eq!(finding(&checks, "extraction", "EXTRACTION_CRASHED"), "problem");
     assert_eq!(finding(&checks, "encoder none-such", "MODEL_NOT_FOUND"), "problem");
+    let (checks, _) = doctor(dir.path(), &["listen=0.0.0.0:0", "access.strict=true"]);
+    assert_eq!(finding(&checks, "protection", "listen: 0.0.0.0:0"), "problem");
+    let (checks, _) = doctor(dir.path(), &["tls.certificate=/nonexistent", "tls.key=/nonexistent"]);
+    assert_eq!(finding(&checks, "protection", "nonexistent"), "problem");
     let (checks, _) = doctor(dir.path(), &["listen=0.0.0.0:0", "metrics.listen=0.0.0.0:0"]);
-    assert_eq!(finding(&checks, "configuration", "listen: 0.0.0.0:0"), "warning");
+    assert_eq!(finding(&checks, "protection", "listen: 0.0.0.0:0"), "warning");
     assert_eq!(finding(&checks, "configuration", "metrics.listen: 0.0.0.0:0"), "warning");
 }

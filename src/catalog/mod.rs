@@ -82,6 +82,16 @@ pub struct Catalog {
     wakes: parking_lot::Mutex<mpsc::Sender<()>>,
 }
 
+/// A collection with its indexes.
+pub struct OpenCollection {
+    /// Its record in the store.
+    pub record: CollectionRecord,
+    /// Its vector indexes.
+    pub indexes: Arc<Indexes>,
+    /// Its keyword index.
+    pub keywords: Arc<Keywords>,
+}
+
 /// What is open of a collection.
 #[derive(Clone)]
 struct Open {
@@ -181,9 +191,12 @@ impl Catalog {
     ///
     /// # Errors
     /// `DATA_LOSS` where a record is damaged.
-    pub fn open_collections(&self) -> Result<Vec<(CollectionRecord, Arc<Indexes>, Arc<Keywords>)>> {
-        let records = self.store.list_collections()?.into_iter();
-        Ok(records.filter_map(|r| self.open_of(r.cid).map(|o| (r, o.indexes, o.keywords))).collect())
+    pub fn open_collections(&self) -> Result<Vec<OpenCollection>> {
+        let open = |record: CollectionRecord| {
+            let Open { indexes, keywords } = self.open_of(record.cid)?;
+            Some(OpenCollection { record, indexes, keywords })
+        };
+        Ok(self.store.list_collections()?.into_iter().filter_map(open).collect())
     }
 
     fn all_indexes(&self) -> Vec<(u32, Arc<Indexes>)> {

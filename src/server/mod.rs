@@ -153,6 +153,14 @@ fn check_exposure(config: &Config, has_tls: bool, has_keys: bool) -> Result<()> 
     Ok(())
 }
 
+/// Whether the service is encrypted.
+///
+/// # Errors
+/// What is wrong with the certificates.
+pub(crate) fn has_tls(config: &Config) -> Result<bool> {
+    Ok(Tls::load(&config.tls)?.is_some())
+}
+
 /// How the encoders of a configuration are loaded.
 pub(crate) fn encoder_options(config: &Config) -> Result<EncoderOptions> {
     let settings = &config.encoder;

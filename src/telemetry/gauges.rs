@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ::metrics::gauge;
 
 use crate::answer::Generators;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, OpenCollection};
 use crate::domain::Level;
 use crate::encoder::Encoders;
 use crate::metrics;
@@ -88,7 +88,7 @@ impl Gauges {
         let collections = self.catalog.open_collections()?;
         gauge!(metrics::COLLECTIONS).set(collections.len() as f64);
         let mut sums = Sums::default();
-        for (position, (record, indexes, keywords)) in collections.into_iter().enumerate() {
+        for (position, OpenCollection { record, indexes, keywords }) in collections.into_iter().enumerate() {
             let name = if position < MAX_COLLECTIONS { record.name.as_str() } else { OTHERS };
             // A collection that was deleted meanwhile has none.
             let (documents, passages) = self.catalog.store().counts(record.cid).unwrap_or_default();

@@ -5,6 +5,7 @@ mod data;
 mod machine;
 mod models;
 mod network;
+mod protection;
 mod settings;
 
 use anyhow::Result;
@@ -114,6 +115,7 @@ pub async fn run(json: bool, args: &ServeArgs, connection: &ConnectionArgs) -> R
     if let Some(config) = settings::check(&mut report, args.config.as_deref(), &flags) {
         let server = network::check(&mut report, &config, connection).await;
         let looked = tokio::task::spawn_blocking(move || {
+            protection::check(&mut report, &config);
             data::check(&mut report, &config, server);
             models::check(&mut report, &config);
             (report, config)

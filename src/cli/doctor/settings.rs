@@ -39,13 +39,6 @@ pub fn check(report: &mut Report, file: Option<&Path>, flags: &[Flag]) -> Option
 
 fn check_values(report: &mut Report, config: &Config) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    if !config.listen.ip().is_loopback() {
-        report.warning(
-            NAME,
-            format!("listen: {} can be reached from other machines", config.listen),
-            "let only those reach it who may read and write everything, or listen on 127.0.0.1",
-        );
-    }
     if let Some(address) = config.metrics.listen.filter(|address| !address.ip().is_loopback()) {
         report.warning(
             NAME,
