@@ -193,7 +193,7 @@ impl Catalog {
     /// `DATA_LOSS` where a record is damaged.
     pub fn open_collections(&self) -> Result<Vec<OpenCollection>> {
         let open = |record: CollectionRecord| {
-            let Open { indexes, keywords } = self.open_of(record.cid)?;
+            let Open { indexes, keywords, .. } = self.open_of(record.cid)?;
             Some(OpenCollection { record, indexes, keywords })
         };
         Ok(self.store.list_collections()?.into_iter().filter_map(open).collect())
