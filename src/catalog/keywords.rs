@@ -32,6 +32,8 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Most merges of one compaction.
+const MOST_MERGES: usize = 3;
 /// How often a merge that is waited for is looked at.
 const MERGE_POLL: Duration = Duration::from_millis(20);
 /// How long a writer stays open after its last use.
@@ -215,17 +217,17 @@ impl Keywords {
     /// Whatever the disk gives, and `KEYWORDS_NOT_READY` where the index is being rebuilt.
     pub fn compact(&self, store: &Store) -> Result<()> {
         self.refresh(store)?;
-        let mut is_begun = false;
+        let mut merges = 0;
         loop {
             {
                 let mut state = self.state.lock();
                 let index = state.index.as_mut().ok_or_else(not_ready)?;
                 if index.poll_merge()? == Upkeep::Done {
-                    if is_begun {
+                    // Writes that go on leave something to merge each time.
+                    if merges == MOST_MERGES || index.merge_all()? == Upkeep::Done {
                         return index.collect_garbage();
                     }
-                    index.merge_all()?;
-                    is_begun = true;
+                    merges += 1;
                 }
             }
             std::thread::sleep(MERGE_POLL);

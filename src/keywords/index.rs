@@ -189,23 +189,28 @@ impl KeywordIndex {
         let Some(merging) = &mut self.merging else { return Ok(Upkeep::Done) };
         let Some(merged) = merging.now_or_never() else { return Ok(Upkeep::Merging) };
         self.merging = None;
-        merged.map_err(from_tantivy)?;
+        match merged {
+            // All of a segment was removed meanwhile, and it is gone. The others stay as they were.
+            Err(TantivyError::InvalidArgument(error)) => tracing::debug!(error, "a merge was given up"),
+            merged => drop(merged.map_err(from_tantivy)?),
+        }
         self.reader.reload().map_err(from_tantivy)?;
         Ok(Upkeep::Done)
     }
 
-    /// Begins to merge all segments into one without what was removed, unless they are just so. No merge may go
+    /// Begins to merge all segments into one without what was removed. Done where they are just so. No merge may go
     /// on.
     ///
     /// # Errors
     /// Whatever the disk gives.
-    pub fn merge_all(&mut self) -> Result<()> {
+    pub fn merge_all(&mut self) -> Result<Upkeep> {
         let segments = self.index.searchable_segment_metas().map_err(from_tantivy)?;
-        if segments.len() > 1 || segments.iter().any(|segment| segment.num_deleted_docs() > 0) {
-            let ids: Vec<_> = segments.iter().map(SegmentMeta::id).collect();
-            self.merging = Some(self.writer()?.merge(&ids));
+        if segments.len() < 2 && segments.iter().all(|segment| segment.num_deleted_docs() == 0) {
+            return Ok(Upkeep::Done);
         }
-        Ok(())
+        let ids: Vec<_> = segments.iter().map(SegmentMeta::id).collect();
+        self.merging = Some(self.writer()?.merge(&ids));
+        Ok(Upkeep::Merging)
     }
 
     /// Deletes the files that no segment in use needs.

@@ -231,7 +231,7 @@ async fn a_restore_that_fails_changes_nothing() {
 
 #[tokio::test]
 async fn a_full_disk_leaves_no_part_of_a_snapshot() {
-    let Some(disk) = SmallDisk::mount(8) else { return };
+    let Some(disk) = SmallDisk::mount(64) else { return };
     let store = open(disk.0.path());
     let cid = collection(&store, "a");
     for n in 0..8u32 {
@@ -240,9 +240,13 @@ async fn a_full_disk_leaves_no_part_of_a_snapshot() {
             .collect();
         store.upsert(cid, document(&format!("d{n}"), &text, 1)).await.unwrap();
     }
+    let free = rustix::fs::statvfs(disk.0.path()).unwrap();
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![1; (free.f_bavail * free.f_frsize) as usize - (256 << 10)]).unwrap();
     let error = store.create_snapshot(&name("one"), &[], false, NEVER).unwrap_err();
     assert_eq!((error.kind, error.reason), (ErrorKind::ResourceExhausted, "DISK_FULL"), "{error}");
     assert_eq!(std::fs::read_dir(disk.0.path().join("snapshots")).unwrap().count(), 0);
+    std::fs::remove_file(ballast).unwrap();
     store.delete_documents(cid, vec!["d0".to_owned()]).await.unwrap();
     assert_eq!(holds(&store, "a").len(), 7);
 }
