@@ -25,7 +25,7 @@ const CONFIG: LlamaConfig = LlamaConfig {
     kv_heads: 2,
     head: 64,
     vocabulary: 50,
-    context: 64,
+    context: 600,
     rope_base: 10000.0,
     rope_factors: Vec::new(),
     norm_epsilon: 1e-5,
@@ -369,6 +369,36 @@ fn chunks_batches_and_moved_caches_change_nothing() {
     for (got, at) in got.chunks_exact(CONFIG.vocabulary).zip([6, 3, 4, 5, 0, 1]) {
         assert!(got == &whole[at * CONFIG.vocabulary..][..CONFIG.vocabulary], "token {at}");
     }
+}
+
+/// Keys come in chunks of 256 and tokens in tiles of 16: a text of both, whole and in pieces.
+#[test]
+fn long_texts_compute_what_the_book_says_in_any_pieces() {
+    if !runtime() {
+        return;
+    }
+    let file = gguf(true, |_| 0);
+    let file = Gguf::open(file.path()).unwrap();
+    let config = LlamaConfig::from_gguf(&file).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    graph::write(&config, &file, directory.path()).unwrap();
+    let mut session = load(&directory.path().join(GRAPH_FILE), 2);
+    let ids: Vec<i64> = (0..530).map(|n| n * n % 50).collect();
+    let whole = prefill(&mut session, 0, &ids);
+    let row = |at: usize| &whole[at * CONFIG.vocabulary..][..CONFIG.vocabulary];
+    let expected = reference(&file, &config, &ids);
+    for at in [0, 15, 16, 255, 256, 511, 512, 529] {
+        assert!(cosine(row(at), &expected[at]) > 1.0 - 1e-9, "token {at}");
+    }
+    let mut past = 0;
+    for tokens in [250, 3, 1, 1, 1, 2, 200, 53, 1, 18] {
+        let runs = [run(1, past, tokens)];
+        let rows = [tokens as i64 - 1];
+        let step = Step { runs: &runs, ids: &ids[past..past + tokens], rows: &rows };
+        past += tokens;
+        assert!(session.run(&step).unwrap() == row(past - 1), "token {}", past - 1);
+    }
+    assert_eq!(past, ids.len());
 }
 
 /// The graph that CUDA gets, in 16-bit floats with caches that are past and present, on the CPU: it computes what the other
