@@ -278,7 +278,7 @@ pub(super) fn exp(x: f32) -> f32 {
     if x > -87.0 { value * power } else { 0.0 }
 }
 
-/// The safety of each step is argued beside it; docs/BENCHMARKS.md tells what these instructions bring.
+/// The safety of each step is argued beside it; docs/BENCHMARKS.md tells what the operators bring as a whole.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
