@@ -1,5 +1,7 @@
 //! Texts to vectors: tokens, spans, batches.
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod load;
 mod meter;
 mod options;

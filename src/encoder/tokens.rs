@@ -1,3 +1,5 @@
+use std::panic::catch_unwind;
+
 use tokenizers::Tokenizer;
 
 use super::wordpiece::WordPiece;
@@ -62,7 +64,9 @@ impl TextTokenizer {
         let damaged = |e: tokenizers::Error| {
             Error::data_loss("DAMAGED_MODEL", format!("tokenizer.json cannot be read: {e}"))
         };
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
+        // The parser panics on some malformed files.
+        let parsed = catch_unwind(|| Tokenizer::from_bytes(json));
+        let mut tokenizer = parsed.unwrap_or_else(|_| Err("the parser panicked".into())).map_err(damaged)?;
         let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
         tokenizer.with_truncation(None).map_err(damaged)?.with_padding(None);
         let bare = tokenizer.encode(PROBE, false).map_err(damaged)?;

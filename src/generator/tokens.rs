@@ -1,3 +1,4 @@
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -25,7 +26,9 @@ impl ChatTokenizer {
         let damaged = |e: tokenizers::Error| {
             Error::data_loss("DAMAGED_MODEL", format!("cannot read {}: {e}", path.display()))
         };
-        let mut tokenizer = Tokenizer::from_file(path).map_err(damaged)?;
+        // The parser panics on some malformed files.
+        let parsed = catch_unwind(|| Tokenizer::from_file(path));
+        let mut tokenizer = parsed.unwrap_or_else(|_| Err("the parser panicked".into())).map_err(damaged)?;
         tokenizer.with_truncation(None).map_err(damaged)?.with_padding(None);
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if largest >= vocabulary {

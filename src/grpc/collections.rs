@@ -53,7 +53,7 @@ fn language_in(name: &str) -> Result<Language> {
     Language::parse(name).map_err(|error| error.within("collection.language"))
 }
 
-fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
+pub(super) fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
     let mut update = CollectionUpdate::default();
     for path in mask {
         match path.as_str() {

@@ -6,6 +6,8 @@ mod codec;
 mod collections;
 mod commit;
 mod content;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod inspect;
 mod keys;
 mod live;

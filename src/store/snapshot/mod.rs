@@ -4,6 +4,8 @@
 mod create;
 mod folder;
 mod format;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod hold;
 mod restore;
 #[cfg(test)]
@@ -11,6 +13,8 @@ mod tests;
 
 pub(super) use folder::Folder;
 pub use folder::{SnapshotInfo, SnapshotName};
+#[cfg(feature = "fuzzing")]
+pub(super) use fuzz::{example, fuzz, seal, seed};
 pub(super) use hold::Hold;
 pub use restore::PreparedRestore;
 
