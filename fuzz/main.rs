@@ -22,7 +22,7 @@ static ALLOCATOR: memory::Counting = memory::Counting;
 const QUICK: Duration = Duration::from_millis(500);
 const QUICK_EXECUTIONS: u64 = 2000;
 /// Inputs of a target that `--minimize` keeps.
-const KEPT: usize = 48;
+const KEPT: usize = 20;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -66,6 +66,7 @@ fn all(wanted: Option<&str>) -> ExitCode {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("/proc/self/exe"));
         let child = Command::new(program)
             .args(["--run", target.name, &seconds, &executions.to_string(), &seed])
+            .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::null())
             .spawn()
             .and_then(|mut child| Ok((child.id(), child.wait()?)));

@@ -47,7 +47,7 @@ impl Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
-    Target::new("gguf", models::gguf, models::gguf_seeds).memory_of(8 << 20, 256),
+    Target::new("gguf", models::gguf, models::gguf_seeds).memory_of(160 << 20, 256),
     Target::new("safetensors", models::safetensors, models::safetensors_seeds),
     Target::new("model_config", models::config, models::config_seeds).words(models::CONFIG_WORDS),
     Target::new("model_dir", models::dir, models::dir_seeds).words(models::DIR_WORDS),

@@ -125,7 +125,7 @@ async fn the_indexes_agree_with_the_store_after_whatever_happened() {
     assert!(!store.segments(cid, Level::Passage).unwrap().contains(&999));
 
     indexes.seal_from(store, cid, 1).unwrap();
-    indexes.compact(store, cid).unwrap();
+    indexes.compact(store, cid, &|| false).unwrap();
     fixture.check(&indexes);
     for level in LEVELS {
         assert!(store.tombstones(cid, level).unwrap().is_empty(), "{level:?}");
