@@ -212,7 +212,11 @@ impl Traffic {
                     let mut tally = self.tally.lock();
                     match done {
                         Ok(()) => tally.times.entry(kind).or_default().push(began.elapsed()),
-                        Err(status) => tally.failures.push(format!("{kind:?}: {status:?}")),
+                        Err(status) => tally.failures.push(format!(
+                            "{kind:?}: {:?}: {}",
+                            status.code(),
+                            status.message()
+                        )),
                     }
                 }
                 number += 1;
@@ -352,7 +356,7 @@ impl Traffic {
     }
 
     async fn embed(&self, number: u64, channel: &Channel) -> Result<(), Status> {
-        let inputs = (0..4).map(|n| self.text(number * 5 + n).to_owned()).collect();
+        let inputs = (0..4).map(|n| self.question(number * 5 + n)).collect();
         let request = proto::EmbedRequest { inputs, options: None };
         EmbeddingServiceClient::new(channel.clone()).embed(request).await.map(drop)
     }
