@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider};
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
-use ort::session::{IoBinding, Session, SessionInputValue, SessionOutputs};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::session::{IoBinding, Session, SessionOutputs};
+use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 use prost::Message;
 use prost::bytes::Bytes;
 
@@ -136,34 +136,17 @@ impl Landing {
     fn run<'s>(
         &'s mut self,
         session: &'s mut Session,
-        values: &[(&str, Ids<'_>)],
+        values: Vec<(&str, DynValue)>,
         output: &str,
     ) -> ort::Result<SessionOutputs<'s>> {
         for (name, value) in values {
-            match value {
-                Ids::Wide(tensor) => self.binding.bind_input(*name, tensor)?,
-                Ids::Narrow(tensor) => self.binding.bind_input(*name, tensor)?,
-            }
+            // The binding keeps the value. It must own its data: ort would copy what is borrowed, and hangs on that.
+            self.binding.bind_input(name, &value)?;
         }
         self.binding.bind_output_to_device(output, &self.memory)?;
         let outputs = session.run_binding(&self.binding)?;
         self.binding.synchronize_outputs()?;
         Ok(outputs)
-    }
-}
-
-/// An input of a batch.
-enum Ids<'a> {
-    Wide(TensorRef<'a, i64>),
-    Narrow(TensorRef<'a, i32>),
-}
-
-impl<'a> From<Ids<'a>> for SessionInputValue<'a> {
-    fn from(ids: Ids<'a>) -> Self {
-        match ids {
-            Ids::Wide(tensor) => tensor.into(),
-            Ids::Narrow(tensor) => tensor.into(),
-        }
     }
 }
 
@@ -239,36 +222,19 @@ impl EncoderSession {
             Role::Types => 0,
         };
         let shape = [batch, sequence];
-        let wide: Vec<(usize, Vec<i64>)> = self
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| input.wide)
-            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i)).collect()))
-            .collect();
-        let narrow: Vec<(usize, Vec<i32>)> = self
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| !input.wide)
-            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i) as i32).collect()))
-            .collect();
-        let mut values: Vec<(&str, Ids<'_>)> = Vec::with_capacity(self.inputs.len());
-        for (at, data) in &wide {
-            let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
-            values.push((&self.inputs[*at].name, Ids::Wide(tensor)));
-        }
-        for (at, data) in &narrow {
-            let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
-            values.push((&self.inputs[*at].name, Ids::Narrow(tensor)));
+        let mut values: Vec<(&str, DynValue)> = Vec::with_capacity(self.inputs.len());
+        for Input { name, role, wide } in &self.inputs {
+            let all = (0..ids.len()).map(|i| value(*role, i));
+            let tensor = match wide {
+                true => Tensor::from_array((shape, all.collect::<Vec<i64>>())).map(Tensor::into_dyn),
+                false => Tensor::from_array((shape, all.map(|x| x as i32).collect::<Vec<i32>>()))
+                    .map(Tensor::into_dyn),
+            };
+            values.push((name, tensor.map_err(failed)?));
         }
         let outputs = match &mut self.landing {
-            Some(landing) => landing.run(&mut self.session, &values, &self.output),
-            None => {
-                let values: Vec<_> =
-                    values.into_iter().map(|(name, ids)| (name, SessionInputValue::from(ids))).collect();
-                self.session.run(values)
-            }
+            Some(landing) => landing.run(&mut self.session, values, &self.output),
+            None => self.session.run(values),
         };
         let outputs = outputs.map_err(failed)?;
         let output = outputs.get(self.output.as_str()).ok_or_else(|| {
