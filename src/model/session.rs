@@ -8,12 +8,28 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
 use prost::bytes::Bytes;
 
+use super::config::ModelKind;
 use super::device::{Device, Precision, SessionOptions};
 use super::dir::unsupported;
 use super::quantize::{Form, quantize};
 use super::runtime::Runtime;
 use super::table::StaticTable;
 use crate::error::{Error, Result};
+
+/// A batch of rows of one length, each flat `[batch, sequence]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Token ids; those under a mask of zero do not matter.
+    pub ids: &'a [i64],
+    /// One for tokens, zero for what fills a row up.
+    pub mask: &'a [i64],
+    /// Token types; empty where all are zero.
+    pub types: &'a [i64],
+    /// Rows.
+    pub batch: usize,
+    /// Length of each.
+    pub sequence: usize,
+}
 
 /// Outputs with token vectors, in the order in which they are looked for.
 const OUTPUTS: [&str; 2] = ["last_hidden_state", "token_embeddings"];
@@ -25,6 +41,8 @@ pub struct EncoderGraph {
     pub(super) file: Option<PathBuf>,
     /// Whether it is one of the fused graphs that are written here.
     pub(super) fused: bool,
+    /// What it gives.
+    pub(super) kind: ModelKind,
     pub(super) width: usize,
     pub(super) table: Option<StaticTable>,
 }
@@ -63,7 +81,7 @@ impl EncoderGraph {
             ));
         }
         let bytes = quantize(&self.bytes, form)?.into();
-        Ok(Some(Self { bytes, file: None, fused: true, width: self.width, table: None }))
+        Ok(Some(Self { bytes, file: None, fused: true, kind: self.kind, width: self.width, table: None }))
     }
 }
 
@@ -72,7 +90,6 @@ impl EncoderGraph {
 enum Role {
     Ids,
     Mask,
-    /// Zero for every token.
     Types,
 }
 
@@ -83,11 +100,12 @@ struct Input {
     wide: bool,
 }
 
-/// One loaded encoder; runs one batch at a time.
+/// One loaded encoder or cross-encoder; runs one batch at a time.
 pub struct EncoderSession {
     session: Session,
     inputs: Vec<Input>,
     output: String,
+    kind: ModelKind,
     dimensions: usize,
     padding: i64,
 }
@@ -115,8 +133,12 @@ impl EncoderSession {
         }
         .map_err(failed)?;
         let inputs = inputs(&session)?;
-        let output = output(&session, graph.width)?;
-        let mut this = Self { session, inputs, output, dimensions: graph.width, padding: i64::from(padding) };
+        let output = match graph.kind {
+            ModelKind::Encoder => states_output(&session, graph.width)?,
+            ModelKind::CrossEncoder(_) => logits_output(&session)?,
+        };
+        let (kind, dimensions, padding) = (graph.kind, graph.width, i64::from(padding));
+        let mut this = Self { session, inputs, output, kind, dimensions, padding };
         if !graph.fused {
             this.probe()?;
         }
@@ -125,26 +147,29 @@ impl EncoderSession {
 
     /// Runs two short rows, one of them padded: a ready-made graph may have any shape inside.
     fn probe(&mut self) -> Result<()> {
-        self.run(&[0, 0, 0, 0], &[1, 1, 1, 0], 2, 2)
+        let (ids, mask) = ([0, 0, 0, 0], [1, 1, 1, 0]);
+        self.run(&Rows { ids: &ids, mask: &mask, types: &[], batch: 2, sequence: 2 })
             .map(drop)
             .map_err(|e| unsupported(format!("a test run failed: {}", e.message)))
     }
 
-    /// Runs a padded batch, `ids` and `mask` flat `[batch, sequence]`; gives the hidden states, flat
-    /// `[batch, sequence, dimensions]`.
-    pub fn run(&mut self, ids: &[i64], mask: &[i64], batch: usize, sequence: usize) -> Result<Vec<f32>> {
-        self.run_with(ids, mask, batch, sequence, <[f32]>::to_vec)
+    /// Runs a padded batch. An encoder gives the hidden states, flat `[batch, sequence, dimensions]`, a cross-encoder
+    /// one logit for each row.
+    pub fn run(&mut self, rows: &Rows<'_>) -> Result<Vec<f32>> {
+        self.run_with(rows, <[f32]>::to_vec)
     }
 
-    /// Like [`run`](Self::run), but lets `read` see the hidden states where the runtime left them: they are large.
-    pub fn run_with<R>(
-        &mut self,
-        ids: &[i64],
-        mask: &[i64],
-        batch: usize,
-        sequence: usize,
-        read: impl FnOnce(&[f32]) -> R,
-    ) -> Result<R> {
+    /// Values of the output for each row of so many tokens.
+    pub fn values_of_row(&self, sequence: usize) -> usize {
+        match self.kind {
+            ModelKind::Encoder => sequence * self.dimensions,
+            ModelKind::CrossEncoder(_) => 1,
+        }
+    }
+
+    /// Like [`run`](Self::run), but lets `read` see the output where the runtime left it: hidden states are large.
+    pub fn run_with<R>(&mut self, rows: &Rows<'_>, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        let Rows { ids, mask, types, batch, sequence } = *rows;
         let failed = |e: ort::Error| Error::internal("INFERENCE_FAILED", format!("the model failed: {e}"));
         if ids.len() != batch * sequence || mask.len() != ids.len() {
             return Err(Error::internal(
@@ -156,7 +181,7 @@ impl EncoderSession {
             Role::Ids if mask[i] == 0 => self.padding,
             Role::Ids => ids[i],
             Role::Mask => mask[i],
-            Role::Types => 0,
+            Role::Types => types.get(i).copied().unwrap_or(0),
         };
         let shape = [batch, sequence];
         let wide: Vec<(usize, Vec<i64>)> = self
@@ -182,15 +207,16 @@ impl EncoderSession {
             let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
             values.push((Cow::Borrowed(self.inputs[*at].name.as_str()), tensor.into()));
         }
+        let expected = self.values_of_row(sequence);
         let outputs = self.session.run(values).map_err(failed)?;
         let output = outputs.get(self.output.as_str()).ok_or_else(|| {
             Error::internal("INFERENCE_FAILED", format!("the model has no output {:?}", self.output))
         })?;
         let (shape, hidden) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        if hidden.len() != batch * sequence * self.dimensions {
+        if hidden.len() != batch * expected {
             return Err(Error::internal(
                 "INFERENCE_FAILED",
-                format!("expected an output of {batch} x {sequence} x {}, got {shape:?}", self.dimensions),
+                format!("expected an output of {batch} x {expected} values, got {shape:?}"),
             ));
         }
         Ok(read(hidden))
@@ -232,7 +258,7 @@ fn inputs(session: &Session) -> Result<Vec<Input>> {
 }
 
 /// The output with token vectors: the one of the usual name, else the first of three axes.
-fn output(session: &Session, width: usize) -> Result<String> {
+fn states_output(session: &Session, width: usize) -> Result<String> {
     let floats = |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, axes)) if axes.len() == 3);
     let named = |name| session.outputs().iter().find(|outlet| outlet.name() == name).filter(floats);
     let found = OUTPUTS.into_iter().find_map(named).or_else(|| session.outputs().iter().find(floats));
@@ -250,6 +276,21 @@ fn output(session: &Session, width: usize) -> Result<String> {
             outlet.name()
         )));
     }
+    Ok(outlet.name().to_owned())
+}
+
+/// The output with one logit for each row.
+fn logits_output(session: &Session) -> Result<String> {
+    let is_logit =
+        |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, [_] | [_, 1 | -1])));
+    let named = session.outputs().iter().find(|outlet| outlet.name() == "logits").filter(is_logit);
+    let Some(outlet) = named.or_else(|| session.outputs().iter().find(is_logit)) else {
+        let got: Vec<_> = session.outputs().iter().map(|o| format!("{} {}", o.name(), o.dtype())).collect();
+        return Err(unsupported(format!(
+            "expected an output of logits, 32-bit floats of [batch, 1], got {}",
+            got.join(", ")
+        )));
+    };
     Ok(outlet.name().to_owned())
 }
 
