@@ -58,7 +58,7 @@ section! {
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "openvino", "cuda"]);
         /// What they compute in. Whatever is not fp32 on the CPU is checked against it at load, and
         /// refused where it is off.
-        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16", "int8"]);
+        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "fp16", "bf16", "int8"]);
         /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.

@@ -36,7 +36,7 @@ pub fn hit(
         }
         Level::Passage | Level::Document => passage.span,
     };
-    let text = store.text(record.cid, document.doc_no, span)?;
+    let Some(text) = store.text(record.cid, document.doc_no, span)? else { return Ok(None) };
     let highlights = match query {
         Some(query) if options.include_highlights && options.unit != Level::Sentence => {
             highlights(catalog, record.cid, query, point, &passage, &text)?

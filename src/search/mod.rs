@@ -277,11 +277,8 @@ impl Search {
                         "expected a name for a stored document, got none",
                     )
                 })?;
-                let store = self.catalog.store();
-                let document = store.document(record.cid, id)?.ok_or_else(|| unknown_document(id))?;
-                store.vector(record.cid, Level::Document, u64::from(document.doc_no))?.ok_or_else(|| {
-                    Error::data_loss("MISSING_VECTOR", format!("the vector of document {id:?} is missing"))
-                })
+                let vector = self.catalog.store().document_vector(record.cid, id)?;
+                vector.ok_or_else(|| unknown_document(id))
             }
         }
     }

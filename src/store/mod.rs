@@ -52,7 +52,7 @@ const FIRST: &str = "store-000001";
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-pub use content::check_foreign;
+pub use content::{ReadableDocument, check_foreign};
 pub use snapshot::{Cancelled, PreparedRestore, SnapshotInfo, SnapshotName};
 
 /// How to open a store.
