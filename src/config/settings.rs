@@ -17,6 +17,8 @@ section! {
     sections {
         /// Encoder settings.
         encoder: EncoderConfig;
+        /// Cross-encoders.
+        reranker: RerankerConfig;
         /// Generator settings.
         generator: GeneratorConfig;
         /// Answers from retrieved passages.
@@ -65,6 +67,15 @@ section! {
         max_batch_tokens: usize = 1024, Rule::AtLeast(1);
         /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// Settings of the cross-encoders, which score a query and a text together. Device, precision, sessions, threads
+    /// and limits are those of `encoder`.
+    RerankerConfig in "reranker." {
+        /// Model directories to load, by name under `data_dir/models`; the first is the default. `none` loads none.
+        models: Vec<String> = vec!["none".to_owned()], Rule::DirectoryNames;
     }
 }
 

@@ -9,6 +9,7 @@ use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
 use prost::Message;
 use prost::bytes::Bytes;
 
+use super::config::ModelKind;
 use super::device::{Device, Precision, SessionOptions};
 use super::dir::unsupported;
 use super::half::to_half;
@@ -17,6 +18,21 @@ use super::quantize::{Form, quantize};
 use super::runtime::Runtime;
 use super::table::StaticTable;
 use crate::error::{Error, Result};
+
+/// A batch of rows of one length, each flat `[batch, sequence]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Token ids; those under a mask of zero do not matter.
+    pub ids: &'a [i64],
+    /// One for tokens, zero for what fills a row up.
+    pub mask: &'a [i64],
+    /// Token types; empty where all are zero.
+    pub types: &'a [i64],
+    /// Rows.
+    pub batch: usize,
+    /// Length of each.
+    pub sequence: usize,
+}
 
 /// Outputs with token vectors, in the order in which they are looked for.
 const OUTPUTS: [&str; 2] = ["last_hidden_state", "token_embeddings"];
@@ -28,6 +44,8 @@ pub struct EncoderGraph {
     pub(super) file: Option<PathBuf>,
     /// Whether it is one of the fused graphs that are written here.
     pub(super) fused: bool,
+    /// What it gives.
+    pub(super) kind: ModelKind,
     pub(super) width: usize,
     pub(super) table: Option<StaticTable>,
 }
@@ -72,7 +90,8 @@ impl EncoderGraph {
             (_, Device::Openvino) => quantize(&self.bytes, Form::Columns)?,
             _ => quantize(&self.bytes, Form::Blocks)?,
         };
-        Ok(Some(Self { bytes: bytes.into(), file: None, fused: true, width: self.width, table: None }))
+        let (kind, width) = (self.kind, self.width);
+        Ok(Some(Self { bytes: bytes.into(), file: None, fused: true, kind, width, table: None }))
     }
 }
 
@@ -92,7 +111,6 @@ fn halved(graph: &[u8]) -> Result<Vec<u8>> {
 enum Role {
     Ids,
     Mask,
-    /// Zero for every token.
     Types,
 }
 
@@ -103,11 +121,12 @@ struct Input {
     wide: bool,
 }
 
-/// One loaded encoder; runs one batch at a time.
+/// One loaded encoder or cross-encoder; runs one batch at a time.
 pub struct EncoderSession {
     session: Session,
     inputs: Vec<Input>,
     output: String,
+    kind: ModelKind,
     dimensions: usize,
     padding: i64,
     landing: Option<Landing>,
@@ -173,13 +192,16 @@ impl EncoderSession {
         }
         .map_err(failed)?;
         let inputs = inputs(&session)?;
-        let output = output(&session, graph.width)?;
+        let output = match graph.kind {
+            ModelKind::Encoder => states_output(&session, graph.width)?,
+            ModelKind::CrossEncoder(_) => logits_output(&session)?,
+        };
         let landing = match options.device {
             Device::Cuda => Some(Landing::pinned(&session, options.cuda.device_id).map_err(failed)?),
             _ => None,
         };
-        let padding = i64::from(padding);
-        let mut this = Self { session, inputs, output, dimensions: graph.width, padding, landing };
+        let (kind, dimensions, padding) = (graph.kind, graph.width, i64::from(padding));
+        let mut this = Self { session, inputs, output, kind, dimensions, padding, landing };
         if !graph.fused {
             this.probe()?;
         }
@@ -188,26 +210,30 @@ impl EncoderSession {
 
     /// Runs two short rows, one of them padded: a ready-made graph may have any shape inside.
     fn probe(&mut self) -> Result<()> {
-        self.run(&[0, 0, 0, 0], &[1, 1, 1, 0], 2, 2)
+        let (ids, mask) = ([0, 0, 0, 0], [1, 1, 1, 0]);
+        self.run(&Rows { ids: &ids, mask: &mask, types: &[], batch: 2, sequence: 2 })
             .map(drop)
             .map_err(|e| unsupported(format!("a test run failed: {}", e.message)))
     }
 
-    /// Runs a padded batch, `ids` and `mask` flat `[batch, sequence]`; gives the hidden states, flat
-    /// `[batch, sequence, dimensions]`.
-    pub fn run(&mut self, ids: &[i64], mask: &[i64], batch: usize, sequence: usize) -> Result<Vec<f32>> {
-        self.run_with(ids, mask, batch, sequence, <[f32]>::to_vec)
+    /// Runs a padded batch. An encoder gives the hidden states, flat `[batch, sequence, dimensions]`, a cross-encoder
+    /// one logit for each row.
+    pub fn run(&mut self, rows: &Rows<'_>) -> Result<Vec<f32>> {
+        self.run_with(rows, <[f32]>::to_vec)
     }
 
-    /// Like [`run`](Self::run), but lets `read` see the hidden states where the runtime left them: they are large.
-    pub fn run_with<R>(
-        &mut self,
-        ids: &[i64],
-        mask: &[i64],
-        batch: usize,
-        sequence: usize,
-        read: impl FnOnce(&[f32]) -> R,
-    ) -> Result<R> {
+    /// Values of the output for each row of so many tokens.
+    pub fn values_of_row(&self, sequence: usize) -> usize {
+        match self.kind {
+            ModelKind::Encoder => sequence * self.dimensions,
+            ModelKind::CrossEncoder(_) => 1,
+        }
+    }
+
+    /// Like [`run`](Self::run), but lets `read` see the output where the runtime left it: hidden states are large.
+    pub fn run_with<R>(&mut self, rows: &Rows<'_>, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        let Rows { ids, mask, types, batch, sequence } = *rows;
+        let expected = self.values_of_row(sequence);
         let failed = |e: ort::Error| Error::internal("INFERENCE_FAILED", format!("the model failed: {e}"));
         if ids.len() != batch * sequence || mask.len() != ids.len() {
             return Err(Error::internal(
@@ -219,7 +245,7 @@ impl EncoderSession {
             Role::Ids if mask[i] == 0 => self.padding,
             Role::Ids => ids[i],
             Role::Mask => mask[i],
-            Role::Types => 0,
+            Role::Types => types.get(i).copied().unwrap_or(0),
         };
         let shape = [batch, sequence];
         let mut values: Vec<(&str, DynValue)> = Vec::with_capacity(self.inputs.len());
@@ -241,10 +267,10 @@ impl EncoderSession {
             Error::internal("INFERENCE_FAILED", format!("the model has no output {:?}", self.output))
         })?;
         let (shape, hidden) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        if hidden.len() != batch * sequence * self.dimensions {
+        if hidden.len() != batch * expected {
             return Err(Error::internal(
                 "INFERENCE_FAILED",
-                format!("expected an output of {batch} x {sequence} x {}, got {shape:?}", self.dimensions),
+                format!("expected an output of {batch} x {expected} values, got {shape:?}"),
             ));
         }
         Ok(read(hidden))
@@ -286,7 +312,7 @@ fn inputs(session: &Session) -> Result<Vec<Input>> {
 }
 
 /// The output with token vectors: the one of the usual name, else the first of three axes.
-fn output(session: &Session, width: usize) -> Result<String> {
+fn states_output(session: &Session, width: usize) -> Result<String> {
     let floats = |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, axes)) if axes.len() == 3);
     let named = |name| session.outputs().iter().find(|outlet| outlet.name() == name).filter(floats);
     let found = OUTPUTS.into_iter().find_map(named).or_else(|| session.outputs().iter().find(floats));
@@ -304,6 +330,21 @@ fn output(session: &Session, width: usize) -> Result<String> {
             outlet.name()
         )));
     }
+    Ok(outlet.name().to_owned())
+}
+
+/// The output with one logit for each row.
+fn logits_output(session: &Session) -> Result<String> {
+    let is_logit =
+        |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, [_] | [_, 1 | -1])));
+    let named = session.outputs().iter().find(|outlet| outlet.name() == "logits").filter(is_logit);
+    let Some(outlet) = named.or_else(|| session.outputs().iter().find(is_logit)) else {
+        let got: Vec<_> = session.outputs().iter().map(|o| format!("{} {}", o.name(), o.dtype())).collect();
+        return Err(unsupported(format!(
+            "expected an output of logits, 32-bit floats of [batch, 1], got {}",
+            got.join(", ")
+        )));
+    };
     Ok(outlet.name().to_owned())
 }
 
@@ -416,7 +457,8 @@ mod tests {
     /// Two rows of words, one of them padded.
     fn run(session: &mut EncoderSession) -> Vec<f32> {
         let ids = [101, 8870, 3637, 2005, 2087, 102, 101, 4937, 102, 0, 0, 0];
-        session.run(&ids, &[1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0], 2, 6).unwrap()
+        let mask = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0];
+        session.run(&Rows { ids: &ids, mask: &mask, types: &[], batch: 2, sequence: 6 }).unwrap()
     }
 
     fn least_cosine(a: &[f32], b: &[f32], width: usize) -> f32 {
@@ -453,7 +495,8 @@ mod tests {
         session.landing = Some(Landing::new(&session.session, MemoryInfo::default()).unwrap());
         assert_eq!(run(&mut session), expected);
         // Batches of another shape take another output.
-        assert_eq!(session.run(&[101, 102], &[1, 1], 1, 2).unwrap().len(), 2 * graph.width);
+        let short = Rows { ids: &[101, 102], mask: &[1, 1], types: &[], batch: 1, sequence: 2 };
+        assert_eq!(session.run(&short).unwrap().len(), 2 * graph.width);
         assert_eq!(run(&mut session), expected);
     }
 }

@@ -57,6 +57,7 @@ pub fn hit(
         score: scored.score,
         vector_score: scored.vector_score,
         keyword_score: scored.keyword_score,
+        rerank_score: None,
         vector,
         highlights,
     }))

@@ -8,7 +8,7 @@ use ::metrics::gauge;
 use crate::answer::Generators;
 use crate::catalog::{Catalog, OpenCollection};
 use crate::domain::Level;
-use crate::encoder::Encoders;
+use crate::encoder::{CrossEncoders, Encoders};
 use crate::metrics;
 use crate::store::SCHEMA_VERSION;
 
@@ -21,13 +21,19 @@ const OTHERS: &str = "(others)";
 pub struct Gauges {
     catalog: Arc<Catalog>,
     encoders: Encoders,
+    cross_encoders: CrossEncoders,
     generators: Generators,
 }
 
 impl Gauges {
     /// Of these parts.
-    pub fn new(catalog: Arc<Catalog>, encoders: Encoders, generators: Generators) -> Self {
-        Self { catalog, encoders, generators }
+    pub fn new(
+        catalog: Arc<Catalog>,
+        encoders: Encoders,
+        cross_encoders: CrossEncoders,
+        generators: Generators,
+    ) -> Self {
+        Self { catalog, encoders, cross_encoders, generators }
     }
 
     /// Records all of it. Reads the store: it blocks.
@@ -54,6 +60,19 @@ impl Gauges {
             let gauge = |name| gauge!(name, "model" => info.id.clone());
             gauge(metrics::ENCODER_QUEUE_LENGTH).set(encoder.waiting() as f64);
             gauge(metrics::ENCODER_QUEUE_CAPACITY).set(encoder.queue_capacity() as f64);
+        }
+        for cross_encoder in self.cross_encoders.iter() {
+            let info = cross_encoder.info();
+            let labels = [
+                ("model", info.id.clone()),
+                ("revision", info.revision.clone()),
+                ("provider", info.execution_provider.to_owned()),
+                ("precision", info.precision.to_owned()),
+            ];
+            gauge!(metrics::ENCODER_INFO, &labels).set(1);
+            let gauge = |name| gauge!(name, "model" => info.id.clone());
+            gauge(metrics::ENCODER_QUEUE_LENGTH).set(cross_encoder.waiting() as f64);
+            gauge(metrics::ENCODER_QUEUE_CAPACITY).set(cross_encoder.queue_capacity() as f64);
         }
         for generator in self.generators.iter() {
             let info = generator.info();
