@@ -17,7 +17,7 @@ use trove::index::{IndexOptions, VectorIndex};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is asked for beyond ten results, to be scored exactly.
-const EXTRA: usize = 40;
+const EXTRA: usize = 10;
 
 struct Arguments {
     vectors: std::path::PathBuf,
