@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use tonic::transport::{Channel, Endpoint};
 use trove::encoder::{EmbedOptions, Encoder, EncoderOptions, Overflow};
 use trove::model::{
-    CudaOptions, Device, EncoderSession, LoadedModel, ModelDir, Precision, Runtime, SessionOptions,
+    CudaOptions, Device, EncoderSession, LoadedModel, ModelDir, Precision, Rows, Runtime, SessionOptions,
 };
 use trove::proto;
 use trove::proto::embedding_service_client::EmbeddingServiceClient;
@@ -293,7 +293,9 @@ fn bare(sessions: &mut [EncoderSession], batches: &[Batch], time: Duration) -> R
             // A step that shares no factor with most counts mixes the lengths.
             let at = next.fetch_add(1, Ordering::Relaxed) * 7919 % batches.len();
             let batch = &batches[at];
-            session.run_with(&batch.ids, &batch.mask, batch.rows, batch.length, |_| ())?;
+            let (ids, mask) = (&batch.ids, &batch.mask);
+            let rows = Rows { ids, mask, types: &[], batch: batch.rows, sequence: batch.length };
+            session.run_with(&rows, |_| ())?;
             tokens += batch.rows * batch.length;
         }
         Ok(tokens)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use common::report::{Report, milliseconds};
-use common::{Common, Outcome, process, server};
+use common::{Common, Outcome, corpus, process, server};
 use parking_lot::Mutex;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -71,7 +71,7 @@ async fn run(args: &Args, models: &std::path::Path) -> Outcome {
     for _ in 0..CONNECTIONS {
         channels.push(server.channel().await?);
     }
-    let texts = Arc::new(texts()?);
+    let texts = Arc::new(corpus::pieces(WORDS)?);
 
     let time = Duration::from_secs(args.seconds);
     let capacity = closed(&channels, &texts, args.limit, time).await;
@@ -101,17 +101,6 @@ async fn run(args: &Args, models: &std::path::Path) -> Outcome {
     report.row(row("0.5 x, after", &tally, time / 2));
     report.print(args.common.json);
     server.stop().await
-}
-
-/// Pieces of the documents in `demo/`.
-fn texts() -> std::io::Result<Vec<String>> {
-    let mut texts = Vec::new();
-    for entry in std::fs::read_dir("demo/text")? {
-        let text = std::fs::read_to_string(entry?.path())?;
-        let words: Vec<&str> = text.split_whitespace().collect();
-        texts.extend(words.chunks(WORDS).map(|chunk| chunk.join(" ")));
-    }
-    Ok(texts)
 }
 
 fn row(name: &str, tally: &Tally, time: Duration) -> Vec<String> {

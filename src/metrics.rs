@@ -104,7 +104,7 @@ metrics! {
     /// gRPC requests that run.
     GRPC_REQUESTS_IN_FLIGHT = "trove_grpc_requests_in_flight", Kind::Gauge, ["method"];
 
-    /// One for each loaded encoder, with its content hash, ONNX Runtime's execution provider and the precision in use.
+    /// One for each loaded encoder and cross-encoder, with its content hash, ONNX Runtime's execution provider and the precision in use.
     ENCODER_INFO = "trove_encoder_info", Kind::Gauge, ["model", "revision", "provider", "precision"];
     /// Sequences that wait for a session.
     ENCODER_QUEUE_LENGTH = "trove_encoder_queue_length", Kind::Gauge, ["model"];
@@ -179,6 +179,8 @@ metrics! {
 
     /// Time of a search without encoding its query, by the mode that was used.
     SEARCH_DURATION = "trove_search_duration_seconds", SHORT_SECONDS, ["mode"];
+    /// Time in which the best hits were scored again, by the method: late_interaction or cross_encoder.
+    SEARCH_RERANK_DURATION = "trove_search_rerank_duration_seconds", SHORT_SECONDS, ["method"];
     /// Hybrid searches that went by vectors alone: no word to look up, or no keyword index to read.
     SEARCH_FALLBACKS = "trove_search_fallbacks_total", Kind::Counter, [];
     /// Hits left out because their records are damaged.

@@ -150,19 +150,8 @@ async fn keep_house(channel: Channel, mut random: Random, counts: Arc<Counts>, i
 /// Searches until the server is gone; whatever it answers must be of documents that were sent.
 async fn look(channel: Channel, is_killed: Arc<AtomicBool>) {
     let mut service = SearchServiceClient::new(channel);
-    let mut is_again = false;
-    loop {
-        let response = match service.search(query("sentence of a version")).await {
-            Ok(response) => response.into_inner(),
-            // Known, and open (docs/RELIABILITY.md): once in a long run a search finds something gone; the next one must not.
-            Err(status) if status.code() == tonic::Code::NotFound && !is_again => {
-                eprintln!("a search was refused: {status:?}");
-                is_again = true;
-                continue;
-            }
-            Err(_) => break,
-        };
-        is_again = false;
+    while let Ok(response) = service.search(query("sentence of a version")).await {
+        let response = response.into_inner();
         assert_eq!(response.damaged_hits, 0);
         for passage in response.hits.into_iter().filter_map(|hit| hit.passage) {
             assert!(passage.text.contains(&format!(" of {} ", passage.document_id)), "{passage:?}");

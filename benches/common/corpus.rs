@@ -45,6 +45,17 @@ pub fn read(common: &Common, encoder: &Encoder, most: usize) -> Result<Corpus, B
     Ok(Corpus { name: format!("{} passages of {file}", records.len()), records })
 }
 
+/// Pieces of so many words of the texts in `demo/`.
+pub fn pieces(words: usize) -> std::io::Result<Vec<String>> {
+    let mut pieces = Vec::new();
+    for entry in std::fs::read_dir("demo/text")? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        let all: Vec<&str> = text.split_whitespace().collect();
+        pieces.extend(all.chunks(words).map(|piece| piece.join(" ")));
+    }
+    Ok(pieces)
+}
+
 /// Passages of the Markdown and text files, in the order of their names.
 fn demo(encoder: &Encoder) -> Result<Vec<Record>, Box<dyn std::error::Error>> {
     let mut paths = Vec::new();

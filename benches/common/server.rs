@@ -72,9 +72,20 @@ impl Server {
         self.child.id()
     }
 
+    /// Where it is reached.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// A connection of its own.
     pub async fn channel(&self) -> Result<Channel, tonic::transport::Error> {
-        Endpoint::try_from(self.url.clone())?.connect().await
+        connect(&self.url).await
+    }
+
+    /// Kills it, as a crash would.
+    pub fn kill(&mut self) -> std::io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
     }
 
     /// Asks it to stop and waits.
@@ -89,6 +100,11 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// A connection to a server.
+pub async fn connect(url: &str) -> Result<Channel, tonic::transport::Error> {
+    Endpoint::try_from(url.to_owned())?.connect().await
 }
 
 /// Makes a directory that borrows the runtime library and the models.

@@ -63,6 +63,7 @@ pub const METHODS: &[Method] = &[
     unary("/trove.v1.EmbeddingService/Embed", Read, Nothing),
     unary("/trove.v1.EmbeddingService/EmbedSparse", Read, Nothing),
     stream("/trove.v1.EmbeddingService/EmbedStream", Read, Nothing),
+    unary("/trove.v1.EmbeddingService/Rerank", Read, Nothing),
     unary("/trove.v1.EmbeddingService/Tokenize", Read, Nothing),
     unary("/trove.v1.SearchService/BatchSearch", Read, Named),
     unary("/trove.v1.SearchService/Compare", Read, Named),

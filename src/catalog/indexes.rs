@@ -107,9 +107,9 @@ impl Indexes {
         Ok(())
     }
 
-    /// Seals heads of at least so many points although they are not full, so that searches need not
-    /// scan them.
-    pub fn seal_from(&self, store: &Store, cid: u32, least: usize) -> Result<()> {
+    /// What there is time for while nothing is written: seals heads of at least so many points although they are not
+    /// full, so that searches need not scan them, and joins segments, so that they have fewer graphs to walk.
+    pub fn settle(&self, store: &Store, cid: u32, least: usize) -> Result<()> {
         {
             let _upkeep = self.upkeep.lock();
             for (level, index) in self.levels() {
@@ -118,7 +118,21 @@ impl Indexes {
                 }
             }
         }
-        self.maintain(store, cid)
+        self.maintain(store, cid)?;
+        let _upkeep = self.upkeep.lock();
+        for (level, index) in self.levels() {
+            while let Some(ids) = index.plan_join() {
+                if !merge(store, cid, level, index, &ids, &|| false)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to settle.
+    pub fn is_unsettled(&self, least: usize) -> bool {
+        self.levels().any(|(_, index)| index.unsealed() >= least || index.plan_join().is_some())
     }
 
     /// Puts every point of the graphs into one segment without the deleted ones.

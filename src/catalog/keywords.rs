@@ -411,7 +411,6 @@ fn document_of(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordDoc
             tracing::error!(cid, doc_no, %error, "a document is damaged: its words are not found");
             Ok(None)
         }
-        Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         read => read,
     }
 }
@@ -419,7 +418,9 @@ fn document_of(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordDoc
 fn read_document(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordDocument>> {
     let Some(id) = store.document_id(cid, doc_no)? else { return Ok(None) };
     let Some(document) = store.document(cid, &id)?.filter(|d| d.doc_no == doc_no) else { return Ok(None) };
-    let text = store.text(cid, doc_no, Span::new(0, document.text_bytes as u32))?;
+    let Some(text) = store.text(cid, doc_no, Span::new(0, document.text_bytes as u32))? else {
+        return Ok(None);
+    };
     let mut passages = Vec::with_capacity(document.passage_count as usize);
     for point in document.passages() {
         let Some(passage) = store.passage(cid, point)? else { return Ok(None) };

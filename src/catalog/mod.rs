@@ -23,12 +23,12 @@ pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 
-use crate::domain::{CollectionName, Language, Level, Span};
+use crate::domain::{CollectionName, Language, Level};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions, Wanted};
 use crate::keywords::remove_others;
-use crate::store::{CollectionRecord, CommitListener, Committed, DocumentRecord, PassageRecord, Store};
+use crate::store::{CollectionRecord, CommitListener, Committed, Store};
 use crate::task::Cancelled;
 
 /// Passages whose sentences are ranked where sentences have no graph of their own.
@@ -320,22 +320,6 @@ impl Catalog {
         self.store.compact(is_cancelled)?;
         self.keywords(&record)?.compact(&self.store, is_cancelled)?;
         Ok(dropped)
-    }
-
-    /// A document's whole text.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a chunk is damaged.
-    pub fn document_text(&self, cid: u32, document: &DocumentRecord) -> Result<String> {
-        self.store.text(cid, document.doc_no, Span::new(0, document.text_bytes as u32))
-    }
-
-    /// A document's passages, in order.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn document_passages(&self, cid: u32, document: &DocumentRecord) -> Result<Vec<PassageRecord>> {
-        document.passages().filter_map(|point| self.store.passage(cid, point).transpose()).collect()
     }
 
     /// An upper bound of the points that a document has on one level.

@@ -80,6 +80,8 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Embed texts.
     Embed(EmbedArgs),
+    /// Score texts against a query with a cross-encoder.
+    Rerank(TextRerankArgs),
     /// Split texts into tokens.
     Tokenize(TokenizeArgs),
     /// Manage collections.
@@ -389,6 +391,47 @@ pub struct ModeArgs {
     pub rrf_k: Option<u32>,
 }
 
+/// What the best hits are scored by again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RerankMethod {
+    /// Similarity token by token, with the collection's own encoder.
+    LateInteraction,
+    /// A model that reads query and text together; the server must have one loaded (reranker.models).
+    CrossEncoder,
+}
+
+/// Whether and how the best hits are scored again.
+#[derive(Debug, Clone, Args)]
+pub struct RerankArgs {
+    /// Score the best hits again by a measure that sees more of the texts and takes longer.
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub rerank: Option<RerankMethod>,
+    /// With --rerank: how many hits, 200 at most; the server's default if left out.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, requires = "rerank")]
+    pub rerank_depth: u32,
+    /// With --rerank late-interaction: its weight, 0 to 1; the rest is that of the first score.
+    #[arg(long, value_name = "WEIGHT", requires = "rerank", allow_negative_numbers = true)]
+    pub rerank_weight: Option<f32>,
+    /// With --rerank cross-encoder: which one; the server's default if left out.
+    #[arg(long, value_name = "MODEL", requires = "rerank")]
+    pub rerank_model: Option<String>,
+}
+
+/// Arguments of `rerank`.
+#[derive(Debug, Clone, Args)]
+pub struct TextRerankArgs {
+    /// The query.
+    pub query: String,
+    /// Texts to score; standard input, one a line, if left out.
+    pub texts: Vec<String>,
+    /// Cross-encoder; the server's default if left out.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub model: String,
+    /// Best texts to print; zero prints all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub limit: u32,
+}
+
 /// Arguments of `search`.
 #[derive(Debug, Clone, Args)]
 pub struct SearchArgs {
@@ -407,6 +450,9 @@ pub struct SearchArgs {
     /// What it goes by.
     #[command(flatten)]
     pub mode: ModeArgs,
+    /// Whether the best are scored again.
+    #[command(flatten)]
+    pub rerank: RerankArgs,
     /// Print whole passages, not only what stands around the best sentence.
     #[arg(long)]
     pub full: bool,
@@ -739,6 +785,9 @@ pub struct EvalArgs {
     /// With --protocol service or --answers: what it goes by.
     #[command(flatten)]
     pub mode: ModeArgs,
+    /// With --protocol service: whether the best are scored again.
+    #[command(flatten)]
+    pub rerank: RerankArgs,
     /// With --protocol service: scan every vector instead of using the index.
     #[arg(long)]
     pub exact: bool,

@@ -96,11 +96,14 @@ fn missing_files(settings: &[Setting]) -> Vec<String> {
         let place = data_dir.join("runtime");
         problems.push(format!("encoder.library: expected the ONNX Runtime library in {}", place.display()));
     }
-    let models = settings.iter().find(|s| s.key.name == "encoder.models");
-    for name in models.and_then(|s| s.value.as_array()).into_iter().flatten().filter_map(Value::as_str) {
-        let place = data_dir.join("models").join(name);
-        if !place.is_dir() {
-            problems.push(format!("encoder.models: expected a model directory {}", place.display()));
+    for key in ["encoder.models", "reranker.models"] {
+        let models = settings.iter().find(|s| s.key.name == key);
+        let names = models.and_then(|s| s.value.as_array()).into_iter().flatten().filter_map(Value::as_str);
+        for name in names.filter(|name| key == "encoder.models" || *name != "none") {
+            let place = data_dir.join("models").join(name);
+            if !place.is_dir() {
+                problems.push(format!("{key}: expected a model directory {}", place.display()));
+            }
         }
     }
     problems

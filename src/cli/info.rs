@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::{EXIT_OK, output};
-use crate::proto::{GetServerInfoRequest, Model, Pooling};
+use crate::proto::{Activation, GetServerInfoRequest, Model, Pooling};
 
 /// Prints version, limits and models.
 pub async fn run(client: &Client, json: bool) -> Result<i32> {
@@ -20,7 +20,7 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
                     "execution_provider": m.execution_provider, "precision": m.precision,
                     "dimensions": m.dimensions, "max_tokens": m.max_tokens, "pooling": pooling_name(m),
                     "normalize": m.normalize, "supports_static": m.supports_static,
-                    "prompt_names": m.prompt_names, "default_prompt_name": m.default_prompt_name})
+                    "activation": activation_name(m), "prompt_names": m.prompt_names, "default_prompt_name": m.default_prompt_name})
             })
             .collect();
         output::print_json(&json!({"version": info.version, "commit": info.commit,
@@ -43,18 +43,50 @@ pub async fn run(client: &Client, json: bool) -> Result<i32> {
         .models
         .into_iter()
         .map(|m| {
-            let pooling = pooling_name(&m);
+            let (pooling, kind) = (pooling_name(&m), kind_name(&m));
             let revision = output::shorten(&m.revision, 13);
             let dimensions = if m.dimensions == 0 { String::new() } else { m.dimensions.to_string() };
             let max_tokens = m.max_tokens.to_string();
             let prompts = m.prompt_names.join(", ");
-            [m.id, revision, m.execution_provider, m.precision, dimensions, max_tokens, pooling, prompts]
+            [
+                m.id,
+                kind,
+                revision,
+                m.execution_provider,
+                m.precision,
+                dimensions,
+                max_tokens,
+                pooling,
+                prompts,
+            ]
         })
         .collect();
-    let header =
-        ["model", "revision", "provider", "precision", "dimensions", "max tokens", "pooling", "prompts"];
+    let header = [
+        "model",
+        "kind",
+        "revision",
+        "provider",
+        "precision",
+        "dimensions",
+        "max tokens",
+        "pooling",
+        "prompts",
+    ];
     output::print_table(header, rows)?;
     Ok(EXIT_OK)
+}
+
+/// Lower-case name of what becomes of a cross-encoder's logit; empty for other models.
+fn activation_name(model: &Model) -> String {
+    match model.activation() {
+        Activation::Unspecified => String::new(),
+        other => other.as_str_name().trim_start_matches("ACTIVATION_").to_ascii_lowercase(),
+    }
+}
+
+/// Lower-case name of what a model is for, as people write it.
+fn kind_name(model: &Model) -> String {
+    model.kind().as_str_name().trim_start_matches("MODEL_KIND_").to_ascii_lowercase().replace('_', "-")
 }
 
 /// Lower-case name of how a model pools; empty for models that do not.

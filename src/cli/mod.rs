@@ -18,7 +18,8 @@ pub mod info;
 pub mod keys;
 pub mod models;
 pub mod output;
-pub mod search;
+pub mod rerank;
+mod search;
 pub mod snapshots;
 mod snippet;
 pub mod tokenize;
@@ -86,6 +87,7 @@ async fn dispatch(server: &str, connection: &ConnectionArgs, json: bool, command
         Command::Chat(args) => chat::run(&client, json, args).await,
         Command::Generate(args) => generate::run(&client, json, args).await,
         Command::Embed(args) => embed::run(&client, json, args).await,
+        Command::Rerank(args) => rerank::run(&client, json, args).await,
         Command::Tokenize(args) => tokenize::run(&client, json, args).await,
         Command::Collections { command } => collections::run(&client, json, command).await,
         Command::Documents { command } => documents::run(&client, json, command).await,

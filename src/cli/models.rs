@@ -15,7 +15,9 @@ use crate::config::{Config, Flag};
 use crate::encoder;
 use crate::error::{Error, ErrorKind};
 use crate::model::decoder::{DecoderDir, DecoderImport};
-use crate::model::{Import, Imported, ModelDir, Pull, PullProgress, Runtime, check_name, list_models};
+use crate::model::{
+    Import, Imported, ModelDir, ModelKind, Pull, PullProgress, Runtime, check_name, list_models,
+};
 use crate::proto::{GetServerInfoRequest, Model};
 
 /// How long a server may take to tell what it has loaded.
@@ -167,18 +169,26 @@ fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str
     if let Some((commit, true)) = pulled {
         output::line(format!("commit {commit} from the hub's cache"))?;
     }
+    let (form, key) = match model.kind {
+        ModelKind::Encoder => (format!("{} dimensions", model.dimensions()), "encoder.models"),
+        ModelKind::CrossEncoder(_) => ("a cross-encoder".to_owned(), "reranker.models"),
+    };
+    let id = &model.id;
     output::line(format!(
-        "{what} {}: {} dimensions, {} tokens, revision {}",
-        model.id,
-        model.dimensions(),
+        "{what} {id}: {form}, {} tokens, revision {}",
         model.max_tokens,
         short(&model.revision)
     ))?;
-    let id = &model.id;
-    output::line(format!(
-        "a server loads it if encoder.models names it: trove serve --set encoder.models={id}"
-    ))?;
+    output::line(format!("a server loads it if {key} names it: trove serve --set {key}={id}"))?;
     Ok(EXIT_OK)
+}
+
+/// What a model is for.
+fn kind(model: &ModelDir) -> &'static str {
+    match model.kind {
+        ModelKind::Encoder => "encoder",
+        ModelKind::CrossEncoder(_) => "cross-encoder",
+    }
 }
 
 async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
@@ -210,10 +220,15 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
                 value["bytes"] = json!(bytes);
                 value["loaded"] = runs.as_ref().map_or(Value::Null, on_server);
                 values.push(value);
-                let state =
+                let mut state =
                     runs.map_or_else(String::new, |m| format!("{} {}", m.execution_provider, m.precision));
-                let [dimensions, tokens] = [model.dimensions(), model.max_tokens].map(|n| n.to_string());
-                let pooling = model.pooling.as_str().to_owned();
+                let tokens = model.max_tokens.to_string();
+                let (mut dimensions, mut pooling) =
+                    (model.dimensions().to_string(), model.pooling.as_str().to_owned());
+                if model.kind != ModelKind::Encoder {
+                    (dimensions, pooling) = (String::new(), String::new());
+                    state = format!("{}{}{state}", kind(&model), if state.is_empty() { "" } else { ": " });
+                }
                 rows.push([name, dimensions, tokens, pooling, size(bytes), short(&model.revision), state]);
             }
             Err(error) => {
@@ -257,6 +272,7 @@ async fn show(client: &Client, json: bool, models: &Path, name: &str) -> Result<
     let runs = runs_on(runs);
     let rows = [
         ("model", model.id.clone()),
+        ("kind", kind(&model).to_owned()),
         ("revision", model.revision.clone()),
         ("family", model.family.clone()),
         ("weights", weights),
@@ -317,7 +333,7 @@ fn print_files(files: Vec<(String, u64)>) -> Result<i32> {
 }
 
 fn about(model: &ModelDir) -> Value {
-    json!({"id": model.id, "revision": model.revision, "family": model.family, "weights": model.weights,
+    json!({"id": model.id, "kind": kind(model), "revision": model.revision, "family": model.family, "weights": model.weights,
         "imported": model.imported, "dimensions": model.dimensions(), "max_tokens": model.max_tokens,
         "pooling": model.pooling.as_str(), "normalize": model.normalize, "prompts": model.prompts,
         "default_prompt_name": model.default_prompt})

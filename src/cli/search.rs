@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::args::{Mode, ModeArgs, SearchArgs, Unit};
+use super::args::{Mode, ModeArgs, RerankArgs, RerankMethod, SearchArgs, Unit};
 use super::client::Client;
 use super::documents::passage_json;
 use super::output::{bold, dim, line};
@@ -11,7 +11,8 @@ use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::proto::{
-    Fusion, Passage, SearchHit, SearchMode, SearchQuery, SearchRequest, SearchUnit, fusion, search_query,
+    Fusion, LateInteraction, Passage, Rerank, SearchHit, SearchMode, SearchQuery, SearchRequest, SearchUnit,
+    fusion, rerank, search_query,
 };
 
 /// Columns before a hit's text.
@@ -40,6 +41,7 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
         unit: unit(args.unit).into(),
         mode: mode(&args.mode).into(),
         fusion: fusion(&args.mode),
+        rerank: rerank(&args.rerank),
         include_highlights: args.unit != Unit::Sentence,
         ..Default::default()
     };
@@ -89,6 +91,19 @@ pub fn fusion(args: &ModeArgs) -> Option<Fusion> {
     Some(Fusion { method: Some(method) })
 }
 
+/// The rerank of the API; unset where none is asked for.
+pub fn rerank(args: &RerankArgs) -> Option<Rerank> {
+    let method = match args.rerank? {
+        RerankMethod::LateInteraction => {
+            rerank::Method::LateInteraction(LateInteraction { weight: args.rerank_weight })
+        }
+        RerankMethod::CrossEncoder => {
+            rerank::Method::CrossEncoder(args.rerank_model.clone().unwrap_or_default())
+        }
+    };
+    Some(Rerank { method: Some(method), depth: args.rerank_depth })
+}
+
 fn hit_json(hit: &SearchHit) -> Value {
     let highlights: Vec<Value> = hit
         .highlights
@@ -97,7 +112,7 @@ fn hit_json(hit: &SearchHit) -> Value {
             |h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}),
         )
         .collect();
-    json!({"score": hit.score, "vector_score": hit.vector_score, "keyword_score": hit.keyword_score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
+    json!({"score": hit.score, "vector_score": hit.vector_score, "keyword_score": hit.keyword_score, "rerank_score": hit.rerank_score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
         "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
 }
 
@@ -131,7 +146,7 @@ fn print_hit(rank: usize, hit: &SearchHit, layout: Layout) -> Result<()> {
     let place = place_of(&passage);
     line(format!(
         "{rank:>3}. {}  {}  {}",
-        bold(format!("{:.4}", hit.score)),
+        bold(format!("{:.4}", hit.rerank_score.unwrap_or(hit.score))),
         bold(&passage.document_id),
         dim(place.join(", "))
     ))?;

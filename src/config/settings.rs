@@ -17,6 +17,8 @@ section! {
     sections {
         /// Encoder settings.
         encoder: EncoderConfig;
+        /// Cross-encoders.
+        reranker: RerankerConfig;
         /// Generator settings.
         generator: GeneratorConfig;
         /// Answers from retrieved passages.
@@ -56,7 +58,7 @@ section! {
         device: String = "auto".to_owned(), Rule::OneOf(&["auto", "cpu", "openvino", "cuda"]);
         /// What they compute in. Whatever is not fp32 on the CPU is checked against it at load, and
         /// refused where it is off.
-        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "bf16", "int8"]);
+        precision: String = "auto".to_owned(), Rule::OneOf(&["auto", "fp32", "fp16", "bf16", "int8"]);
         /// Model sessions, each with its own thread and copy of the weights. Zero means one per core, at most 4.
         sessions: usize = 0, Rule::AtLeast(0);
         /// Threads of one session. Zero means the cores divided by the sessions.
@@ -65,6 +67,15 @@ section! {
         max_batch_tokens: usize = 1024, Rule::AtLeast(1);
         /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// Settings of the cross-encoders, which score a query and a text together. Device, precision, sessions, threads
+    /// and limits are those of `encoder`.
+    RerankerConfig in "reranker." {
+        /// Model directories to load, by name under `data_dir/models`; the first is the default. `none` loads none.
+        models: Vec<String> = vec!["none".to_owned()], Rule::DirectoryNames;
     }
 }
 

@@ -3,14 +3,17 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::cross_encoder::Pairs;
 use super::meter::Meter;
 use super::options::{EncoderInfo, EncoderOptions};
 use super::queue::Queue;
 use super::tokens::TextTokenizer;
-use super::{Encoder, verify};
+use super::workers::Workers;
+use super::{CrossEncoder, CrossEncoderInfo, Encoder, verify};
 use crate::error::{Error, Result};
 use crate::model::{
-    CudaOptions, Device, EncoderGraph, EncoderSession, LoadedModel, ModelDir, Precision, SessionOptions,
+    CudaOptions, Device, EncoderGraph, EncoderSession, LoadedModel, ModelDir, ModelKind, Precision,
+    SessionOptions,
 };
 
 /// Most sessions where the number is not given.
@@ -22,22 +25,20 @@ impl Encoder {
     /// Loads a model directory; [`crate::model::Runtime::init`] must have been called.
     ///
     /// # Errors
-    /// What is wrong with the model ([`ModelDir::load`]), the tokenizer or the device; `INEXACT_SESSION` where its
-    /// vectors are off.
+    /// What is wrong with the model ([`ModelDir::load`]), the tokenizer or the device; `WRONG_MODEL_KIND` for a
+    /// cross-encoder; `INEXACT_SESSION` where its vectors are off.
     pub fn load(model_dir: &Path, options: EncoderOptions) -> Result<Arc<Self>> {
         let (LoadedModel { model, mut graph, .. }, tokenizer) = read(model_dir)?;
+        if model.kind != ModelKind::Encoder {
+            return Err(wrong_kind(&model, "an encoder"));
+        }
         let passage_tokens = passage_tokens(&model, &tokenizer)? as u32;
-        let padding = model.padding.or(tokenizer.padding).unwrap_or(0);
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
-        let threads = if options.threads == 0 { (cores / count).max(1) } else { options.threads };
-        let EncoderOptions { device, precision, cuda, .. } = options;
-        let wanted = SessionOptions { device, precision, threads, cuda };
-        let loading = Loading { graph: &graph, padding, model: &model, tokenizer: &tokenizer };
-        let (sessions, resolved) = loading.sessions(wanted, count)?;
+        let check = |reference: &mut EncoderSession, candidate: &mut EncoderSession, precision| {
+            verify::Check { tokenizer: &tokenizer, model: &model }.run(reference, candidate, precision)
+        };
+        let padding = padding(&model, &tokenizer);
+        let (sessions, resolved) = Loading { graph: &graph, padding, check: &check }.sessions(options)?;
 
-        let meter = Meter::new(&model.id);
-        let queue = Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens, meter));
         let table = graph.take_table();
         let info = EncoderInfo {
             id: model.id.clone(),
@@ -53,38 +54,76 @@ impl Encoder {
             prompts: model.prompts.keys().cloned().collect(),
             default_prompt: model.default_prompt.clone(),
         };
-        let width = model.dimensions();
         let bulk_room = u32::try_from(options.queue_capacity / 2).unwrap_or(u32::MAX).max(1);
         let bulk = Semaphore::new(bulk_room as usize);
-        let workers = Vec::with_capacity(count);
-        let mut encoder = Self { info, model, tokenizer, table, queue, bulk, bulk_room, workers };
-        for (number, session) in sessions.into_iter().enumerate() {
-            let queue = Arc::clone(&encoder.queue);
-            let worker = std::thread::Builder::new()
-                .name(format!("encoder-{number}"))
-                .spawn(move || queue.work(session, width))
-                .map_err(|e| {
-                    Error::internal("THREAD_FAILED", "cannot start a session's thread").with_source(e)
-                })?;
-            encoder.workers.push(worker);
-        }
-        Ok(Arc::new(encoder))
+        let workers = Workers::start("encoder", sessions, queue(&model, options), model.dimensions())?;
+        Ok(Arc::new(Self { info, model, tokenizer, table, workers, bulk, bulk_room }))
     }
 }
 
-/// Checks that a model directory makes an encoder: its files, tokenizer and, where the runtime is loaded, a session
+impl CrossEncoder {
+    /// Loads a model directory; [`crate::model::Runtime::init`] must have been called.
+    ///
+    /// # Errors
+    /// What is wrong with the model ([`ModelDir::load`]), the tokenizer or the device; `WRONG_MODEL_KIND` for an
+    /// encoder; `INEXACT_SESSION` where its logits are off.
+    pub fn load(model_dir: &Path, options: EncoderOptions) -> Result<Arc<Self>> {
+        let (LoadedModel { model, graph, .. }, tokenizer) = read(model_dir)?;
+        let ModelKind::CrossEncoder(activation) = model.kind else {
+            return Err(wrong_kind(&model, "a cross-encoder (a sequence classifier with one label)"));
+        };
+        let pairs = Pairs::new(tokenizer, model.max_tokens)?;
+        let check = |reference: &mut EncoderSession, candidate: &mut EncoderSession, precision| {
+            verify::check_logits(&pairs, reference, candidate, precision)
+        };
+        let padding = padding(&model, &pairs.tokenizer);
+        let (sessions, resolved) = Loading { graph: &graph, padding, check: &check }.sessions(options)?;
+        let info = CrossEncoderInfo {
+            id: model.id.clone(),
+            revision: model.revision.clone(),
+            max_tokens: model.max_tokens as u32,
+            execution_provider: resolved.provider(),
+            precision: resolved.precision.as_str(),
+            activation,
+        };
+        let workers = Workers::start("cross-encoder", sessions, queue(&model, options), 1)?;
+        Ok(Arc::new(Self::new(info, pairs, workers)))
+    }
+}
+
+fn wrong_kind(model: &ModelDir, expected: &str) -> Error {
+    let got = match model.kind {
+        ModelKind::Encoder => "an encoder",
+        ModelKind::CrossEncoder(_) => "a cross-encoder",
+    };
+    Error::precondition(
+        "WRONG_MODEL_KIND",
+        format!("model {:?}: expected {expected}, got {got} of family {:?}", model.id, model.family),
+    )
+}
+
+fn padding(model: &ModelDir, tokenizer: &TextTokenizer) -> u32 {
+    model.padding.or(tokenizer.padding).unwrap_or(0)
+}
+
+fn queue(model: &ModelDir, options: EncoderOptions) -> Arc<Queue> {
+    Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens, Meter::new(&model.id)))
+}
+
+/// Checks that a model directory makes an encoder or a cross-encoder: its files, tokenizer and, where the runtime is loaded, a session
 /// on the CPU.
 ///
 /// # Errors
-/// Those of [`Encoder::load`].
+/// Those of [`Encoder::load`] and [`CrossEncoder::load`].
 pub fn check_model(model_dir: &Path, with_session: bool) -> Result<()> {
     let (LoadedModel { model, graph, .. }, tokenizer) = read(model_dir)?;
-    passage_tokens(&model, &tokenizer)?;
     if with_session {
-        let padding = model.padding.or(tokenizer.padding).unwrap_or(0);
-        EncoderSession::load(&graph, padding, plain(1))?;
+        EncoderSession::load(&graph, padding(&model, &tokenizer), plain(1))?;
     }
-    Ok(())
+    match model.kind {
+        ModelKind::Encoder => passage_tokens(&model, &tokenizer).map(drop),
+        ModelKind::CrossEncoder(_) => Pairs::new(tokenizer, model.max_tokens).map(drop),
+    }
 }
 
 /// Reads a model and its tokenizer, which must fit each other.
@@ -131,20 +170,23 @@ fn plain(threads: usize) -> SessionOptions {
     }
 }
 
+/// Compares a session with exact fp32.
+type Compare<'a> = dyn Fn(&mut EncoderSession, &mut EncoderSession, Precision) -> Result<()> + 'a;
+
 struct Loading<'a> {
     graph: &'a EncoderGraph,
     padding: u32,
-    model: &'a ModelDir,
-    tokenizer: &'a TextTokenizer,
+    check: &'a Compare<'a>,
 }
 
 impl Loading<'_> {
     /// Sessions that agree with fp32, of the first candidate that does.
-    fn sessions(
-        &self,
-        wanted: SessionOptions,
-        count: usize,
-    ) -> Result<(Vec<EncoderSession>, SessionOptions)> {
+    fn sessions(&self, options: EncoderOptions) -> Result<(Vec<EncoderSession>, SessionOptions)> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
+        let threads = if options.threads == 0 { (cores / count).max(1) } else { options.threads };
+        let EncoderOptions { device, precision, cuda, .. } = options;
+        let wanted = SessionOptions { device, precision, threads, cuda };
         let mut failed = None;
         for candidate in wanted.candidates()? {
             if let Some(error) = failed.take() {
@@ -171,15 +213,7 @@ impl Loading<'_> {
         let mut first = load()?;
         if !(options.device == Device::Cpu && options.precision == Precision::Fp32) {
             let mut reference = EncoderSession::load(self.graph, self.padding, plain(options.threads))?;
-            let check = verify::Check { tokenizer: self.tokenizer, model: self.model };
-            let cosines = check.run(&mut reference, &mut first, options.precision)?;
-            tracing::info!(
-                provider = options.provider(),
-                precision = options.precision.as_str(),
-                least_cosine = cosines.least,
-                mean_cosine = cosines.mean,
-                "encoder checked against fp32"
-            );
+            (self.check)(&mut reference, &mut first, options.precision)?;
         }
         let mut sessions = vec![first];
         for _ in 1..count {

@@ -1,5 +1,6 @@
 //! Texts to vectors: tokens, spans, batches.
 
+mod cross_encoder;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod load;
@@ -12,31 +13,32 @@ mod tokens;
 mod trace;
 mod verify;
 mod wordpiece;
+mod workers;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 
+pub use cross_encoder::{CrossEncoder, CrossEncoderInfo, Reranked};
 pub use load::check_model;
 pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
     PassageVectors, Representation,
 };
-pub use registry::Encoders;
+pub use registry::{CrossEncoders, Encoders};
 pub use tokens::Token;
 
-pub use crate::model::{CudaOptions, Device, Pooling, Precision};
+pub use crate::model::{Activation, CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::Span;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelDir, StaticTable};
 use crate::task;
-use plan::{Plan, Sequence, finish, reduce_static, scale_to_unit};
-use queue::{Class, Done, Queue, Unit};
+use plan::{Plan, finish, reduce_static, scale_to_unit};
+use queue::Class;
 use tokens::TextTokenizer;
-use trace::Trace;
+use workers::Workers;
 
 /// Texts of so many bytes are tokenized faster than another thread wakes up.
 const INLINE_BYTES: usize = 4 << 10;
@@ -48,11 +50,10 @@ pub struct Encoder {
     tokenizer: TextTokenizer,
     /// Input embeddings, if the model has them in plain sight.
     table: Option<StaticTable>,
-    queue: Arc<Queue>,
+    workers: Workers,
     /// Room for passages in the queue: they wait outside, so that interactive work always finds some.
     bulk: Semaphore,
     bulk_room: u32,
-    workers: Vec<std::thread::JoinHandle<()>>,
 }
 
 impl Encoder {
@@ -63,12 +64,12 @@ impl Encoder {
 
     /// Inputs that wait for a session.
     pub fn waiting(&self) -> usize {
-        self.queue.waiting()
+        self.workers.queue.waiting()
     }
 
     /// Waiting inputs from which on calls are refused.
     pub fn queue_capacity(&self) -> usize {
-        self.queue.capacity()
+        self.workers.queue.capacity()
     }
 
     /// Splits a text into tokens, without truncation or padding.
@@ -98,13 +99,35 @@ impl Encoder {
     /// Embeds texts, ahead of bulk work unless they fill a batch by themselves; results are in the order of the
     /// inputs.
     pub async fn embed(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
+        let plans = self.plan_texts(inputs, options).await?;
+        let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
+        let fills_batch = tokens > self.workers.queue.max_batch_tokens();
+        let class = if fills_batch { Class::Bulk } else { Class::Interactive };
+        self.embed_plans(class, plans, options).await
+    }
+
+    /// The same ahead of bulk work however many texts there are: for what somebody waits for, a few batches at most.
+    pub async fn embed_interactive(
+        self: &Arc<Self>,
+        inputs: Vec<String>,
+        options: &EmbedOptions,
+    ) -> Result<EmbedOutput> {
+        let plans = self.plan_texts(inputs, options).await?;
+        self.embed_plans(Class::Interactive, plans, options).await
+    }
+
+    async fn plan_texts(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<Vec<Plan>> {
         let bytes = inputs.iter().map(String::len).sum();
         let own = options.clone();
-        let plans = self
-            .plan(bytes, move |context| inputs.iter().map(|text| context.embed(text, &own)).collect())
-            .await?;
-        let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
-        let class = if tokens > self.queue.max_batch_tokens() { Class::Bulk } else { Class::Interactive };
+        self.plan(bytes, move |context| inputs.iter().map(|text| context.embed(text, &own)).collect()).await
+    }
+
+    async fn embed_plans(
+        &self,
+        class: Class,
+        plans: Vec<Plan>,
+        options: &EmbedOptions,
+    ) -> Result<EmbedOutput> {
         let (partials, queue, inference) = match options.representation {
             Representation::Contextual => self.run(class, &plans).await?,
             Representation::Static => (self.look_up(&plans)?, Duration::ZERO, Duration::ZERO),
@@ -194,55 +217,15 @@ impl Encoder {
         plans.iter().map(|plan| reduce_static(plan, table)).collect()
     }
 
-    /// Queues every sequence of the plans, equal ones once, and waits for all; the longest wait and run are
-    /// reported.
+    /// Runs the sequences of plans; the longest wait and run are reported.
     async fn run(
         &self,
         class: Class,
         plans: &[Plan],
     ) -> Result<(Vec<Vec<Vec<Vec<f32>>>>, Duration, Duration)> {
-        let trace = Arc::new(Trace::new());
-        let mut units = Vec::new();
-        let mut receivers = Vec::new();
-        let mut firsts: HashMap<&[u32], (&Sequence, usize)> = HashMap::new();
-        let mut places = Vec::with_capacity(plans.len());
-        for sequence in plans.iter().flat_map(|plan| &plan.sequences) {
-            let known = firsts.get(sequence.ids.as_slice()).filter(|(first, _)| *first == sequence);
-            if let Some(&(_, place)) = known {
-                self.queue.meter.deduplicated.increment(1);
-                places.push(place);
-                continue;
-            }
-            let (sender, receiver) = oneshot::channel();
-            units.push(Unit::new(sequence.clone(), sender, Arc::clone(&trace)));
-            firsts.insert(&sequence.ids, (sequence, receivers.len()));
-            places.push(receivers.len());
-            receivers.push(receiver);
-        }
-        self.queue.push(class, units)?;
-        let (mut waited, mut ran) = (Duration::ZERO, Duration::ZERO);
-        let mut results = Vec::with_capacity(receivers.len());
-        for receiver in receivers {
-            let stopped = |_| Error::new(ErrorKind::Unavailable, "STOPPING", "the encoder is stopping");
-            let Done { vectors, queue, inference } = receiver.await.map_err(stopped)??;
-            (waited, ran) = (waited.max(queue), ran.max(inference));
-            results.push(vectors);
-        }
-        let mut places = places.into_iter();
-        let parts_of = |plan: &Plan| {
-            let of_plan = places.by_ref().take(plan.sequences.len());
-            of_plan.filter_map(|place| results.get(place).cloned()).collect()
-        };
-        Ok((plans.iter().map(parts_of).collect(), waited, ran))
-    }
-}
-
-impl Drop for Encoder {
-    fn drop(&mut self) {
-        self.queue.close();
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has nothing left to clean up.
-            let _ = worker.join();
-        }
+        let ran = self.workers.run(class, plans.iter().flat_map(|plan| &plan.sequences)).await?;
+        let mut all = ran.vectors.into_iter();
+        let of_plan = |plan: &Plan| all.by_ref().take(plan.sequences.len()).collect();
+        Ok((plans.iter().map(of_plan).collect(), ran.queue, ran.inference))
     }
 }

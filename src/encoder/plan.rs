@@ -12,6 +12,8 @@ use crate::model::{ModelDir, Pooling, StaticTable};
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sequence {
     pub ids: Vec<u32>,
+    /// Tokens of type zero at the start; the rest is of type one.
+    pub first_type: usize,
     pub parts: Vec<Part>,
 }
 
@@ -185,7 +187,7 @@ fn plan(ids: &[u32], groups: Vec<Group>, truncated: bool, frame: &Frame, room: u
             let range = start - window.start + before..end - window.start + open.len() + after;
             parts.push(Part { group: index, range, pooling: group.pooling });
         }
-        sequences.push(Sequence { ids: framed, parts });
+        sequences.push(Sequence { first_type: framed.len(), ids: framed, parts });
     }
     Plan {
         tokens: sequences.iter().map(|s| s.ids.len() as u32).sum(),

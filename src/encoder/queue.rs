@@ -11,7 +11,7 @@ use super::meter::{Batch, Meter};
 use super::plan::{Sequence, reduce};
 use super::trace::Trace;
 use crate::error::{Error, Result};
-use crate::model::EncoderSession;
+use crate::model::{EncoderSession, Rows};
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Interactive batches in a row after which bulk work that waits gets one.
@@ -243,7 +243,8 @@ impl Queue {
         self.arrived.notify_all();
     }
 
-    /// Runs batches until the queue is closed.
+    /// Runs batches until the queue is closed. A token's state has `width` values; the output of a cross-encoder is
+    /// like one token of one value.
     pub fn work(&self, mut session: EncoderSession, width: usize) {
         while let Some(batch) = self.next_batch() {
             self.run(&mut session, batch, width);
@@ -278,17 +279,25 @@ impl Queue {
         let spans = Trace::spans(batch.iter().map(|unit| &unit.trace), &shape);
         let mut ids = vec![0_i64; batch.len() * longest];
         let mut mask = ids.clone();
+        let has_types = batch.iter().any(|unit| unit.sequence.first_type < unit.len());
+        let mut types = if has_types { ids.clone() } else { Vec::new() };
         for (row, unit) in batch.iter().enumerate() {
             for (column, &id) in unit.sequence.ids.iter().enumerate() {
                 ids[row * longest + column] = i64::from(id);
                 mask[row * longest + column] = 1;
             }
+            if has_types {
+                types[row * longest + unit.sequence.first_type..][..unit.len() - unit.sequence.first_type]
+                    .fill(1);
+            }
         }
-        let pool = |hidden: &[f32]| {
-            let rows = hidden.chunks_exact(longest * width);
+        let values_of_row = session.values_of_row(longest);
+        let pool = |output: &[f32]| {
+            let rows = output.chunks_exact(values_of_row);
             rows.zip(&batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
         };
-        let result = session.run_with(&ids, &mask, batch.len(), longest, pool);
+        let rows = Rows { ids: &ids, mask: &mask, types: &types, batch: batch.len(), sequence: longest };
+        let result = session.run_with(&rows, pool);
         let inference = started.elapsed();
         drop(spans);
         // A caller may have left meanwhile, so that sending fails.
@@ -323,13 +332,14 @@ mod tests {
 
     type Receivers = Vec<oneshot::Receiver<Result<Done>>>;
 
+    fn sequence(length: usize) -> Sequence {
+        Sequence { ids: vec![0; length], first_type: length, parts: Vec::new() }
+    }
+
     fn units(lengths: &[usize]) -> (Vec<Unit>, Receivers) {
         let unit = |&length: &usize| {
             let (sender, receiver) = oneshot::channel();
-            (
-                Unit::new(Sequence { ids: vec![0; length], parts: Vec::new() }, sender, Arc::default()),
-                receiver,
-            )
+            (Unit::new(sequence(length), sender, Arc::default()), receiver)
         };
         lengths.iter().map(unit).unzip()
     }

@@ -1,8 +1,8 @@
-//! The encoders that are loaded, by id.
+//! The encoders and cross-encoders that are loaded, by id.
 
 use std::sync::Arc;
 
-use super::Encoder;
+use super::{CrossEncoder, Encoder};
 use crate::error::{Error, Result};
 
 /// Loaded encoders; the first is the default.
@@ -33,7 +33,7 @@ impl Encoders {
             let loaded: Vec<_> = self.0.iter().map(|e| e.info().id.as_str()).collect();
             Error::not_found(
                 "UNKNOWN_MODEL",
-                format!("model {id:?} is not loaded; loaded: {}", loaded.join(", ")),
+                format!("no encoder {id:?} is loaded; loaded: {}", loaded.join(", ")),
             )
         })
     }
@@ -58,6 +58,45 @@ impl Encoders {
 
     /// All of them, the default first.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Encoder>> {
+        self.0.iter()
+    }
+}
+
+/// Loaded cross-encoders, which may be none; the first is the default.
+#[derive(Clone, Default)]
+pub struct CrossEncoders(Arc<[Arc<CrossEncoder>]>);
+
+impl CrossEncoders {
+    /// A registry.
+    pub fn new(cross_encoders: Vec<Arc<CrossEncoder>>) -> Self {
+        Self(cross_encoders.into())
+    }
+
+    /// The cross-encoder of an id; an empty id means the default.
+    ///
+    /// # Errors
+    /// `NO_CROSS_ENCODER` where none is loaded; `UNKNOWN_MODEL` names the id and those that are loaded.
+    pub fn get(&self, id: &str) -> Result<&Arc<CrossEncoder>> {
+        let first = self.0.first().ok_or_else(|| {
+            Error::precondition(
+                "NO_CROSS_ENCODER",
+                "no cross-encoder is loaded; the setting reranker.models names those to load",
+            )
+        })?;
+        if id.is_empty() {
+            return Ok(first);
+        }
+        self.0.iter().find(|c| c.info().id == id).ok_or_else(|| {
+            let loaded: Vec<_> = self.0.iter().map(|c| c.info().id.as_str()).collect();
+            Error::not_found(
+                "UNKNOWN_MODEL",
+                format!("no cross-encoder {id:?} is loaded; loaded: {}", loaded.join(", ")),
+            )
+        })
+    }
+
+    /// All of them, the default first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<CrossEncoder>> {
         self.0.iter()
     }
 }

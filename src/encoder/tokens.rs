@@ -48,6 +48,33 @@ pub(super) struct Frame {
     pub close: Vec<u32>,
 }
 
+/// Special tokens around and between a query and a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PairFrame {
+    pub open: Vec<u32>,
+    pub between: Vec<u32>,
+    pub close: Vec<u32>,
+    /// How many of those between are of type zero; what follows them is of type one.
+    pub first_type: usize,
+    /// Whether all tokens are of type zero.
+    pub one_type: bool,
+}
+
+impl PairFrame {
+    /// Special tokens of a pair.
+    pub fn len(&self) -> usize {
+        self.open.len() + self.between.len() + self.close.len()
+    }
+
+    /// A query and a text with the tokens around and between them, and how many tokens are of type zero at the start.
+    pub fn join(&self, query: &[u32], text: &[u32]) -> (Vec<u32>, usize) {
+        let ids = [&self.open, query, &self.between, text, &self.close].concat();
+        let first_type =
+            if self.one_type { ids.len() } else { self.open.len() + query.len() + self.first_type };
+        (ids, first_type)
+    }
+}
+
 impl Frame {
     /// Tokens on both sides.
     pub fn len(&self) -> usize {
@@ -88,6 +115,43 @@ impl TextTokenizer {
         let frame = Frame { open: ids[..open].to_vec(), close: ids[end..].to_vec() };
         let plain = WordPiece::of(&tokenizer);
         Ok(Self { tokenizer, plain, frame, padding })
+    }
+
+    /// What is put around and between the two texts of a pair.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_MODEL` where special tokens stand elsewhere, or token types other than zero and then one.
+    pub fn pair_frame(&self) -> Result<PairFrame> {
+        let bare = self.encode(PROBE)?.ids;
+        let pair = self.tokenizer.encode((PROBE, PROBE), true).map_err(failed)?;
+        let (ids, types) = (pair.get_ids(), pair.get_type_ids());
+        let unsupported = || {
+            Error::precondition(
+                "UNSUPPORTED_MODEL",
+                "tokenizer.json: expected a template for pairs with special tokens around and between the texts, \
+                 and token types of zero and then one",
+            )
+        };
+        let special = pair.get_special_tokens_mask();
+        let open = special.iter().take_while(|&&s| s == 1).count();
+        let close = special.iter().rev().take_while(|&&s| s == 1).count();
+        let (first, second) = (open + bare.len(), ids.len().saturating_sub(close + bare.len()));
+        let own = |range: std::ops::Range<usize>| ids.get(range).map(<[u32]>::to_vec);
+        if first > second || own(open..first).as_ref() != Some(&bare) {
+            return Err(unsupported());
+        }
+        if own(second..second + bare.len()).as_ref() != Some(&bare) {
+            return Err(unsupported());
+        }
+        let zeros = types.iter().take_while(|&&t| t == 0).count();
+        let one_type = zeros == types.len();
+        let ones = types.iter().skip(zeros).all(|&t| t == 1);
+        if !one_type && !(ones && (first..=second).contains(&zeros)) {
+            return Err(unsupported());
+        }
+        let parts = own(0..open).zip(own(first..second)).zip(own(second + bare.len()..ids.len()));
+        let ((open, between), close) = parts.ok_or_else(unsupported)?;
+        Ok(PairFrame { open, between, close, first_type: zeros.saturating_sub(first), one_type })
     }
 
     /// Greatest id that it gives.

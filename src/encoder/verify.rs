@@ -1,7 +1,8 @@
+use super::cross_encoder::Pairs;
 use super::plan::{reduce, scale_to_unit};
 use super::tokens::TextTokenizer;
 use crate::error::{Error, Result};
-use crate::model::{EncoderSession, ModelDir, Precision};
+use crate::model::{EncoderSession, ModelDir, Precision, Rows};
 
 const SHORT: [&str; 5] = [
     "lake",
@@ -11,6 +12,8 @@ const SHORT: [&str; 5] = [
      within two percent at low speed, but not above it.",
     "naïve café 日本語 🙂",
 ];
+/// What cross-encoders are asked.
+const QUESTION: &str = "Where are backups kept?";
 /// Repeated up to the model's limit, or [`MOST_TOKENS`].
 const LONG: &str = "An index over 1,024 rows takes 40 ms to build (see `build.rs`), while a scan of the same table takes \
      7 ms; which of them pays depends on how often the question is asked, and by whom. ";
@@ -41,7 +44,7 @@ impl Check<'_> {
         reference: &mut EncoderSession,
         candidate: &mut EncoderSession,
         precision: Precision,
-    ) -> Result<Cosines> {
+    ) -> Result<()> {
         let mut cosines = Vec::new();
         for rows in self.batches()? {
             let expected = self.vectors(reference, &rows)?;
@@ -52,7 +55,14 @@ impl Check<'_> {
         }
         let least = cosines.iter().copied().fold(1.0, f32::min);
         let found = Cosines { least, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 };
-        judge(found, precision)
+        judge(found, precision)?;
+        tracing::info!(
+            precision = precision.as_str(),
+            least_cosine = found.least,
+            mean_cosine = found.mean,
+            "encoder checked against fp32"
+        );
+        Ok(())
     }
 
     fn batches(&self) -> Result<Vec<Vec<Vec<u32>>>> {
@@ -76,7 +86,8 @@ impl Check<'_> {
         let ids: Vec<i64> = rows.iter().flat_map(|row| (0..longest).map(|i| at(row, i))).collect();
         let mask: Vec<i64> =
             rows.iter().flat_map(|row| (0..longest).map(|i| i64::from(i < row.len()))).collect();
-        let hidden = session.run(&ids, &mask, rows.len(), longest)?;
+        let batch = Rows { ids: &ids, mask: &mask, types: &[], batch: rows.len(), sequence: longest };
+        let hidden = session.run(&batch)?;
         let width = self.model.dimensions();
         let pooled = |(row, states): (&Vec<u32>, &[f32])| {
             let states = states.get(..row.len() * width).unwrap_or_default();
@@ -97,10 +108,10 @@ fn limit(precision: Precision) -> f32 {
     }
 }
 
-fn judge(found: Cosines, precision: Precision) -> Result<Cosines> {
+fn judge(found: Cosines, precision: Precision) -> Result<()> {
     let limit = limit(precision);
     if found.least >= limit {
-        return Ok(found);
+        return Ok(());
     }
     Err(Error::precondition(
         "INEXACT_SESSION",
@@ -112,6 +123,53 @@ fn judge(found: Cosines, precision: Precision) -> Result<Cosines> {
             found.mean
         ),
     ))
+}
+
+/// Greatest difference of a cross-encoder's logits to those of fp32 that is taken, as a share of the logits'
+/// magnitude, or as it is for logits below one.
+fn logit_limit(precision: Precision) -> f32 {
+    match precision {
+        Precision::Int8 => 0.1,
+        _ => 0.05,
+    }
+}
+
+/// Refuses a session of a cross-encoder whose logits are off: the short texts and the long one, each with the first
+/// question.
+///
+/// # Errors
+/// `INEXACT_SESSION` with the greatest difference and the limit.
+pub(super) fn check_logits(
+    pairs: &Pairs,
+    reference: &mut EncoderSession,
+    candidate: &mut EncoderSession,
+    precision: Precision,
+) -> Result<()> {
+    let long = LONG.repeat(8);
+    let mut worst = 0.0_f32;
+    for text in SHORT.iter().copied().chain([long.as_str()]) {
+        let (sequence, _) = pairs.sequence(QUESTION, text)?;
+        let ids: Vec<i64> = sequence.ids.iter().map(|&id| i64::from(id)).collect();
+        let types: Vec<i64> = (0..ids.len()).map(|at| i64::from(at >= sequence.first_type)).collect();
+        let mask = vec![1; ids.len()];
+        let rows = Rows { ids: &ids, mask: &mask, types: &types, batch: 1, sequence: ids.len() };
+        for (expected, got) in reference.run(&rows)?.into_iter().zip(candidate.run(&rows)?) {
+            let off = (expected - got).abs() / expected.abs().max(1.0);
+            worst = worst.max(if off.is_finite() { off } else { f32::INFINITY });
+        }
+    }
+    let limit = logit_limit(precision);
+    if worst > limit {
+        return Err(Error::precondition(
+            "INEXACT_SESSION",
+            format!(
+                "precision {}: expected logits within {limit} of those of fp32, got a difference of {worst}",
+                precision.as_str()
+            ),
+        ));
+    }
+    tracing::info!(precision = precision.as_str(), difference = worst, "cross-encoder checked against fp32");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{Reply, caller, snapshots};
 use crate::answer::Generators;
 use crate::catalog::Catalog;
 use crate::config::LimitsConfig;
-use crate::encoder::Encoders;
+use crate::encoder::{Activation, CrossEncoderInfo, CrossEncoders, Encoders};
 use crate::generator::GeneratorInfo;
 use crate::proto;
 
@@ -16,6 +16,8 @@ pub struct Admin {
     pub catalog: Arc<Catalog>,
     /// Loaded encoders.
     pub encoders: Encoders,
+    /// Loaded cross-encoders.
+    pub cross_encoders: CrossEncoders,
     /// Loaded generators.
     pub generators: Generators,
     /// Limits in force.
@@ -32,6 +34,23 @@ fn generator_out(info: &GeneratorInfo) -> proto::Model {
         execution_provider: info.execution_provider.to_owned(),
         precision: info.precision.clone(),
         max_tokens: info.context_tokens,
+        ..Default::default()
+    }
+}
+
+fn cross_encoder_out(info: &CrossEncoderInfo) -> proto::Model {
+    let activation = match info.activation {
+        Activation::Identity => proto::Activation::Identity,
+        Activation::Sigmoid => proto::Activation::Sigmoid,
+    };
+    proto::Model {
+        id: info.id.clone(),
+        kind: proto::ModelKind::CrossEncoder as i32,
+        revision: info.revision.clone(),
+        execution_provider: info.execution_provider.to_owned(),
+        precision: info.precision.to_owned(),
+        max_tokens: info.max_tokens,
+        activation: activation as i32,
         ..Default::default()
     }
 }
@@ -57,6 +76,7 @@ impl proto::admin_service_server::AdminService for Admin {
                 supports_static: info.has_static,
                 prompt_names: info.prompts.clone(),
                 default_prompt_name: info.default_prompt.clone().unwrap_or_default(),
+                activation: proto::Activation::Unspecified as i32,
             }
         });
         Ok(Response::new(proto::GetServerInfoResponse {
@@ -64,6 +84,7 @@ impl proto::admin_service_server::AdminService for Admin {
             commit: option_env!("TROVE_COMMIT").unwrap_or_default().to_owned(),
             schema_version: self.schema_version,
             models: models
+                .chain(self.cross_encoders.iter().map(|model| cross_encoder_out(model.info())))
                 .chain(self.generators.iter().map(|generator| generator_out(generator.info())))
                 .collect(),
             limits: Some(proto::Limits {

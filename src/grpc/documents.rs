@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
 use crate::search::unknown_document;
-use crate::store::DocumentRecord;
+use crate::store::{DocumentRecord, PassageRecord, ReadableDocument};
 
 /// Documents of one call or stream that are worked on at once: enough passages, where documents are short, for full
 /// batches of like length while others wait for the disk.
@@ -133,21 +133,18 @@ pub(super) fn document_out(record: &DocumentRecord) -> proto::Document {
     }
 }
 
-fn full(catalog: &Catalog, cid: u32, record: &DocumentRecord) -> Result<proto::Document> {
-    let mut document = document_out(record);
-    let text = catalog.document_text(cid, record)?;
-    for passage in catalog.document_passages(cid, record)? {
-        document.passages.push(proto::Passage {
-            document_id: record.id.clone(),
-            passage_index: passage.index,
-            span: Some(convert::span(passage.span)),
-            text: passage.span.slice(&text).unwrap_or_default().to_owned(),
-            headings: passage.headings,
-            page_number: passage.page,
-        });
-    }
-    document.content = Some(proto::document::Content::Text(text));
-    Ok(document)
+fn full(document: ReadableDocument) -> proto::Document {
+    let ReadableDocument { record, text, passages } = document;
+    let passage = |passage: PassageRecord| proto::Passage {
+        document_id: record.id.clone(),
+        passage_index: passage.index,
+        span: Some(convert::span(passage.span)),
+        text: passage.span.slice(&text).unwrap_or_default().to_owned(),
+        headings: passage.headings,
+        page_number: passage.page,
+    };
+    let passages = passages.into_iter().map(passage).collect();
+    proto::Document { passages, content: Some(proto::document::Content::Text(text)), ..document_out(&record) }
 }
 
 /// How many of the documents fit into one page with their texts; at least one does.
@@ -220,12 +217,14 @@ impl proto::document_service_server::DocumentService for Documents {
         let view = view_in(request.view)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
-            let id = request.document_id;
-            let document = catalog.store().document(record.cid, &id)?.ok_or_else(|| unknown_document(&id))?;
-            if view == proto::DocumentView::Basic {
-                return Ok(document_out(&document));
-            }
-            full(&catalog, record.cid, &document)
+            let (store, id) = (catalog.store(), request.document_id);
+            let document = match view {
+                proto::DocumentView::Basic => {
+                    store.document(record.cid, &id)?.map(|document| document_out(&document))
+                }
+                _ => store.readable_document(record.cid, &id)?.map(full),
+            };
+            document.ok_or_else(|| unknown_document(&id))
         });
         Ok(Response::new(proto::GetDocumentResponse { document: Some(document.await?) }))
     }
@@ -251,9 +250,14 @@ impl proto::document_service_server::DocumentService for Documents {
                 records.truncate(fitting);
             }
             let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.id));
-            let documents = records.iter().map(|document| match view {
-                proto::DocumentView::Full => full(&catalog, record.cid, document),
-                _ => Ok(document_out(document)),
+            // One that was deleted meanwhile is left out.
+            let documents = records.iter().filter_map(|document| match view {
+                proto::DocumentView::Full => catalog
+                    .store()
+                    .readable_document(record.cid, &document.id)
+                    .transpose()
+                    .map(|d| d.map(full)),
+                _ => Some(Ok(document_out(document))),
             });
             Ok((documents.collect::<Result<Vec<_>>>()?, next.unwrap_or_default()))
         });

@@ -7,7 +7,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Reply, convert};
-use crate::encoder::{self, EmbedOptions, Encoder, Encoders};
+use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
 use crate::proto;
 
@@ -22,6 +22,8 @@ const STREAM_AHEAD: usize = 4;
 pub struct Embedding {
     /// Loaded encoders.
     pub encoders: Encoders,
+    /// Loaded cross-encoders.
+    pub cross_encoders: CrossEncoders,
     /// Most inputs of one call.
     pub max_batch_size: usize,
     /// Most bytes of one text.
@@ -276,5 +278,32 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         let inputs = self.unit_vectors(encoder, request.inputs).await?;
         let results = inputs.iter().map(|input| classify(input, &labels)).collect();
         Ok(Response::new(proto::ClassifyResponse { results }))
+    }
+
+    async fn rerank(&self, request: Request<proto::RerankRequest>) -> Reply<proto::RerankResponse> {
+        let proto::RerankRequest { model, query, texts, limit } = request.into_inner();
+        super::check_text("query".to_owned(), query.len(), self.max_text_bytes)?;
+        self.check_texts("texts", &texts)?;
+        let model = self.cross_encoders.get(&model)?;
+        let scored = model.score(query, texts).await?;
+        let scores = scored.scores.iter().enumerate();
+        let mut results: Vec<_> =
+            scores.map(|(index, &score)| proto::RankedText { index: index as u32, score }).collect();
+        // A stable sort: equal scores stay in the order of the request.
+        results.sort_by(|a, b| b.score.total_cmp(&a.score));
+        if limit > 0 {
+            results.truncate(limit as usize);
+        }
+        Ok(Response::new(proto::RerankResponse {
+            results,
+            model: format!("{}@{}", model.info().id, model.info().revision),
+            usage: Some(proto::Usage {
+                prompt_tokens: scored.tokens,
+                truncated_inputs: scored.truncated,
+                queue_duration: prost_types::Duration::try_from(scored.queue).ok(),
+                inference_duration: prost_types::Duration::try_from(scored.inference).ok(),
+                ..Default::default()
+            }),
+        }))
     }
 }

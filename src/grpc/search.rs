@@ -8,7 +8,10 @@ use crate::access::Caller;
 use crate::domain::Level;
 use crate::error::{Error, Result};
 use crate::proto;
-use crate::search::{self, DEFAULT_LIMIT, Fusion, Hit, Mode, Options, Query};
+use crate::search::{
+    self, DEFAULT_DEPTH, DEFAULT_LIMIT, DEFAULT_WEIGHT, Fusion, Hit, Mode, Options, Query, Rerank,
+    RerankMethod,
+};
 
 /// Most candidates that a call may ask for.
 const MAX_EF_SEARCH: usize = 10_000;
@@ -51,6 +54,7 @@ pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
         ef_search: request.ef_search.map(|ef| ef as usize),
         exact: request.exact,
         max_per_document: request.max_per_document as usize,
+        rerank: rerank_in(request.rerank.as_ref())?,
         include_vectors: request.include_vectors,
         include_highlights: request.include_highlights,
     };
@@ -128,6 +132,23 @@ fn fusion_in(fusion: Option<&proto::Fusion>) -> Result<Option<Fusion>> {
     Ok(Some(fusion))
 }
 
+/// A message without a method takes late interaction.
+fn rerank_in(rerank: Option<&proto::Rerank>) -> Result<Option<Rerank>> {
+    use proto::rerank::Method;
+    let Some(message) = rerank else { return Ok(None) };
+    let method = match &message.method {
+        None => RerankMethod::LateInteraction { weight: DEFAULT_WEIGHT },
+        Some(Method::LateInteraction(late)) => {
+            RerankMethod::LateInteraction { weight: late.weight.unwrap_or(DEFAULT_WEIGHT) }
+        }
+        Some(Method::CrossEncoder(id)) => RerankMethod::CrossEncoder(id.clone()),
+    };
+    let depth = if message.depth == 0 { DEFAULT_DEPTH } else { message.depth as usize };
+    let rerank = Rerank { method, depth };
+    rerank.check()?;
+    Ok(Some(rerank))
+}
+
 pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
     let highlights = hit.highlights.iter().map(|(span, similarity)| proto::Highlight {
         span: Some(proto::ByteSpan {
@@ -152,6 +173,7 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
         score: hit.score,
         vector_score: hit.vector_score,
         keyword_score: hit.keyword_score,
+        rerank_score: hit.rerank_score,
         vector: hit.vector.map(|values| proto::DenseVector { values }),
         highlights,
     }

@@ -423,8 +423,18 @@ impl VectorIndex {
 
     /// Which segments to merge next, if any.
     pub fn plan_merge(&self) -> Option<Vec<u64>> {
-        let sizes = |live: &Live| plan::Size { id: live.id, points: live.segment.len(), alive: live.alive() };
-        plan::merge(self.segments.load().iter().map(sizes).collect(), self.options.merge_factor)
+        plan::merge(self.sizes(), self.options.merge_factor)
+    }
+
+    /// Which segments to merge next where there is time for it, if any: nothing is written, and one graph answers faster
+    /// than several.
+    pub fn plan_join(&self) -> Option<Vec<u64>> {
+        plan::join(self.sizes())
+    }
+
+    fn sizes(&self) -> Vec<plan::Size> {
+        let size = |live: &Live| plan::Size { id: live.id, points: live.segment.len(), alive: live.alive() };
+        self.segments.load().iter().map(size).collect()
     }
 
     /// Builds one segment of the living points of several; `None` where none of them exists.

@@ -3,7 +3,7 @@
 use prost::Message;
 use safetensors::{Dtype, SafeTensors};
 
-use super::config::Config;
+use super::config::{Config, ModelKind};
 use super::dir::unsupported;
 use super::onnx::{Axis, FLOAT, Graph, INT32, MICROSOFT, Model, Node, OperatorSet, Tensor, ValueInfo};
 use super::table::StaticTable;
@@ -38,6 +38,8 @@ pub(super) struct Architecture {
     /// Rows of the table of token types; zero where there is none.
     types: usize,
     epsilon: f32,
+    /// Whether a cross-encoder's head follows, which makes one logit of the first token's state.
+    head: bool,
 }
 
 impl Architecture {
@@ -79,7 +81,14 @@ impl Architecture {
             position_offset: config.position_offset(),
             types: if typed { told("type_vocab_size", config.type_vocab_size)? } else { 0 },
             epsilon: config.layer_norm_eps.unwrap_or(1e-12),
+            head: config.kind() != ModelKind::Encoder,
         };
+        if this.head && family == Family::DistilBert {
+            return Err(unsupported(
+                "model.safetensors: expected a cross-encoder of family bert, roberta, xlm-roberta or camembert, got \
+                 \"distilbert\"; a ready-made onnx/model.onnx runs for any family",
+            ));
+        }
         if !this.hidden.is_multiple_of(this.heads) || this.position_offset >= this.position_rows {
             return Err(unsupported(format!("config.json: sizes do not fit together: {this:?}")));
         }
@@ -88,7 +97,8 @@ impl Architecture {
 }
 
 /// Builds the graph: inputs `input_ids` and `attention_mask` (int32, `[batch, sequence]`), output
-/// `last_hidden_state`. Gives the input embeddings too.
+/// `last_hidden_state`. Gives the input embeddings too. A cross-encoder has an input `token_type_ids` where its
+/// family tells query and text apart by it, and the output `logits`, `[batch, 1]`.
 pub(super) fn build(
     architecture: &Architecture,
     safetensors: &[u8],
@@ -113,6 +123,7 @@ pub(super) fn build(
 }
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
+const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
 /// Names of a layer's weights.
 struct Names {
@@ -180,9 +191,16 @@ impl Writer<'_> {
         self.graph.name = "encoder".to_owned();
         self.graph.input =
             ["input_ids", "attention_mask"].map(|n| ValueInfo::tensor(n, INT32, axes())).into();
-        let mut out_axes = axes();
-        out_axes.push(Axis::Fixed(self.config.hidden as i64));
-        self.graph.output = vec![ValueInfo::tensor("last_hidden_state", FLOAT, out_axes)];
+        if self.has_types() {
+            self.graph.input.push(ValueInfo::tensor("token_type_ids", INT32, axes()));
+        }
+        self.graph.output = vec![if self.config.head {
+            ValueInfo::tensor("logits", FLOAT, vec![Axis::Free("batch"), Axis::Fixed(1)])
+        } else {
+            let mut out_axes = axes();
+            out_axes.push(Axis::Fixed(self.config.hidden as i64));
+            ValueInfo::tensor("last_hidden_state", FLOAT, out_axes)
+        }];
 
         self.embeddings()?;
         let layers = self.config.layers;
@@ -193,10 +211,15 @@ impl Writer<'_> {
             self.layer(layer, &state, &output)?;
             state = output;
         }
-        Ok(())
+        if self.config.head { self.head(&state) } else { Ok(()) }
     }
 
-    /// Every token is of type 0, so that type's row is added to the positions here. Rows before the first position
+    /// Whether tokens are of two types.
+    fn has_types(&self) -> bool {
+        self.config.head && self.config.types > 1
+    }
+
+    /// Where every token is of type 0, that type's row is added to the positions here. Rows before the first position
     /// that a token can have are left out.
     fn embeddings(&mut self) -> Result<()> {
         let Architecture { hidden, vocabulary, position_rows, position_offset, types, .. } = *self.config;
@@ -205,18 +228,53 @@ impl Writer<'_> {
         self.push(WORDS, &[vocabulary, hidden], &words);
         let mut rows = self.read("embeddings.position_embeddings.weight", &[position_rows, hidden])?;
         rows.drain(..position_offset * hidden);
-        if types > 0 {
-            let types = self.read("embeddings.token_type_embeddings.weight", &[types, hidden])?;
+        let mut type_input = ["", ""];
+        if self.has_types() {
+            type_input = ["token_type_ids", TYPES];
+            self.copy(TYPES, &[types, hidden])?;
+        } else if types > 0 {
+            let types = self.read(TYPES, &[types, hidden])?;
             for row in rows.chunks_exact_mut(hidden) {
                 row.iter_mut().zip(&types).for_each(|(x, t)| *x += t);
             }
         }
         self.push("positions", &[position_rows - position_offset, hidden], &rows);
         let norm = self.norm("embeddings.LayerNorm")?;
-        let input = ["input_ids", "", WORDS, "positions", "", &norm[0], &norm[1]];
+        let [type_ids, type_rows] = type_input;
+        let input = ["input_ids", type_ids, WORDS, "positions", type_rows, &norm[0], &norm[1]];
         let mut node = Node::new("EmbedLayerNormalization", MICROSOFT, &input, "embedded");
         node.output.push("unused_mask_index".to_owned());
         self.graph.node.push(node.float("epsilon", self.config.epsilon));
+        Ok(())
+    }
+
+    /// One logit of the first token's state: a dense layer, tanh, and another one.
+    fn head(&mut self, state: &str) -> Result<()> {
+        let hidden = self.config.hidden;
+        let [dense, out] = match self.config.family {
+            Family::Roberta => ["classifier.dense".to_owned(), "classifier.out_proj".to_owned()],
+            Family::Bert | Family::DistilBert => {
+                [format!("{}pooler.dense", self.prefix), "classifier".to_owned()]
+            }
+        };
+        // The head's tensors have no prefix of their model's, apart from the pooler, whose name has it already.
+        let prefix = std::mem::take(&mut self.prefix);
+        self.graph.initializer.push(Tensor::integers("first", &[], &[0]));
+        let gather = Node::new("Gather", "", &[state, "first"], "first_state");
+        self.graph.node.push(gather.int("axis", 1));
+        self.dense(&dense, hidden, hidden, "first_state", "pooled")?;
+        self.graph.node.push(Node::new("Tanh", "", &["pooled"], "pooled_tanh"));
+        self.dense(&out, hidden, 1, "pooled_tanh", "logits")?;
+        self.prefix = prefix;
+        Ok(())
+    }
+
+    /// `output = input · weightᵀ + bias`.
+    fn dense(&mut self, name: &str, from: usize, to: usize, input: &str, output: &str) -> Result<()> {
+        let product = format!("{output}.product");
+        self.matmul(name, from, to, input, &product)?;
+        let bias = self.copy(&format!("{name}.bias"), &[to])?;
+        self.graph.node.push(Node::new("Add", "", &[&product, &bias], output));
         Ok(())
     }
 

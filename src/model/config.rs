@@ -1,5 +1,7 @@
 //! `config.json`: what a transformer looks like.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::dir::unsupported;
@@ -18,6 +20,34 @@ const OFFSET_POSITIONS: [&str; 8] = [
 ];
 /// The padding id of those families where the file does not tell.
 const OFFSET_PADDING: usize = 1;
+
+/// What a model gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelKind {
+    /// A vector for each token of a text.
+    Encoder,
+    /// One score for a query and a text together.
+    CrossEncoder(Activation),
+}
+
+/// What becomes of a cross-encoder's logit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// The score is the logit: any number.
+    Identity,
+    /// The score is the logistic function of the logit: 0 to 1.
+    Sigmoid,
+}
+
+impl Activation {
+    /// The score of a logit.
+    pub fn of(self, logit: f32) -> f32 {
+        match self {
+            Activation::Identity => logit,
+            Activation::Sigmoid => 1.0 / (1.0 + (-logit).exp()),
+        }
+    }
+}
 
 /// The fields that are used, under the names that the families give them.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -44,6 +74,17 @@ pub(super) struct Config {
     activation: Option<String>,
     pub position_embedding_type: Option<String>,
     pub pad_token_id: Option<usize>,
+    num_labels: Option<usize>,
+    id2label: Option<BTreeMap<String, serde_json::Value>>,
+    sbert_ce_default_activation_function: Option<String>,
+    sentence_transformers: Option<SentenceTransformers>,
+}
+
+/// What sentence-transformers adds for cross-encoders since its version 4.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct SentenceTransformers {
+    activation_fn: Option<String>,
 }
 
 impl Config {
@@ -56,6 +97,20 @@ impl Config {
     pub fn is_generator(&self) -> bool {
         let writes = |name: &String| name.ends_with("ForCausalLM");
         self.architectures.iter().flatten().any(writes) || self.family() == "llama"
+    }
+
+    /// What the model gives. A classifier with a single label is a cross-encoder; its activation is the one that
+    /// sentence-transformers would use.
+    pub fn kind(&self) -> ModelKind {
+        let classifies = |name: &String| name.ends_with("ForSequenceClassification");
+        let labels = self.num_labels.or(self.id2label.as_ref().map(BTreeMap::len));
+        if !self.architectures.iter().flatten().any(classifies) || labels != Some(1) {
+            return ModelKind::Encoder;
+        }
+        let told = self.sentence_transformers.as_ref().and_then(|s| s.activation_fn.as_ref());
+        let told = told.or(self.sbert_ce_default_activation_function.as_ref());
+        let is_identity = told.is_some_and(|name| name.ends_with("Identity"));
+        ModelKind::CrossEncoder(if is_identity { Activation::Identity } else { Activation::Sigmoid })
     }
 
     /// Width of the hidden states.

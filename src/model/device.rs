@@ -44,6 +44,8 @@ pub enum Precision {
     Auto,
     /// 32-bit floats.
     Fp32,
+    /// 16-bit floats.
+    Fp16,
     /// bfloat16.
     Bf16,
     /// Weights as 8-bit integers in blocks.
@@ -52,13 +54,14 @@ pub enum Precision {
 
 impl Precision {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Auto, Self::Fp32, Self::Bf16, Self::Int8];
+    pub const ALL: [Self; 5] = [Self::Auto, Self::Fp32, Self::Fp16, Self::Bf16, Self::Int8];
 
     /// Lower-case name.
     pub fn as_str(self) -> &'static str {
         match self {
             Precision::Auto => "auto",
             Precision::Fp32 => "fp32",
+            Precision::Fp16 => "fp16",
             Precision::Bf16 => "bf16",
             Precision::Int8 => "int8",
         }
@@ -98,7 +101,7 @@ pub struct SessionOptions {
 
 impl SessionOptions {
     /// The same with `Auto` replaced by what this machine does best, and what to try next where that fails: a device
-    /// that was named is the only one.
+    /// or a precision that was named is the only one.
     ///
     /// # Errors
     /// `UNSUPPORTED_PRECISION` where device and precision do not go together, with what does.
@@ -108,8 +111,12 @@ impl SessionOptions {
 
     fn candidates_for(self, bf16: bool) -> Result<Vec<Self>> {
         let first = self.resolve(bf16)?;
-        let on_cpu = Self { device: Device::Cpu, ..self };
-        let next = if self.device == Device::Auto { on_cpu.resolve(bf16).ok() } else { None };
+        let next = match (self.device, self.precision) {
+            (Device::Auto, _) => Self { device: Device::Cpu, ..self }.resolve(bf16).ok(),
+            // A ready-made graph runs in the precision that it was made in.
+            (Device::Cuda, Precision::Auto) => Some(Self { precision: Precision::Fp32, ..first }),
+            _ => None,
+        };
         Ok([Some(first), next.filter(|next| *next != first)].into_iter().flatten().collect())
     }
 
@@ -122,7 +129,8 @@ impl SessionOptions {
             (Openvino, Precision::Auto | Precision::Fp32) => (Openvino, Precision::Fp32),
             (Auto | Openvino, Precision::Int8) => (Openvino, Precision::Int8),
             (Cpu, Precision::Int8) => (Cpu, Precision::Int8),
-            (Cuda, Precision::Auto | Precision::Fp32) => (Cuda, Precision::Fp32),
+            (Cuda, Precision::Auto | Precision::Fp16) => (Cuda, Precision::Fp16),
+            (Cuda, Precision::Fp32) => (Cuda, Precision::Fp32),
             (device, precision) => return Err(unsupported(device, precision)),
         };
         Ok(Self { device, precision, threads: self.threads.max(1), cuda: self.cuda })
@@ -142,7 +150,7 @@ fn unsupported(device: Device, precision: Precision) -> Error {
     let (device, precision) = (device.as_str(), precision.as_str());
     let does = match device {
         "cpu" => "fp32 and int8",
-        "cuda" => "fp32",
+        "cuda" => "fp16 and fp32",
         _ => "fp32 and int8, and bf16 on a processor with AVX512-BF16, which this one lacks",
     };
     let message = format!("precision {precision} does not run on device {device}; {device} does {does}");
@@ -177,8 +185,12 @@ mod tests {
             ("openvino", "fp32", "openvino fp32", "openvino fp32"),
             ("openvino", "bf16", "openvino bf16", ""),
             ("openvino", "int8", "openvino int8", "openvino int8"),
-            ("cuda", "auto", "cuda fp32", "cuda fp32"),
+            ("auto", "fp16", "", ""),
+            ("cpu", "fp16", "", ""),
+            ("openvino", "fp16", "", ""),
+            ("cuda", "auto", "cuda fp16, cuda fp32", "cuda fp16, cuda fp32"),
             ("cuda", "fp32", "cuda fp32", "cuda fp32"),
+            ("cuda", "fp16", "cuda fp16", "cuda fp16"),
             ("cuda", "bf16", "", ""),
             ("cuda", "int8", "", ""),
         ];

@@ -12,7 +12,7 @@ use prost::bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use super::bert::{self, Architecture};
-use super::config::Config;
+use super::config::{Config, ModelKind};
 use super::graph::GraphFile;
 use super::modules::{self, Modules, Pooling};
 use super::record::{self, ImportRecord};
@@ -36,6 +36,8 @@ pub struct ModelDir {
     pub revision: String,
     /// The family's name in config.json, such as `bert`; may be empty.
     pub family: String,
+    /// What it gives.
+    pub kind: ModelKind,
     /// File that the weights come from, relative to the directory.
     pub weights: String,
     /// Whether `trove models import` wrote the directory.
@@ -58,7 +60,7 @@ pub struct ModelDir {
     vocabulary: Option<usize>,
 }
 
-/// A model directory with what an encoder is made of, each file read once.
+/// A model directory with what an encoder or cross-encoder is made of, each file read once.
 pub struct LoadedModel {
     /// What the directory says.
     pub model: ModelDir,
@@ -88,7 +90,8 @@ impl ModelDir {
         let weights = kept.remove(&model.weights).ok_or_else(|| folder.missing(&model.weights))?;
         let graph = if model.weights == SAFETENSORS {
             let (bytes, table) = bert::build(&Architecture::read(&config)?, &weights)?;
-            EncoderGraph { bytes: bytes.into(), file: None, fused: true, width: model.width, table }
+            let kind = model.kind;
+            EncoderGraph { bytes: bytes.into(), file: None, fused: true, kind, width: model.width, table }
         } else {
             let file = folder.path.join(&model.weights);
             let parent = file.parent().unwrap_or(&folder.path);
@@ -96,7 +99,8 @@ impl ModelDir {
             let table = parsed.static_table(parent, model.width);
             let fused = parsed.producer == bert::PRODUCER;
             let external = !parsed.external_files()?.is_empty();
-            EncoderGraph { bytes: weights, file: external.then_some(file), fused, width: model.width, table }
+            let file = external.then_some(file);
+            EncoderGraph { bytes: weights, file, fused, kind: model.kind, width: model.width, table }
         };
         Ok(LoadedModel { model, graph, tokenizer })
     }
@@ -127,6 +131,7 @@ impl ModelDir {
             id: folder.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             revision,
             family: config.family().to_owned(),
+            kind: config.kind(),
             weights,
             imported: folder.record.is_some(),
             pooling: modules.pooling,

@@ -21,6 +21,7 @@ mod runtime;
 mod session;
 mod table;
 
+pub use config::{Activation, ModelKind};
 pub use device::{CudaOptions, Device, Precision, SessionOptions};
 pub use dir::{LoadedModel, ModelDir};
 pub use hub::{Pull, PullProgress, Pulled};
@@ -28,5 +29,5 @@ pub use import::Import;
 pub use modules::Pooling;
 pub use place::{Imported, check_name, list_models};
 pub use runtime::Runtime;
-pub use session::{EncoderGraph, EncoderSession};
+pub use session::{EncoderGraph, EncoderSession, Rows};
 pub use table::StaticTable;

@@ -1,19 +1,38 @@
 //! Sessions of ONNX Runtime that turn token ids into hidden states.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider};
-use ort::session::{Session, SessionInputValue};
-use ort::value::{Outlet, TensorElementType, TensorRef, ValueType};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::{IoBinding, Session, SessionOutputs};
+use ort::value::{DynValue, Outlet, Tensor, TensorElementType, ValueType};
+use prost::Message;
 use prost::bytes::Bytes;
 
+use super::config::ModelKind;
 use super::device::{Device, Precision, SessionOptions};
 use super::dir::unsupported;
+use super::half::to_half;
+use super::onnx::Model;
 use super::quantize::{Form, quantize};
 use super::runtime::Runtime;
 use super::table::StaticTable;
 use crate::error::{Error, Result};
+
+/// A batch of rows of one length, each flat `[batch, sequence]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a> {
+    /// Token ids; those under a mask of zero do not matter.
+    pub ids: &'a [i64],
+    /// One for tokens, zero for what fills a row up.
+    pub mask: &'a [i64],
+    /// Token types; empty where all are zero.
+    pub types: &'a [i64],
+    /// Rows.
+    pub batch: usize,
+    /// Length of each.
+    pub sequence: usize,
+}
 
 /// Outputs with token vectors, in the order in which they are looked for.
 const OUTPUTS: [&str; 2] = ["last_hidden_state", "token_embeddings"];
@@ -25,6 +44,8 @@ pub struct EncoderGraph {
     pub(super) file: Option<PathBuf>,
     /// Whether it is one of the fused graphs that are written here.
     pub(super) fused: bool,
+    /// What it gives.
+    pub(super) kind: ModelKind,
     pub(super) width: usize,
     pub(super) table: Option<StaticTable>,
 }
@@ -48,23 +69,41 @@ impl EncoderGraph {
     /// The graph that a precision computes with on a device; `None` where it is this one.
     ///
     /// # Errors
-    /// `UNSUPPORTED_PRECISION` for a ready-made graph in int8.
+    /// `UNSUPPORTED_PRECISION` for a ready-made graph in int8 or fp16.
     pub fn prepare(&self, options: &SessionOptions) -> Result<Option<Self>> {
-        let form = match (options.precision, options.device) {
-            (Precision::Int8, Device::Openvino) => Form::Columns,
-            (Precision::Int8, _) => Form::Blocks,
-            _ => return Ok(None),
-        };
+        let precision = options.precision;
+        if !matches!(precision, Precision::Int8 | Precision::Fp16) {
+            return Ok(None);
+        }
         if !self.fused {
             return Err(Error::precondition(
                 "UNSUPPORTED_PRECISION",
-                "precision int8 needs a model imported from safetensors; this one is a ready-made ONNX graph, which \
-                 runs in the precision that it was made in",
+                format!(
+                    "precision {} needs a model imported from safetensors; this one is a ready-made ONNX graph, which \
+                     runs in the precision that it was made in",
+                    precision.as_str()
+                ),
             ));
         }
-        let bytes = quantize(&self.bytes, form)?.into();
-        Ok(Some(Self { bytes, file: None, fused: true, width: self.width, table: None }))
+        let bytes = match (precision, options.device) {
+            (Precision::Fp16, _) => halved(&self.bytes)?,
+            (_, Device::Openvino) => quantize(&self.bytes, Form::Columns)?,
+            _ => quantize(&self.bytes, Form::Blocks)?,
+        };
+        let (kind, width) = (self.kind, self.width);
+        Ok(Some(Self { bytes: bytes.into(), file: None, fused: true, kind, width, table: None }))
     }
+}
+
+/// The graph in 16-bit floats; the hidden states come out of it 32 bits wide, as all else here expects them.
+fn halved(graph: &[u8]) -> Result<Vec<u8>> {
+    let mut model = Model::decode(graph).map_err(|e| {
+        Error::internal("SESSION_FAILED", format!("the graph cannot be read: {e}")).with_source(e)
+    })?;
+    if let Some(graph) = &mut model.graph {
+        to_half(graph, |_| false);
+    }
+    Ok(model.encode_to_vec())
 }
 
 /// What an input of the graph is given.
@@ -72,7 +111,6 @@ impl EncoderGraph {
 enum Role {
     Ids,
     Mask,
-    /// Zero for every token.
     Types,
 }
 
@@ -83,13 +121,52 @@ struct Input {
     wide: bool,
 }
 
-/// One loaded encoder; runs one batch at a time.
+/// One loaded encoder or cross-encoder; runs one batch at a time.
 pub struct EncoderSession {
     session: Session,
     inputs: Vec<Input>,
     output: String,
+    kind: ModelKind,
     dimensions: usize,
     padding: i64,
+    landing: Option<Landing>,
+}
+
+/// Where a device leaves the hidden states: memory of the host that it writes to without a copy between. Pooling reads
+/// them there.
+struct Landing {
+    binding: IoBinding,
+    memory: MemoryInfo<'static>,
+}
+
+impl Landing {
+    fn new(session: &Session, memory: MemoryInfo<'static>) -> ort::Result<Self> {
+        Ok(Self { binding: session.create_binding()?, memory })
+    }
+
+    /// Memory that a CUDA device's driver has pinned.
+    fn pinned(session: &Session, device: u32) -> ort::Result<Self> {
+        let id = i32::try_from(device).unwrap_or(i32::MAX);
+        let memory =
+            MemoryInfo::new(AllocationDevice::CUDA_PINNED, id, AllocatorType::Device, MemoryType::CPUOutput)?;
+        Self::new(session, memory)
+    }
+
+    fn run<'s>(
+        &'s mut self,
+        session: &'s mut Session,
+        values: Vec<(&str, DynValue)>,
+        output: &str,
+    ) -> ort::Result<SessionOutputs<'s>> {
+        for (name, value) in values {
+            // The binding keeps the value. It must own its data: ort would copy what is borrowed, and hangs on that.
+            self.binding.bind_input(name, &value)?;
+        }
+        self.binding.bind_output_to_device(output, &self.memory)?;
+        let outputs = session.run_binding(&self.binding)?;
+        self.binding.synchronize_outputs()?;
+        Ok(outputs)
+    }
 }
 
 impl EncoderSession {
@@ -115,8 +192,16 @@ impl EncoderSession {
         }
         .map_err(failed)?;
         let inputs = inputs(&session)?;
-        let output = output(&session, graph.width)?;
-        let mut this = Self { session, inputs, output, dimensions: graph.width, padding: i64::from(padding) };
+        let output = match graph.kind {
+            ModelKind::Encoder => states_output(&session, graph.width)?,
+            ModelKind::CrossEncoder(_) => logits_output(&session)?,
+        };
+        let landing = match options.device {
+            Device::Cuda => Some(Landing::pinned(&session, options.cuda.device_id).map_err(failed)?),
+            _ => None,
+        };
+        let (kind, dimensions, padding) = (graph.kind, graph.width, i64::from(padding));
+        let mut this = Self { session, inputs, output, kind, dimensions, padding, landing };
         if !graph.fused {
             this.probe()?;
         }
@@ -125,26 +210,30 @@ impl EncoderSession {
 
     /// Runs two short rows, one of them padded: a ready-made graph may have any shape inside.
     fn probe(&mut self) -> Result<()> {
-        self.run(&[0, 0, 0, 0], &[1, 1, 1, 0], 2, 2)
+        let (ids, mask) = ([0, 0, 0, 0], [1, 1, 1, 0]);
+        self.run(&Rows { ids: &ids, mask: &mask, types: &[], batch: 2, sequence: 2 })
             .map(drop)
             .map_err(|e| unsupported(format!("a test run failed: {}", e.message)))
     }
 
-    /// Runs a padded batch, `ids` and `mask` flat `[batch, sequence]`; gives the hidden states, flat
-    /// `[batch, sequence, dimensions]`.
-    pub fn run(&mut self, ids: &[i64], mask: &[i64], batch: usize, sequence: usize) -> Result<Vec<f32>> {
-        self.run_with(ids, mask, batch, sequence, <[f32]>::to_vec)
+    /// Runs a padded batch. An encoder gives the hidden states, flat `[batch, sequence, dimensions]`, a cross-encoder
+    /// one logit for each row.
+    pub fn run(&mut self, rows: &Rows<'_>) -> Result<Vec<f32>> {
+        self.run_with(rows, <[f32]>::to_vec)
     }
 
-    /// Like [`run`](Self::run), but lets `read` see the hidden states where the runtime left them: they are large.
-    pub fn run_with<R>(
-        &mut self,
-        ids: &[i64],
-        mask: &[i64],
-        batch: usize,
-        sequence: usize,
-        read: impl FnOnce(&[f32]) -> R,
-    ) -> Result<R> {
+    /// Values of the output for each row of so many tokens.
+    pub fn values_of_row(&self, sequence: usize) -> usize {
+        match self.kind {
+            ModelKind::Encoder => sequence * self.dimensions,
+            ModelKind::CrossEncoder(_) => 1,
+        }
+    }
+
+    /// Like [`run`](Self::run), but lets `read` see the output where the runtime left it: hidden states are large.
+    pub fn run_with<R>(&mut self, rows: &Rows<'_>, read: impl FnOnce(&[f32]) -> R) -> Result<R> {
+        let Rows { ids, mask, types, batch, sequence } = *rows;
+        let expected = self.values_of_row(sequence);
         let failed = |e: ort::Error| Error::internal("INFERENCE_FAILED", format!("the model failed: {e}"));
         if ids.len() != batch * sequence || mask.len() != ids.len() {
             return Err(Error::internal(
@@ -156,41 +245,32 @@ impl EncoderSession {
             Role::Ids if mask[i] == 0 => self.padding,
             Role::Ids => ids[i],
             Role::Mask => mask[i],
-            Role::Types => 0,
+            Role::Types => types.get(i).copied().unwrap_or(0),
         };
         let shape = [batch, sequence];
-        let wide: Vec<(usize, Vec<i64>)> = self
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| input.wide)
-            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i)).collect()))
-            .collect();
-        let narrow: Vec<(usize, Vec<i32>)> = self
-            .inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| !input.wide)
-            .map(|(at, input)| (at, (0..ids.len()).map(|i| value(input.role, i) as i32).collect()))
-            .collect();
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::with_capacity(self.inputs.len());
-        for (at, data) in &wide {
-            let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
-            values.push((Cow::Borrowed(self.inputs[*at].name.as_str()), tensor.into()));
+        let mut values: Vec<(&str, DynValue)> = Vec::with_capacity(self.inputs.len());
+        for Input { name, role, wide } in &self.inputs {
+            let all = (0..ids.len()).map(|i| value(*role, i));
+            let tensor = match wide {
+                true => Tensor::from_array((shape, all.collect::<Vec<i64>>())).map(Tensor::into_dyn),
+                false => Tensor::from_array((shape, all.map(|x| x as i32).collect::<Vec<i32>>()))
+                    .map(Tensor::into_dyn),
+            };
+            values.push((name, tensor.map_err(failed)?));
         }
-        for (at, data) in &narrow {
-            let tensor = TensorRef::from_array_view((shape, data.as_slice())).map_err(failed)?;
-            values.push((Cow::Borrowed(self.inputs[*at].name.as_str()), tensor.into()));
-        }
-        let outputs = self.session.run(values).map_err(failed)?;
+        let outputs = match &mut self.landing {
+            Some(landing) => landing.run(&mut self.session, values, &self.output),
+            None => self.session.run(values),
+        };
+        let outputs = outputs.map_err(failed)?;
         let output = outputs.get(self.output.as_str()).ok_or_else(|| {
             Error::internal("INFERENCE_FAILED", format!("the model has no output {:?}", self.output))
         })?;
         let (shape, hidden) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        if hidden.len() != batch * sequence * self.dimensions {
+        if hidden.len() != batch * expected {
             return Err(Error::internal(
                 "INFERENCE_FAILED",
-                format!("expected an output of {batch} x {sequence} x {}, got {shape:?}", self.dimensions),
+                format!("expected an output of {batch} x {expected} values, got {shape:?}"),
             ));
         }
         Ok(read(hidden))
@@ -232,7 +312,7 @@ fn inputs(session: &Session) -> Result<Vec<Input>> {
 }
 
 /// The output with token vectors: the one of the usual name, else the first of three axes.
-fn output(session: &Session, width: usize) -> Result<String> {
+fn states_output(session: &Session, width: usize) -> Result<String> {
     let floats = |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, axes)) if axes.len() == 3);
     let named = |name| session.outputs().iter().find(|outlet| outlet.name() == name).filter(floats);
     let found = OUTPUTS.into_iter().find_map(named).or_else(|| session.outputs().iter().find(floats));
@@ -250,6 +330,21 @@ fn output(session: &Session, width: usize) -> Result<String> {
             outlet.name()
         )));
     }
+    Ok(outlet.name().to_owned())
+}
+
+/// The output with one logit for each row.
+fn logits_output(session: &Session) -> Result<String> {
+    let is_logit =
+        |outlet: &&Outlet| matches!(element(outlet), Some((TensorElementType::Float32, [_] | [_, 1 | -1])));
+    let named = session.outputs().iter().find(|outlet| outlet.name() == "logits").filter(is_logit);
+    let Some(outlet) = named.or_else(|| session.outputs().iter().find(is_logit)) else {
+        let got: Vec<_> = session.outputs().iter().map(|o| format!("{} {}", o.name(), o.dtype())).collect();
+        return Err(unsupported(format!(
+            "expected an output of logits, 32-bit floats of [batch, 1], got {}",
+            got.join(", ")
+        )));
+    };
     Ok(outlet.name().to_owned())
 }
 
@@ -335,4 +430,73 @@ pub(super) fn session_error(options: &SessionOptions, cause: &str) -> Error {
         "DEVICE_UNAVAILABLE",
         format!("device {} cannot be used: {remedy} ({cause})", options.device.as_str()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::{CudaOptions, ModelDir};
+    use super::*;
+
+    /// The directory of the runtime library and the models, once the library is loaded.
+    fn data() -> Option<PathBuf> {
+        let data = PathBuf::from(std::env::var("TROVE_DATA_DIR").unwrap_or_else(|_| ".trove".to_owned()));
+        if !data.join("models").is_dir() && std::env::var_os("CI").is_none() {
+            eprintln!("skipped: no models in {}; run scripts/fetch.py", data.display());
+            return None;
+        }
+        Runtime::init(&data.join("runtime")).unwrap();
+        Some(data)
+    }
+
+    fn options(device: Device, precision: Precision) -> SessionOptions {
+        SessionOptions { device, precision, threads: 1, cuda: CudaOptions::default() }
+    }
+
+    /// Two rows of words, one of them padded.
+    fn run(session: &mut EncoderSession) -> Vec<f32> {
+        let ids = [101, 8870, 3637, 2005, 2087, 102, 101, 4937, 102, 0, 0, 0];
+        let mask = [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0];
+        session.run(&Rows { ids: &ids, mask: &mask, types: &[], batch: 2, sequence: 6 }).unwrap()
+    }
+
+    fn least_cosine(a: &[f32], b: &[f32], width: usize) -> f32 {
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+        let cosine = |(a, b)| dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        // Padding may come out as anything.
+        let rows = a.chunks_exact(width).zip(b.chunks_exact(width)).take(9);
+        rows.map(cosine).fold(1.0, f32::min)
+    }
+
+    /// What CUDA is given, on what is here: CUDA alone has kernels for all of it, and OpenVINO reads it too.
+    #[test]
+    fn the_graph_in_half_precision_computes_the_same() {
+        let Some(data) = data() else { return };
+        let graph = ModelDir::load(&data.join("models/all-MiniLM-L6-v2")).unwrap().graph;
+        let exact = options(Device::Cpu, Precision::Fp32);
+        let expected = run(&mut EncoderSession::load(&graph, 0, exact).unwrap());
+        let half = graph.prepare(&options(Device::Cuda, Precision::Fp16)).unwrap().unwrap();
+        let mut session = match EncoderSession::load(&half, 0, options(Device::Openvino, Precision::Fp32)) {
+            Err(error) if error.reason == "DEVICE_UNAVAILABLE" => return eprintln!("skipped: {error}"),
+            session => session.unwrap(),
+        };
+        let got = run(&mut session);
+        let least = least_cosine(&expected, &got, graph.width);
+        assert!(least > 0.9999 && got != expected, "{least}");
+    }
+
+    #[test]
+    fn a_landing_gives_what_a_plain_run_gives() {
+        let Some(data) = data() else { return };
+        let graph = ModelDir::load(&data.join("models/all-MiniLM-L6-v2")).unwrap().graph;
+        let mut session = EncoderSession::load(&graph, 0, options(Device::Cpu, Precision::Fp32)).unwrap();
+        let expected = run(&mut session);
+        session.landing = Some(Landing::new(&session.session, MemoryInfo::default()).unwrap());
+        assert_eq!(run(&mut session), expected);
+        // Batches of another shape take another output.
+        let short = Rows { ids: &[101, 102], mask: &[1, 1], types: &[], batch: 1, sequence: 2 };
+        assert_eq!(session.run(&short).unwrap().len(), 2 * graph.width);
+        assert_eq!(run(&mut session), expected);
+    }
 }

@@ -36,7 +36,7 @@ pub fn hit(
         }
         Level::Passage | Level::Document => passage.span,
     };
-    let text = store.text(record.cid, document.doc_no, span)?;
+    let Some(text) = store.text(record.cid, document.doc_no, span)? else { return Ok(None) };
     let highlights = match query {
         Some(query) if options.include_highlights && options.unit != Level::Sentence => {
             highlights(catalog, record.cid, query, point, &passage, &text)?
@@ -57,6 +57,7 @@ pub fn hit(
         score: scored.score,
         vector_score: scored.vector_score,
         keyword_score: scored.keyword_score,
+        rerank_score: None,
         vector,
         highlights,
     }))

@@ -3,6 +3,7 @@
 
 mod fusion;
 mod hits;
+mod rerank;
 mod retrieve;
 mod vectors;
 
@@ -11,14 +12,16 @@ use std::sync::Arc;
 use tracing::{Instrument, debug_span};
 
 pub use fusion::Fusion;
+pub use rerank::{DEFAULT_DEPTH, DEFAULT_WEIGHT, Rerank, RerankMethod};
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Level, Span};
-use crate::encoder::{EmbedOptions, Encoders, Overflow};
+use crate::encoder::{CrossEncoders, EmbedOptions, Encoders, Overflow};
 use crate::error::{Error, Result};
 use crate::store::{CollectionRecord, DocumentRecord};
 use crate::task;
+use rerank::Reranker;
 use retrieve::{Probe, retrieve};
 use vectors::{cosine, unit};
 
@@ -73,6 +76,8 @@ pub struct Options {
     pub exact: bool,
     /// Most hits of one document; zero means no limit.
     pub max_per_document: usize,
+    /// Whether and how the best hits are scored again.
+    pub rerank: Option<Rerank>,
     /// Whether hits carry their vectors.
     pub include_vectors: bool,
     /// Whether hits carry the sentences closest to the query.
@@ -94,12 +99,14 @@ pub struct Hit {
     pub headings: Vec<String>,
     /// Page, from one.
     pub page: Option<u32>,
-    /// What it is ranked by: cosine similarity, BM25, or what the fusion makes of both.
+    /// What it is ranked by unless it was scored again: cosine similarity, BM25, or what the fusion makes of both.
     pub score: f32,
     /// Cosine similarity to the query; unset in searches by words alone.
     pub vector_score: Option<f32>,
     /// BM25 score; unset in searches by vectors alone, and where the words did not find it.
     pub keyword_score: Option<f32>,
+    /// What it is ranked by where it was scored again.
+    pub rerank_score: Option<f32>,
     /// The vector, if asked for.
     pub vector: Option<Vec<f32>>,
     /// The closest sentences, best first, by their spans in the document's text.
@@ -122,12 +129,13 @@ pub struct Found {
 pub struct Search {
     catalog: Arc<Catalog>,
     encoders: Encoders,
+    cross_encoders: CrossEncoders,
 }
 
 impl Search {
     /// A search over its parts.
-    pub fn new(catalog: Arc<Catalog>, encoders: Encoders) -> Self {
-        Self { catalog, encoders }
+    pub fn new(catalog: Arc<Catalog>, encoders: Encoders, cross_encoders: CrossEncoders) -> Self {
+        Self { catalog, encoders, cross_encoders }
     }
 
     /// The hits of a query. A hit with a damaged record is left out, logged and counted.
@@ -146,6 +154,7 @@ impl Search {
         }
         let mode = mode_of(&query, options)?;
         let record = self.catalog.collection(collection)?;
+        let rerank = self.reranker(&record, &query, options)?;
         let vector = match mode {
             Mode::Keyword if !options.include_highlights => {
                 check_query(&query)?;
@@ -166,9 +175,45 @@ impl Search {
         let fusion = options.fusion.unwrap_or_default();
         let probe = Probe { mode, fusion, vector, text, excluded, caller };
         let catalog = self.catalog.clone();
-        let options = options.clone();
+        let mut options = options.clone();
+        let limit = options.limit;
+        options.limit = limit.max(rerank.as_ref().map_or(0, |(_, _, depth)| *depth));
+        let by_ranks = matches!(fusion, Fusion::ReciprocalRank { .. });
         let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));
-        work.instrument(debug_span!("search")).await
+        let mut found = work.instrument(debug_span!("search")).await?;
+        if let Some((reranker, text, depth)) = rerank {
+            let is_bounded = rerank::is_bounded(found.mode, by_ranks);
+            let work = reranker.run(&text, depth, is_bounded, &mut found.hits);
+            work.instrument(debug_span!("search.rerank")).await?;
+            found.hits.truncate(limit);
+        }
+        Ok(found)
+    }
+
+    /// The model that scores hits again, the query's text, and how many hits.
+    ///
+    /// # Errors
+    /// `BAD_RERANK` where the query or the unit does not allow it; what is wrong with the model.
+    fn reranker(
+        &self,
+        record: &CollectionRecord,
+        query: &Query,
+        options: &Options,
+    ) -> Result<Option<(Reranker, String, usize)>> {
+        let Some(rerank) = &options.rerank else { return Ok(None) };
+        rerank.check()?;
+        let (Query::Text(text), Level::Passage) = (query, options.unit) else {
+            let message = "expected none: only passages that a text is searched by are scored again";
+            return Err(Error::invalid_field("rerank", "BAD_RERANK", message));
+        };
+        let reranker = match &rerank.method {
+            RerankMethod::LateInteraction { weight } => {
+                let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
+                Reranker::LateInteraction { encoder, weight: *weight }
+            }
+            RerankMethod::CrossEncoder(id) => Reranker::CrossEncoder(self.cross_encoders.get(id)?.clone()),
+        };
+        Ok(Some((reranker, text.clone(), rerank.depth)))
     }
 
     /// Cosine similarity of two queries.
@@ -232,11 +277,8 @@ impl Search {
                         "expected a name for a stored document, got none",
                     )
                 })?;
-                let store = self.catalog.store();
-                let document = store.document(record.cid, id)?.ok_or_else(|| unknown_document(id))?;
-                store.vector(record.cid, Level::Document, u64::from(document.doc_no))?.ok_or_else(|| {
-                    Error::data_loss("MISSING_VECTOR", format!("the vector of document {id:?} is missing"))
-                })
+                let vector = self.catalog.store().document_vector(record.cid, id)?;
+                vector.ok_or_else(|| unknown_document(id))
             }
         }
     }
@@ -293,6 +335,7 @@ mod tests {
             ef_search: None,
             exact: false,
             max_per_document: 0,
+            rerank: None,
             include_vectors: false,
             include_highlights: false,
         }

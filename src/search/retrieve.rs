@@ -21,8 +21,11 @@ use crate::keywords::KeywordReader;
 use crate::metrics;
 use crate::store::CollectionRecord;
 
-/// Candidates scored exactly beyond the limit: the index holds 8-bit codes.
-const RESCORE_EXTRA: usize = 40;
+/// Least candidates scored exactly beyond the limit: the index holds 8-bit codes. For ten hits more find nothing more
+/// (docs/BENCHMARKS.md).
+const RESCORE_EXTRA: usize = 10;
+/// Candidates beyond a limit that is greater, as a share of it.
+const RESCORE_SHARE: f32 = 0.4;
 /// Least candidates of each ranking that fusion is given.
 const FUSION_DEPTH: usize = 100;
 /// Passages looked up for each document wanted, at first.
@@ -101,7 +104,7 @@ pub fn retrieve(
     let indexes = catalog.indexes(record)?;
     let filter = |f| debug_span!("search.filter").in_scope(|| catalog.matching(record.cid, f));
     let mut allowed = options.filter.as_ref().map(filter).transpose()?;
-    let mut wanted = options.limit + RESCORE_EXTRA;
+    let mut wanted = options.limit + RESCORE_EXTRA.max((options.limit as f32 * RESCORE_SHARE) as usize);
     if let Some(doc_no) = probe.excluded {
         match &mut allowed {
             Some(bitmap) => {

@@ -27,7 +27,9 @@ use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::Config;
-use crate::encoder::{CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision};
+use crate::encoder::{
+    CrossEncoder, CrossEncoders, CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision,
+};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
 use crate::generator::{Generator, GeneratorOptions};
@@ -67,6 +69,7 @@ const MAX_PASSAGES: usize = 2048;
 pub struct Parts {
     config: Config,
     encoders: Encoders,
+    cross_encoders: CrossEncoders,
     generators: Generators,
     prompts: Prompts,
     catalog: Arc<Catalog>,
@@ -107,6 +110,7 @@ impl Parts {
             encoders.push(encoder);
         }
         let encoders = Encoders::new(encoders)?;
+        let cross_encoders = cross_encoders(&config, options)?;
         let generators = generators(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
@@ -121,7 +125,7 @@ impl Parts {
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
-        Ok(Self { config, encoders, generators, prompts, catalog, extractor, keyring, tls })
+        Ok(Self { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls })
     }
 
     /// What the metrics tell of their state.
@@ -130,6 +134,7 @@ impl Parts {
         Gauges {
             catalog: self.catalog.clone(),
             encoders: self.encoders.clone(),
+            cross_encoders: self.cross_encoders.clone(),
             generators: self.generators.clone(),
             keyring: self.keyring.clone(),
             snapshot_interval: Duration::from_secs(self.config.snapshots.interval_hours.saturating_mul(3600)),
@@ -220,6 +225,24 @@ pub(crate) fn generator_options(config: &Config) -> Result<GeneratorOptions> {
     })
 }
 
+/// Loads the cross-encoders that the configuration names.
+fn cross_encoders(config: &Config, options: EncoderOptions) -> Result<CrossEncoders> {
+    let mut loaded = Vec::new();
+    for name in config.reranker.models.iter().filter(|name| name.as_str() != "none") {
+        let model = CrossEncoder::load(&config.data_dir.join("models").join(name), options)?;
+        let info = model.info();
+        tracing::info!(
+            model = info.id,
+            provider = info.execution_provider,
+            precision = info.precision,
+            max_tokens = info.max_tokens,
+            "cross-encoder loaded"
+        );
+        loaded.push(model);
+    }
+    Ok(CrossEncoders::new(loaded))
+}
+
 /// Loads the generators that the configuration names.
 fn generators(config: &Config) -> Result<Generators> {
     let settings = &config.generator;
@@ -266,7 +289,8 @@ fn answer_options(config: &Config) -> AnswerOptions {
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, generators, prompts, catalog, extractor, keyring, tls } = parts;
+    let Parts { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls } =
+        parts;
     let limits = config.limits.clone();
     let stop = grpc::Stop::new(Duration::from_secs(limits.shutdown_seconds));
     let ingest_limits = IngestLimits {
@@ -275,7 +299,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         max_passages: MAX_PASSAGES.min(config.encoder.queue_capacity),
     };
     let ingest = Ingest::new(catalog.clone(), encoders.clone(), extractor, ingest_limits);
-    let search = Arc::new(Search::new(catalog.clone(), encoders.clone()));
+    let search = Arc::new(Search::new(catalog.clone(), encoders.clone(), cross_encoders.clone()));
     let max = limits.max_message_bytes;
     let max_batch_size = limits.max_batch_size;
     let answer = {
@@ -290,11 +314,13 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let admin = grpc::Admin {
         catalog: catalog.clone(),
         encoders: encoders.clone(),
+        cross_encoders: cross_encoders.clone(),
         generators,
         limits: limits.clone(),
         schema_version: SCHEMA_VERSION,
     };
-    let embedding = grpc::Embedding { encoders, max_batch_size, max_text_bytes: limits.max_text_bytes };
+    let max_text_bytes = limits.max_text_bytes;
+    let embedding = grpc::Embedding { encoders, cross_encoders, max_batch_size, max_text_bytes };
     let collections = grpc::Collections { catalog: catalog.clone() };
     let documents = grpc::Documents {
         ingest: Arc::new(ingest),

@@ -6,7 +6,7 @@ use super::codec;
 use super::commit::TEXT_CHUNK;
 use super::keys;
 use super::live::Live;
-use super::records::{DocumentRecord, NewDocument, NewPassage};
+use super::records::{DocumentRecord, NewDocument, NewPassage, PassageRecord};
 use super::{Store, records::Inserted};
 use crate::domain::{Level, Span};
 use crate::error::{Error, Result};
@@ -18,13 +18,49 @@ impl Store {
     /// A document with all that is stored of it, by id: one version, whole. `None` where there is no such
     /// document.
     pub fn whole_document(&self, cid: u32, id: &str) -> Result<Option<Inserted>> {
+        let found = self.one_version(cid, id, |live, record| read(live, cid, record))?;
+        Ok(found.map(|(record, document)| Inserted { record, document }))
+    }
+
+    /// A document's record, text and passages, by id: one version, whole. `None` where there is no such document.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where a part of it is damaged.
+    pub fn readable_document(&self, cid: u32, id: &str) -> Result<Option<ReadableDocument>> {
+        let found = self.one_version(cid, id, |live, record| {
+            let passages =
+                record.passages().map(|point| passage_record(live, cid, point)).collect::<Result<_>>()?;
+            Ok((text(live, cid, record)?, passages))
+        })?;
+        Ok(found.map(|(record, (text, passages))| ReadableDocument { record, text, passages }))
+    }
+
+    /// A document's own vector, by id. `None` where there is no such document.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where it is damaged, or the document has none.
+    pub fn document_vector(&self, cid: u32, id: &str) -> Result<Option<Vec<f32>>> {
+        let found = self.one_version(cid, id, |live, record| {
+            let key = keys::vector(cid, Level::Document, u64::from(record.doc_no));
+            Ok(codec::unpack_vector(&key, &stored(live, &key)?)?.1)
+        })?;
+        Ok(found.map(|(_, vector)| vector))
+    }
+
+    /// What `read` gives of the rows that belong to a document's record. If rows went away while they were read,
+    /// because somebody has replaced or deleted the document, what is there now is read.
+    fn one_version<T>(
+        &self,
+        cid: u32,
+        id: &str,
+        read: impl Fn(&Live, &DocumentRecord) -> Result<T>,
+    ) -> Result<Option<(DocumentRecord, T)>> {
         let mut tries = TRIES;
         loop {
             let Some(record) = self.document(cid, id)? else { return Ok(None) };
             tries -= 1;
-            match read(&self.live(), cid, &record) {
-                Ok(document) => return Ok(Some(Inserted { record, document })),
-                // Its parts went away while they were read: somebody has replaced or deleted it.
+            match read(&self.live(), &record) {
+                Ok(found) => return Ok(Some((record, found))),
                 Err(_)
                     if tries > 0 && self.document(cid, id)?.is_none_or(|now| now.doc_no != record.doc_no) => {
                 }
@@ -32,6 +68,17 @@ impl Store {
             }
         }
     }
+}
+
+/// A document as people read it.
+#[derive(Debug, Clone)]
+pub struct ReadableDocument {
+    /// What describes it.
+    pub record: DocumentRecord,
+    /// All of its text.
+    pub text: String,
+    /// Its passages, in order.
+    pub passages: Vec<PassageRecord>,
 }
 
 /// What belongs to a document's record.
@@ -75,9 +122,13 @@ fn text(live: &Live, cid: u32, record: &DocumentRecord) -> Result<String> {
     String::from_utf8(bytes).map_err(|_| codec::damaged(&key, "its text is not UTF-8"))
 }
 
-fn passage(live: &Live, cid: u32, point: u64) -> Result<NewPassage> {
+fn passage_record(live: &Live, cid: u32, point: u64) -> Result<PassageRecord> {
     let key = keys::passage(cid, point);
-    let record = codec::unpack_passage(&key, &stored(live, &key)?)?;
+    codec::unpack_passage(&key, &stored(live, &key)?)
+}
+
+fn passage(live: &Live, cid: u32, point: u64) -> Result<NewPassage> {
+    let record = passage_record(live, cid, point)?;
     let key = keys::vector(cid, Level::Passage, point);
     let (_, vector) = codec::unpack_vector(&key, &stored(live, &key)?)?;
     let key = keys::vector(cid, Level::Sentence, point);

@@ -68,11 +68,15 @@ impl Store {
         self.live().get(&key)?.map(|value| codec::unpack_passage(&key, &value)).transpose()
     }
 
-    /// A part of a document's text; reads only the chunks it lies in.
-    pub fn text(&self, cid: u32, doc_no: u32, span: Span) -> Result<String> {
+    /// A part of a document's text; reads only the chunks it lies in. `None` where the document is gone: replaced or
+    /// deleted since its number was read.
+    ///
+    /// # Errors
+    /// `SPAN_OUT_OF_BOUNDS`, `SPAN_CUTS_CHARACTER`, and `DATA_LOSS` where a chunk is damaged or missing.
+    pub fn text(&self, cid: u32, doc_no: u32, span: Span) -> Result<Option<String>> {
         let (start, end) = (span.start as usize, span.end as usize);
         if span.is_empty() {
-            return Ok(String::new());
+            return Ok(Some(String::new()));
         }
         let live = self.live();
         let first = start / TEXT_CHUNK;
@@ -80,7 +84,7 @@ impl Store {
         for chunk in first..=(end - 1) / TEXT_CHUNK {
             let key = keys::text(cid, doc_no, chunk as u32);
             let Some(value) = live.get(&key)? else {
-                return Err(self.missing_text(cid, doc_no, span, &key)?);
+                return self.missing_text(cid, doc_no, span, &key);
             };
             bytes.extend_from_slice(codec::unseal(&key, &value)?);
         }
@@ -89,18 +93,17 @@ impl Store {
         let text = std::str::from_utf8(slice).map_err(|_| {
             Error::invalid("SPAN_CUTS_CHARACTER", format!("the span {start}..{end} cuts a character"))
         })?;
-        Ok(text.to_owned())
+        Ok(Some(text.to_owned()))
     }
 
-    fn missing_text(&self, cid: u32, doc_no: u32, span: Span, key: &[u8]) -> Result<Error> {
-        let gone = || Error::not_found("UNKNOWN_DOCUMENT", format!("there is no document number {doc_no}"));
-        let Some(id) = self.document_id(cid, doc_no)? else { return Ok(gone()) };
-        Ok(match self.document(cid, &id)? {
-            Some(record) if record.doc_no != doc_no => gone(),
-            Some(record) if u64::from(span.end) > record.text_bytes => out_of_bounds(span),
-            Some(_) => codec::damaged(key, "it is missing"),
-            None => gone(),
-        })
+    /// Tells a document that is gone from a chunk that is missing.
+    fn missing_text(&self, cid: u32, doc_no: u32, span: Span, key: &[u8]) -> Result<Option<String>> {
+        let Some(id) = self.document_id(cid, doc_no)? else { return Ok(None) };
+        match self.document(cid, &id)?.filter(|record| record.doc_no == doc_no) {
+            Some(record) if u64::from(span.end) > record.text_bytes => Err(out_of_bounds(span)),
+            Some(_) => Err(codec::damaged(key, "it is missing")),
+            None => Ok(None),
+        }
     }
 
     /// A point's vector. A sentence's point is `passage point << 8 | position`.

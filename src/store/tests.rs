@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -69,7 +70,48 @@ async fn a_document_survives_a_reopen() {
     assert_eq!(points(Level::Passage, 0), [0, 1]);
     assert_eq!(points(Level::Sentence, 1), [1, 256, 257]);
     assert_eq!(points(Level::Document, 0), [0]);
-    assert_eq!(store.text(cid, 0, Span::new(1, 3)).unwrap(), "el");
+    assert_eq!(store.text(cid, 0, Span::new(1, 3)).unwrap().unwrap(), "el");
+}
+
+/// A document whose text, number of passages and vectors tell its version.
+fn version(n: usize) -> NewDocument {
+    document("x", &format!("{n} ").repeat(1 + n % 3), 1 + n % 3)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_is_replaced_while_it_is_read_is_read_as_one_version() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()));
+    let cid = collection(&store, "a");
+    store.upsert(cid, version(0)).await.unwrap();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let reader = std::thread::spawn({
+        let (store, is_done) = (store.clone(), is_done.clone());
+        move || {
+            let mut reads = 0;
+            while !is_done.load(Ordering::Relaxed) {
+                let found = store.readable_document(cid, "x").unwrap().unwrap();
+                let n = found.text.split(' ').next().unwrap().parse().unwrap();
+                let wanted = version(n);
+                assert_eq!((&found.text, found.passages.len()), (&wanted.text, wanted.passages.len()));
+                assert_eq!(found.record.passage_count as usize, found.passages.len());
+                let whole = store.whole_document(cid, "x").unwrap().unwrap().document;
+                let n = whole.text.split(' ').next().unwrap().parse().unwrap();
+                assert_eq!(whole.passages.len(), version(n).passages.len());
+                assert!(store.document_vector(cid, "x").unwrap().is_some());
+                reads += 1;
+            }
+            reads
+        }
+    });
+    for n in 1..200 {
+        store.upsert(cid, version(n)).await.unwrap();
+        if n % 50 == 0 {
+            store.compact().unwrap();
+        }
+    }
+    is_done.store(true, Ordering::Relaxed);
+    assert!(reader.join().unwrap() > 0);
 }
 
 #[tokio::test]
@@ -87,7 +129,7 @@ async fn replacing_and_deleting_leave_tombstones() {
     assert_eq!(store.tombstones(cid, Level::Sentence).unwrap(), std::slice::from_ref(&(0..512)));
     assert_eq!(store.tombstones(cid, Level::Document).unwrap(), std::slice::from_ref(&(0..1)));
     assert_eq!(store.passage(cid, 0).unwrap(), None);
-    assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap_err().kind, ErrorKind::NotFound);
+    assert_eq!(store.text(cid, 0, Span::new(0, 1)).unwrap(), None);
     assert_eq!(store.delete_documents(cid, vec!["x".to_owned(), "no".to_owned()]).await.unwrap(), 1);
     assert_eq!(store.counts(cid).unwrap(), (0, 0));
     assert_eq!(store.documents(cid, None, 10).unwrap(), []);
@@ -132,11 +174,11 @@ async fn texts_are_read_across_chunks() {
     let text = "aé€😀".repeat(12_000);
     store.upsert(cid, document("x", &text, 1)).await.unwrap();
     let whole = Span::new(0, text.len() as u32);
-    assert_eq!(store.text(cid, 0, whole).unwrap(), text);
+    assert_eq!(store.text(cid, 0, whole).unwrap().unwrap(), text);
     let cuts: Vec<u32> =
         text.char_indices().map(|(i, _)| i as u32).filter(|i| (49_130..49_170).contains(i)).collect();
     for span in cuts.windows(2).map(|w| Span::new(w[0], w[1])) {
-        assert_eq!(store.text(cid, 0, span).unwrap(), span.slice(&text).unwrap());
+        assert_eq!(store.text(cid, 0, span).unwrap().unwrap(), span.slice(&text).unwrap());
     }
     assert_eq!(store.text(cid, 0, Span::new(0, 2)).unwrap_err().reason, "SPAN_CUTS_CHARACTER");
     let beyond = Span::new(0, whole.end + 1);
@@ -423,7 +465,7 @@ async fn a_write_that_fails_ends_writing_until_the_store_is_opened_again() {
     // Reads go on, or tell of the failure where sled has not kept what they need; they are never wrong.
     let read = |id: &str| {
         let Some(record) = store.document(cid, id)? else { return Ok(None) };
-        store.text(cid, record.doc_no, Span::new(0, text.len() as u32)).map(Some)
+        store.text(cid, record.doc_no, Span::new(0, text.len() as u32))
     };
     for id in &acknowledged {
         match read(id) {
@@ -437,7 +479,7 @@ async fn a_write_that_fails_ends_writing_until_the_store_is_opened_again() {
     let store = open(restarted.path());
     for id in &acknowledged {
         let record = store.document(cid, id).unwrap().unwrap();
-        assert_eq!(store.text(cid, record.doc_no, Span::new(0, text.len() as u32)).unwrap(), text);
+        assert_eq!(store.text(cid, record.doc_no, Span::new(0, text.len() as u32)).unwrap().unwrap(), text);
     }
     store.upsert(cid, document("later", &text, 1)).await.unwrap();
 }

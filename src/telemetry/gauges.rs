@@ -10,7 +10,7 @@ use crate::access::Keyring;
 use crate::answer::Generators;
 use crate::catalog::{Catalog, OpenCollection};
 use crate::domain::Level;
-use crate::encoder::Encoders;
+use crate::encoder::{CrossEncoders, Encoders};
 use crate::metrics;
 use crate::store::SCHEMA_VERSION;
 
@@ -25,6 +25,8 @@ pub struct Gauges {
     pub catalog: Arc<Catalog>,
     /// Loaded encoders.
     pub encoders: Encoders,
+    /// Loaded cross-encoders.
+    pub cross_encoders: CrossEncoders,
     /// Loaded generators.
     pub generators: Generators,
     /// API keys.
@@ -62,6 +64,19 @@ impl Gauges {
             let gauge = |name| gauge!(name, "model" => info.id.clone());
             gauge(metrics::ENCODER_QUEUE_LENGTH).set(encoder.waiting() as f64);
             gauge(metrics::ENCODER_QUEUE_CAPACITY).set(encoder.queue_capacity() as f64);
+        }
+        for cross_encoder in self.cross_encoders.iter() {
+            let info = cross_encoder.info();
+            let labels = [
+                ("model", info.id.clone()),
+                ("revision", info.revision.clone()),
+                ("provider", info.execution_provider.to_owned()),
+                ("precision", info.precision.to_owned()),
+            ];
+            gauge!(metrics::ENCODER_INFO, &labels).set(1);
+            let gauge = |name| gauge!(name, "model" => info.id.clone());
+            gauge(metrics::ENCODER_QUEUE_LENGTH).set(cross_encoder.waiting() as f64);
+            gauge(metrics::ENCODER_QUEUE_CAPACITY).set(cross_encoder.queue_capacity() as f64);
         }
         for generator in self.generators.iter() {
             let info = generator.info();

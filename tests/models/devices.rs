@@ -18,7 +18,9 @@ async fn every_pair_runs_or_says_why_not() {
                     // OpenVINO is not in every library, bf16 not in every processor, CUDA not on this machine.
                     let explained = match (device, precision) {
                         (Device::Auto, Precision::Auto | Precision::Fp32 | Precision::Int8) => false,
-                        (Device::Cpu, Precision::Bf16) => error.reason == "UNSUPPORTED_PRECISION",
+                        (Device::Cpu, Precision::Fp16 | Precision::Bf16) => {
+                            error.reason == "UNSUPPORTED_PRECISION"
+                        }
                         (Device::Cpu, _) => false,
                         (Device::Cuda, Precision::Bf16 | Precision::Int8) => {
                             error.reason == "UNSUPPORTED_PRECISION"

@@ -1,6 +1,7 @@
 //! Models as their users meet them: what is read, imported, pulled, refused, and run on which device.
 
 mod broken;
+mod cross_encoder;
 mod devices;
 mod families;
 mod hub;

@@ -18,10 +18,10 @@ use trove::proto::{self, Pooling, Representation, search_query};
 
 use super::{copy, data, minilm, stdout_json, tiny, trove, write};
 
-struct Server {
+pub(super) struct Server {
     child: Child,
     url: String,
-    channel: Channel,
+    pub(super) channel: Channel,
 }
 
 impl Drop for Server {
@@ -33,13 +33,17 @@ impl Drop for Server {
 
 impl Server {
     async fn start(data: &Path, models: &str) -> Server {
+        Self::start_with(data, models, "none").await
+    }
+
+    pub(super) async fn start_with(data: &Path, models: &str, cross_encoders: &str) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}");
         let mut child = Command::new(env!("CARGO_BIN_EXE_trove"))
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(data)
             .envs([("TROVE__ENCODER__MODELS", models), ("TROVE__ENCODER__DEVICE", "cpu")])
-            .env("TROVE__ENCODER__SESSIONS", "1")
+            .envs([("TROVE__ENCODER__SESSIONS", "1"), ("TROVE__RERANKER__MODELS", cross_encoders)])
             .spawn()
             .unwrap();
         for _ in 0..1200 {
@@ -57,13 +61,13 @@ impl Server {
         panic!("the server did not answer within a minute");
     }
 
-    async fn models(&self) -> Vec<proto::Model> {
+    pub(super) async fn models(&self) -> Vec<proto::Model> {
         let request = proto::GetServerInfoRequest {};
         let mut client = AdminServiceClient::new(self.channel.clone());
         client.get_server_info(request).await.unwrap().into_inner().models
     }
 
-    async fn create(&self, name: &str, model: &str) -> Result<(), Status> {
+    pub(super) async fn create(&self, name: &str, model: &str) -> Result<(), Status> {
         let (name, model) = (name.to_owned(), model.to_owned());
         let collection = Some(proto::Collection { name, model, ..Default::default() });
         let request = proto::CreateCollectionRequest { collection };
@@ -98,16 +102,16 @@ impl Server {
     }
 }
 
-fn text(query: &str) -> search_query::Query {
+pub(super) fn text(query: &str) -> search_query::Query {
     search_query::Query::Text(query.to_owned())
 }
 
-fn reason(status: &Status) -> (Code, String) {
+pub(super) fn reason(status: &Status) -> (Code, String) {
     let details = status.get_error_details();
     (status.code(), details.error_info().map(|info| info.reason.clone()).unwrap_or_default())
 }
 
-fn fine(_: &Path) -> trove::error::Result<()> {
+pub(super) fn fine(_: &Path) -> trove::error::Result<()> {
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use futures::StreamExt;
 use super::Report;
 use crate::answer::Prompts;
 use crate::config::Config;
-use crate::encoder::{EmbedOptions, Encoder, EncoderOptions};
+use crate::encoder::{CrossEncoder, EmbedOptions, Encoder, EncoderOptions};
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
 use crate::generator::{Event, Generator, GeneratorOptions, Prompt, Sampling};
@@ -26,6 +26,9 @@ pub fn check(report: &mut Report, config: &Config) {
     let has_runtime = runtime(report, config);
     for name in &config.encoder.models {
         encoder(report, config, name, has_runtime);
+    }
+    for name in config.reranker.models.iter().filter(|name| name.as_str() != "none") {
+        cross_encoder(report, config, name, has_runtime);
     }
     for name in config.generator.models.iter().filter(|name| name.as_str() != "none") {
         generator(report, config, name, has_runtime);
@@ -72,6 +75,29 @@ fn encoder(report: &mut Report, config: &Config, name: &str, has_runtime: bool) 
             if config.encoder.device == "auto" && cfg!(target_arch = "x86_64") && precision == "fp32" {
                 report.ok(&label, "no faster precision on this processor: bf16 needs AVX512-BF16");
             }
+        }
+        Err(error) => report.problem(&label, told(&error), mend(&error)),
+    }
+}
+
+fn cross_encoder(report: &mut Report, config: &Config, name: &str, has_runtime: bool) {
+    let label = format!("cross-encoder {name}");
+    let path = config.data_dir.join("models").join(name);
+    if let Err(error) = ModelDir::open(&path) {
+        return report.problem(&label, told(&error), mend(&error));
+    }
+    if !has_runtime {
+        return report.warning(&label, "not tried out", "mend the runtime library first");
+    }
+    let scored = encoder_options(config).and_then(|options| {
+        let model = CrossEncoder::load(&path, EncoderOptions { sessions: 1, ..options })?;
+        let texts = vec!["A text to try.".to_owned()];
+        futures::executor::block_on(model.score("Is this a text?".to_owned(), texts))?;
+        Ok((model.info().execution_provider, model.info().precision))
+    });
+    match scored {
+        Ok((provider, precision)) => {
+            report.ok(&label, format!("scores a text with {provider} in {precision}"))
         }
         Err(error) => report.problem(&label, told(&error), mend(&error)),
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
 use futures::{StreamExt, TryStreamExt};
 use rayon::prelude::*;
 use serde_json::json;
@@ -13,7 +14,7 @@ use super::embedder::{document_vectors, dot};
 use super::metrics::{ndcg, recall, reciprocal_rank};
 use crate::cli::args::{EvalArgs, Protocol};
 use crate::cli::client::Client;
-use crate::cli::search::{fusion, mode, unit};
+use crate::cli::search::{fusion, mode, rerank, unit};
 use crate::cli::{EXIT_OK, output};
 use crate::proto::document::Content;
 use crate::proto::{
@@ -176,6 +177,7 @@ async fn search(
         unit: unit(args.unit).into(),
         mode: mode(&args.mode).into(),
         fusion: fusion(&args.mode),
+        rerank: rerank(&args.rerank),
         exact: args.exact,
         ..Default::default()
     };
@@ -210,7 +212,12 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
                 (_, Some(alpha)) => format!(", alpha {alpha}"),
                 _ => String::new(),
             };
-            format!("service, unit {unit}, mode {mode}{fusion}{}", if args.exact { ", exact" } else { "" })
+            let reranked = match args.rerank.rerank.and_then(|method| method.to_possible_value()) {
+                None => String::new(),
+                Some(method) => format!(", rerank {}", method.get_name()),
+            };
+            let exact = if args.exact { ", exact" } else { "" };
+            format!("service, unit {unit}, mode {mode}{fusion}{reranked}{exact}")
         }
     };
     if json {
