@@ -56,6 +56,14 @@ impl Answered {
     }
 }
 
+impl Drop for Answered {
+    /// The watch keeps its share until the runtime drops it; what the call holds must not wait for that.
+    fn drop(&mut self) {
+        let open = self.call.0.lock().open.take();
+        drop(open);
+    }
+}
+
 /// Ends the call at its deadline, or when the client has not read for so long.
 async fn watch(call: Arc<Call>, deadline: Option<Instant>, send_timeout: Duration) {
     loop {
