@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::{IndexOptions, SealedSegment, VectorIndex};
 use crate::metrics;
 use crate::store::{CollectionRecord, Committed, Store};
+use crate::task::{Cancelled, check_cancelled};
 
 /// The vector indexes of one collection.
 pub struct Indexes {
@@ -95,7 +96,7 @@ impl Indexes {
                 if index.needs_seal() {
                     seal(store, cid, level, index)?;
                 } else if let Some(ids) = index.plan_merge() {
-                    if !merge(store, cid, level, index, &ids)? {
+                    if !merge(store, cid, level, index, &ids, &|| false)? {
                         break;
                     }
                 } else {
@@ -121,7 +122,7 @@ impl Indexes {
         let _upkeep = self.upkeep.lock();
         for (level, index) in self.levels() {
             while let Some(ids) = index.plan_join() {
-                if !merge(store, cid, level, index, &ids)? {
+                if !merge(store, cid, level, index, &ids, &|| false)? {
                     break;
                 }
             }
@@ -135,12 +136,13 @@ impl Indexes {
     }
 
     /// Puts every point of the graphs into one segment without the deleted ones.
-    pub fn compact(&self, store: &Store, cid: u32) -> Result<()> {
+    pub fn compact(&self, store: &Store, cid: u32, is_cancelled: Cancelled<'_>) -> Result<()> {
         let _upkeep = self.upkeep.lock();
         for (level, index) in self.levels() {
+            check_cancelled(is_cancelled)?;
             let ids = index.segment_ids();
             if ids.len() > 1 || index.tombstones() > 0 {
-                merge(store, cid, level, index, &ids)?;
+                merge(store, cid, level, index, &ids, is_cancelled)?;
             }
             put_manifest(store, cid, level, index)?;
         }
@@ -247,9 +249,16 @@ fn seal(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()
     switch(store, cid, level, index, segment)
 }
 
-fn merge(store: &Store, cid: u32, level: Level, index: &VectorIndex, ids: &[u64]) -> Result<bool> {
+fn merge(
+    store: &Store,
+    cid: u32,
+    level: Level,
+    index: &VectorIndex,
+    ids: &[u64],
+    is_cancelled: Cancelled<'_>,
+) -> Result<bool> {
     let started = Instant::now();
-    let Some(segment) = index.merge(ids)? else { return Ok(false) };
+    let Some(segment) = index.merge_until(ids, is_cancelled)? else { return Ok(false) };
     built("merge", started);
     switch(store, cid, level, index, segment)?;
     Ok(true)

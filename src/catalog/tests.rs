@@ -128,7 +128,7 @@ async fn the_indexes_agree_with_the_store_after_whatever_happened() {
     fixture.check(&indexes);
     assert!(!indexes.is_unsettled(1));
     assert!(indexes.levels().all(|(_, index)| index.segment_ids().len() == 1));
-    indexes.compact(store, cid).unwrap();
+    indexes.compact(store, cid, &|| false).unwrap();
     fixture.check(&indexes);
     for level in LEVELS {
         assert!(store.tombstones(cid, level).unwrap().is_empty(), "{level:?}");

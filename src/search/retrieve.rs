@@ -16,6 +16,7 @@ use super::{Found, MAX_LIMIT, Mode, Options};
 use crate::catalog::{Catalog, Indexes};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Wanted;
 use crate::keywords::KeywordReader;
 use crate::metrics;
 use crate::store::CollectionRecord;
@@ -190,11 +191,15 @@ impl<'a> Retrieval<'a> {
         let (unit, exact) = (self.options.unit, self.options.exact);
         let ef = self.options.ef_search.unwrap_or(self.record.ef_search as usize);
         let allowed = self.allowed.as_ref();
+        let is_cancelled = || self.probe.caller.is_cancelled();
         let found = match self.indexes.of(unit) {
-            Some(index) => index.search(query, wanted, ef.max(wanted), exact, allowed)?,
+            Some(index) => {
+                let wanted = Wanted { k: wanted, ef: ef.max(wanted), exact, filter: allowed };
+                index.search_until(query, wanted, &is_cancelled)?
+            }
             None => {
-                let depth = (wanted, ef);
-                self.catalog.sentences_nearby(self.record, self.indexes, query, depth, exact, allowed)?
+                let wanted = Wanted { k: wanted, ef, exact, filter: allowed };
+                self.catalog.sentences_nearby(self.record, self.indexes, query, wanted, &is_cancelled)?
             }
         };
         let is_exhausted = found.len() < wanted;
