@@ -60,7 +60,7 @@ pub fn safetensors_seed() -> (Vec<u8>, Vec<u8>) {
     for part in ["weight", "bias"] {
         tensors.push((format!("embeddings.LayerNorm.{part}"), vec![2]));
     }
-    let data = vec![0_u8; 16];
+    let data = [0_u8; 16];
     let views = tensors.iter().filter_map(|(name, shape)| {
         let bytes = data.get(..shape.iter().product::<usize>() * 4)?;
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes);
