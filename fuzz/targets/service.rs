@@ -91,13 +91,9 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
     let update = proto::UpdateCollectionRequest {
         collection: Some(proto::Collection { language: "en".to_owned(), ..Default::default() }),
         update_mask: Some(prost_types::FieldMask { paths: mask }),
-        ..Default::default()
     };
-    let snapshot = proto::CreateSnapshotRequest {
-        name: "a".to_owned(),
-        collections: vec!["notes".to_owned()],
-        ..Default::default()
-    };
+    let snapshot =
+        proto::CreateSnapshotRequest { name: "a".to_owned(), collections: vec!["notes".to_owned()] };
     let messages: Vec<Vec<u8>> = vec![
         search.encode_to_vec(),
         answer.encode_to_vec(),
