@@ -4,12 +4,13 @@ PYTHON ?= python3
 CARGO ?= cargo
 DATA ?=
 
-.PHONY: help demo test lint deny fmt docs models build eval bench soak
+.PHONY: help demo test lint deny fmt docs models build eval bench soak fuzz
 
 help:
 	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
 	@echo "make test           fetch what the tests need, then run all tests"
 	@echo "make soak KILLS=100 kill the server again and again while it is written to (docs/RELIABILITY.md)"
+	@echo "make fuzz           feed the parsers with broken input: SECONDS=60 each, or one TARGET=name"
 	@echo "make lint           formatting and clippy"
 	@echo "make deny           licences, sources and advisories of dependencies; needs cargo-deny"
 	@echo "make build          the release build: target/release/trove"
@@ -31,6 +32,13 @@ KILLS ?= 100
 SEED ?= 1
 soak: models
 	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" KILLS=$(KILLS) SEED=$(SEED) $(CARGO) test --locked --test soak -- --nocapture
+
+# Guided by coverage, so much for each parser; `make test` has a moment of it. What is found is kept in fuzz/corpus.
+SECONDS ?= 60
+TARGET ?=
+fuzz:
+	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/scripts/count_coverage.sh" \
+		$(CARGO) test --locked --example fuzz -- $(TARGET)
 
 # Speeds on this machine; docs/BENCHMARKS.md says what the options are and what was measured.
 bench: models

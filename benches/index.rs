@@ -17,7 +17,7 @@ use trove::index::{IndexOptions, VectorIndex};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is asked for beyond ten results, to be scored exactly.
-const EXTRA: usize = 40;
+const EXTRA: usize = 10;
 
 struct Arguments {
     vectors: std::path::PathBuf,
@@ -67,7 +67,7 @@ fn main() {
         }
     };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(arguments.threads).build().expect("threads");
-    let (index, built) = pool.install(|| build(&data, arguments.options));
+    let (index, built) = pool.install(|| build(&data, arguments.options, arguments.serve));
     if arguments.serve {
         return serve(&data, &index, &built);
     }
@@ -134,8 +134,9 @@ struct Built {
     written: usize,
 }
 
-/// Inserts in order, sealing and merging as the catalog does. What the head still holds is sealed.
-fn build(data: &Data, options: IndexOptions) -> (VectorIndex, Built) {
+/// Inserts in order, sealing and merging as the catalog does. What the head still holds is sealed, and the segments are
+/// joined where the index is to be as it is at rest.
+fn build(data: &Data, options: IndexOptions, settles: bool) -> (VectorIndex, Built) {
     let index = VectorIndex::new(data.dimensions, options);
     let mut built = Built::default();
     let mut start = cpu();
@@ -165,6 +166,17 @@ fn build(data: &Data, options: IndexOptions) -> (VectorIndex, Built) {
         }
     }
     upkeep(&index, true);
+    if !settles {
+        return (index, built);
+    }
+    // What the catalog does while nothing is written.
+    let start = cpu();
+    while let Some(ids) = index.plan_join() {
+        let segment = index.merge(&ids).expect("merge").expect("segments");
+        built.written += segment.bytes.len();
+        index.commit(segment.id).expect("commit");
+    }
+    built.merge += cpu() - start;
     (index, built)
 }
 

@@ -238,6 +238,35 @@ metrics! {
     /// Schema version of the store.
     STORE_SCHEMA_VERSION = "trove_store_schema_version", Kind::Gauge, [];
 
+    /// Snapshots made, verified and restored: `create`, `scheduled`, `verify`, `restore`, by how that ended: `ok`,
+    /// `failed`, `cancelled`.
+    SNAPSHOT_OPERATIONS = "trove_snapshot_operations_total", Kind::Counter, ["operation", "outcome"];
+    /// Time that these took, however they ended.
+    SNAPSHOT_DURATION = "trove_snapshot_duration_seconds", SECONDS, ["operation"];
+    /// Snapshots that are kept, by whether they can be read: `ok`, `unreadable`. Only their beginning and end are
+    /// looked at; `trove snapshots verify` reads all.
+    SNAPSHOTS = "trove_snapshots", Kind::Gauge, ["state"];
+    /// Bytes that they take on disk.
+    SNAPSHOT_DISK = "trove_snapshot_disk_bytes", Kind::Gauge, [];
+    /// When the newest that can be read was made, in seconds since 1970; zero where there is none.
+    SNAPSHOT_LAST_TIME = "trove_snapshot_last_time_seconds", Kind::Gauge, [];
+    /// Time from one scheduled snapshot to the next (`snapshots.interval_hours`); zero where none are wanted.
+    SNAPSHOT_INTERVAL = "trove_snapshot_interval_seconds", Kind::Gauge, [];
+
+    /// API keys by state: `valid`, `expired`, `revoked`. All are zero while the server is open to all.
+    ACCESS_KEYS = "trove_access_keys", Kind::Gauge, ["state"];
+    /// Calls refused for their API key, by reason.
+    ACCESS_REFUSALS = "trove_access_refusals_total", Kind::Counter, ["reason"];
+    /// TLS handshakes that failed: `refused` by either side, `timeout`.
+    TLS_HANDSHAKE_FAILURES = "trove_tls_handshake_failures_total", Kind::Counter, ["reason"];
+    /// Changed certificate files that were read again: `ok`, or `failed` while the old ones stay in use.
+    TLS_RELOADS = "trove_tls_reloads_total", Kind::Counter, ["outcome"];
+    /// When the certificate in use expires, in seconds since 1970: of its chain, the one that expires first. Missing
+    /// without TLS.
+    TLS_CERTIFICATE_EXPIRE_TIME = "trove_tls_certificate_expire_time_seconds", Kind::Gauge, [];
+    /// Calls ended because their client did not read what it was sent (`limits.send_timeout_seconds`).
+    RESPONSES_NOT_READ = "trove_responses_not_read_total", Kind::Counter, [];
+
     /// Processor time of the process in seconds, user and system; its children are not in it. Linux only, as all
     /// `process_` metrics. It only rises, though its type is a gauge: it is no whole number.
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Gauge, [];

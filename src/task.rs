@@ -2,7 +2,21 @@
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Asked now and then by what takes long: whether nobody waits for it any more. Once true, it stays true.
+pub type Cancelled<'a> = &'a (dyn Fn() -> bool + Sync);
+
+/// Fails where nobody waits any more.
+///
+/// # Errors
+/// `CANCELLED`.
+pub fn check_cancelled(is_cancelled: Cancelled<'_>) -> Result<()> {
+    if is_cancelled() {
+        return Err(Error::new(ErrorKind::Cancelled, "CANCELLED", "the caller has left"));
+    }
+    Ok(())
+}
 
 /// Runs work on a blocking thread, within the tracing span of the caller, so that its log lines and spans belong to the
 /// same call. What has not begun when the caller leaves never begins.

@@ -12,6 +12,7 @@ use common::raw::{bearer, bytes, call, open, with};
 use common::{NOTES, data_dir, models, reason, text_document};
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Code, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -369,8 +370,13 @@ async fn certificates_are_checked_on_both_sides_and_replaced_without_a_restart()
         }
     };
     install(&first);
-    let settings =
-        [format!("tls.certificate={certificate}"), format!("tls.key={key}"), format!("tls.client_ca={ca}")];
+    let http = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let settings = [
+        format!("tls.certificate={certificate}"),
+        format!("tls.key={key}"),
+        format!("tls.client_ca={ca}"),
+        format!("metrics.listen={http}"),
+    ];
     let server = Server::start(data.path(), &settings.each_ref().map(String::as_str));
     let url = format!("https://localhost:{}", server.address.port());
     let info = async |endpoint: Endpoint| {
@@ -409,6 +415,21 @@ async fn certificates_are_checked_on_both_sides_and_replaced_without_a_restart()
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(info(secure(first.client_tls(true))).await.is_err());
+
+    let mut stream = tokio::net::TcpStream::connect(&http).await.unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut scrape = String::new();
+    stream.read_to_string(&mut scrape).await.unwrap();
+    let value = |name: &str| {
+        let line = scrape.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_default();
+        line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(value("trove_tls_certificate_expire_time_seconds") > now);
+    assert!(value("trove_tls_handshake_failures_total{reason=\"refused\"}") >= 2.0, "{scrape}");
+    assert!(value("trove_tls_reloads_total{outcome=\"failed\"}") >= 1.0);
+    assert!(value("trove_tls_reloads_total{outcome=\"ok\"}") >= 1.0);
 }
 
 #[test]

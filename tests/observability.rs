@@ -22,7 +22,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt;
+use trove::access::{KeyFile, NewKey, Scope};
 use trove::metrics::{self, METRICS};
+use trove::proto::admin_service_client::AdminServiceClient;
 use trove::proto::answer_service_client::AnswerServiceClient;
 use trove::proto::collection_service_client::CollectionServiceClient;
 use trove::proto::embedding_service_client::EmbeddingServiceClient;
@@ -175,6 +177,12 @@ async fn metrics_tell_what_was_done() {
     let path = "/made.up.Service/Method".parse().unwrap();
     let refused = odd.unary(Request::new(Default::default()), path, codec).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
+    let mut admin = AdminServiceClient::new(channel.clone());
+    let name = "by-hand".to_owned();
+    let create = proto::CreateSnapshotRequest { name: name.clone(), ..Default::default() };
+    let made = admin.create_snapshot(create.clone()).await.unwrap().into_inner().snapshot.unwrap();
+    assert_eq!(admin.create_snapshot(create).await.unwrap_err().code(), Code::AlreadyExists);
+    admin.verify_snapshot(proto::VerifySnapshotRequest { name }).await.unwrap();
     let after = Scrape::of(&http).await;
 
     let rise = |from: &Scrape, to: &Scrape, name, labels: &[(&str, &str)]| {
@@ -230,17 +238,42 @@ async fn metrics_tell_what_was_done() {
     for (name, kind) in &after.types {
         assert_eq!(known.get(name.as_str()), Some(&kind.as_str()), "{name} is not in the table so");
     }
-    // Nothing is sealed or merged in a collection of this size.
-    let missing: Vec<&str> = known
-        .into_keys()
-        .filter(|name| !after.types.contains_key(*name) && *name != metrics::INDEX_BUILD_DURATION)
-        .collect();
+    let snapshots = |operation, outcome| {
+        after.sum(metrics::SNAPSHOT_OPERATIONS, &[("operation", operation), ("outcome", outcome)])
+    };
+    assert_eq!(
+        (snapshots("create", "ok"), snapshots("create", "failed"), snapshots("verify", "ok")),
+        (1.0, 1.0, 1.0)
+    );
+    assert_eq!(after.sum(metrics::SNAPSHOTS, &[("state", "ok")]), 1.0);
+    assert_eq!(after.sum(metrics::SNAPSHOT_DISK, &[]), made.size_bytes as f64);
+    let made_at = made.create_time.unwrap().seconds as f64;
+    assert!((0.0..1.0).contains(&(after.sum(metrics::SNAPSHOT_LAST_TIME, &[]) - made_at)));
+
+    // Nothing is sealed or merged in a collection of this size; there is no TLS, and nobody was refused.
+    let absent = [
+        metrics::INDEX_BUILD_DURATION,
+        metrics::ACCESS_REFUSALS,
+        metrics::TLS_HANDSHAKE_FAILURES,
+        metrics::TLS_RELOADS,
+        metrics::TLS_CERTIFICATE_EXPIRE_TIME,
+    ];
+    let missing: Vec<&str> =
+        known.into_keys().filter(|name| !after.types.contains_key(*name) && !absent.contains(name)).collect();
     assert_eq!(missing, Vec::<&str>::new());
 
     let force = proto::DeleteCollectionRequest { name: NOTES.to_owned(), force: true, ..Default::default() };
-    CollectionServiceClient::new(channel).delete_collection(force).await.unwrap();
+    CollectionServiceClient::new(channel.clone()).delete_collection(force).await.unwrap();
     let gone = Scrape::of(&http).await;
     assert!(!gone.types.contains_key(metrics::INDEX_POINTS), "a deleted collection has metrics");
+
+    let key = NewKey { name: "a".to_owned(), scope: Scope::Read, collections: Vec::new(), lifetime: None };
+    KeyFile::in_dir(data.path()).create(key, 1).unwrap();
+    let refused = SearchServiceClient::new(channel).search(query("x")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let closed = Scrape::of(&http).await;
+    assert_eq!(closed.sum(metrics::ACCESS_REFUSALS, &[("reason", "API_KEY_MISSING")]), 1.0);
+    assert_eq!(closed.sum(metrics::ACCESS_KEYS, &[("state", "valid")]), 1.0);
 }
 
 /// A collector that keeps the spans.

@@ -254,3 +254,30 @@ async fn ten_times_the_load_is_refused_in_part_and_served_right_in_part() {
     let response = client.embed(embed_request(&texts[0])).await.expect("served at once afterwards");
     assert_eq!(vector(response.into_inner()).len(), expected[0].len());
 }
+
+/// A client that opens a call and does not read its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_gives_its_place_back() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let settings =
+        [("TROVE__LIMITS__MAX_CONCURRENT_REQUESTS", "1"), ("TROVE__LIMITS__SEND_TIMEOUT_SECONDS", "1")];
+    let server = Server::start_with(data.path(), &settings).await;
+    let other = server.channel().await;
+    let endpoint = Channel::from_shared(server.url.clone()).unwrap();
+    let slow = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
+    // Some megabytes of answer, of which the client takes the first 64 KiB.
+    let much = tokenize(&"a b c d ".repeat(20_000));
+    let mut answers = open(&slow, TOKENIZE, with(tokio_stream::once(much.clone()), &[])).await.unwrap();
+    until_refused(&other, &tokenize("x"), "TOO_MANY_REQUESTS").await;
+    until_served(&other, &tokenize("x")).await;
+    // Reading at last, it gets what had been given to it, and then the reason.
+    let mut last = answers.message().await;
+    while let Ok(Some(_)) = last {
+        last = answers.message().await;
+    }
+    let status = last.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "RESPONSE_NOT_READ"));
+    // One that reads gets all of it.
+    assert!(call(&slow, TOKENIZE, much, &[]).await.unwrap().len() > 1 << 20);
+}

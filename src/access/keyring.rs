@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{ApiKey, Caller, FileStamp, KeyFile, KeyRecord};
+use super::{ApiKey, Caller, FileStamp, KeyFile, KeyRecord, counted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// When a caller should try again where the keys cannot be read.
@@ -19,6 +19,17 @@ pub struct Keyring {
     file: KeyFile,
     state: ArcSwap<State>,
     reading: Mutex<()>,
+}
+
+/// API keys by state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyCounts {
+    /// Those that hold.
+    pub valid: u64,
+    /// Those whose time is over.
+    pub expired: u64,
+    /// Those that were revoked.
+    pub revoked: u64,
 }
 
 struct State {
@@ -58,13 +69,28 @@ impl Keyring {
         matches!(self.current().keys, Keys::Open)
     }
 
+    /// How many keys there are.
+    pub fn counts(&self) -> KeyCounts {
+        let (mut counts, now) = (KeyCounts::default(), seconds_now());
+        if let Keys::Known(known) = &self.current().keys {
+            for key in known.values() {
+                match check_times(key, now).map_err(|error| error.reason) {
+                    Ok(()) => counts.valid += 1,
+                    Err("API_KEY_REVOKED") => counts.revoked += 1,
+                    Err(_) => counts.expired += 1,
+                }
+            }
+        }
+        counts
+    }
+
     /// Who shows this key.
     ///
     /// # Errors
     /// `API_KEY_MISSING`, `API_KEY_INVALID`, `API_KEY_REVOKED`, `API_KEY_EXPIRED`; `KEYS_UNREADABLE` where the server
     /// cannot know.
     pub fn caller(&self, shown: Option<&str>) -> Result<Caller> {
-        self.caller_at(shown, seconds_now())
+        counted(self.caller_at(shown, seconds_now()))
     }
 
     fn caller_at(&self, shown: Option<&str>, now: u64) -> Result<Caller> {
@@ -92,7 +118,7 @@ impl Keyring {
     /// # Errors
     /// As of [`Keyring::caller`].
     pub fn check(&self, caller: &Caller) -> Result<()> {
-        self.check_at(caller, seconds_now())
+        counted(self.check_at(caller, seconds_now()))
     }
 
     fn check_at(&self, caller: &Caller, now: u64) -> Result<()> {
@@ -227,6 +253,7 @@ mod tests {
         let (brief, _) = file.create(new("brief", Some(Duration::from_secs(10))), 100).unwrap();
         let (other, _) = file.create(new("other", None), 100).unwrap();
         let keyring = Keyring::open(dir.path()).unwrap();
+        assert_eq!(keyring.counts(), KeyCounts { valid: 1, expired: 1, revoked: 0 });
         let caller = keyring.caller_at(Some(brief.reveal()), 109).unwrap();
         assert_eq!(reason(keyring.caller_at(Some(brief.reveal()), 110)), "API_KEY_EXPIRED");
         assert_eq!(reason(keyring.check_at(&caller, 110)), "API_KEY_EXPIRED");
@@ -235,6 +262,7 @@ mod tests {
         file.revoke("brief", 120).unwrap();
         assert_eq!(reason(keyring.caller(Some(other.reveal()))), "API_KEY_REVOKED");
         assert_eq!(reason(keyring.check(&caller)), "API_KEY_REVOKED");
+        assert_eq!(keyring.counts(), KeyCounts { valid: 0, expired: 0, revoked: 2 });
         assert_eq!(reason(keyring.caller(None)), "API_KEY_MISSING");
     }
 

@@ -8,14 +8,16 @@ mod stamp;
 
 use std::sync::Arc;
 
+use ::metrics::counter;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::CollectionName;
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics;
 
 pub use file::{FILE_NAME, KeyFile, KeyRecord, NewKey};
 pub use key::{ApiKey, Secret};
-pub use keyring::Keyring;
+pub use keyring::{KeyCounts, Keyring};
 pub use methods::{METHODS, Method, Reach, method};
 pub use stamp::FileStamp;
 
@@ -64,12 +66,21 @@ impl Caller {
         self.key.as_deref().map(|key| key.name.as_str())
     }
 
+    /// Id of its key; none where the server is open to all.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key.as_deref().map(|key| key.id.as_str())
+    }
+
     /// Checks that the method may be called at all.
     ///
     /// # Errors
     /// `SCOPE_TOO_LOW`; `COLLECTION_NOT_ALLOWED` where the method reaches every collection and the key does not;
     /// `METHOD_NOT_ALLOWED` for a method that is not in [`METHODS`].
     pub fn check_method(&self, path: &str) -> Result<()> {
+        counted(self.may_call(path))
+    }
+
+    fn may_call(&self, path: &str) -> Result<()> {
         let Some(key) = self.key.as_deref() else { return Ok(()) };
         let Some(method) = method(path) else {
             return Err(denied("METHOD_NOT_ALLOWED", "expected a method of this server, got another"));
@@ -94,7 +105,7 @@ impl Caller {
             return Ok(());
         }
         let message = format!("expected a collection that the key is for, got {name}");
-        Err(denied("COLLECTION_NOT_ALLOWED", message).about("collection", name.as_str()))
+        counted(Err(denied("COLLECTION_NOT_ALLOWED", message).about("collection", name.as_str())))
     }
 
     /// Whether a collection of this name may be reached.
@@ -102,6 +113,11 @@ impl Caller {
         let allowed = self.key.as_deref().and_then(|key| key.collections.as_ref());
         allowed.is_none_or(|names| names.iter().any(|name| name == collection))
     }
+}
+
+/// Counts a refusal.
+fn counted<T>(checked: Result<T>) -> Result<T> {
+    checked.inspect_err(|error| counter!(metrics::ACCESS_REFUSALS, "reason" => error.reason).increment(1))
 }
 
 fn denied(reason: &'static str, message: impl Into<String>) -> Error {

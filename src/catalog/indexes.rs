@@ -10,6 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::index::{IndexOptions, SealedSegment, VectorIndex};
 use crate::metrics;
 use crate::store::{CollectionRecord, Committed, Store};
+use crate::task::{Cancelled, check_cancelled};
 
 /// The vector indexes of one collection.
 pub struct Indexes {
@@ -95,7 +96,7 @@ impl Indexes {
                 if index.needs_seal() {
                     seal(store, cid, level, index)?;
                 } else if let Some(ids) = index.plan_merge() {
-                    if !merge(store, cid, level, index, &ids)? {
+                    if !merge(store, cid, level, index, &ids, &|| false)? {
                         break;
                     }
                 } else {
@@ -106,9 +107,9 @@ impl Indexes {
         Ok(())
     }
 
-    /// Seals heads of at least so many points although they are not full, so that searches need not
-    /// scan them.
-    pub fn seal_from(&self, store: &Store, cid: u32, least: usize) -> Result<()> {
+    /// What there is time for while nothing is written: seals heads of at least so many points although they are not
+    /// full, so that searches need not scan them, and joins segments, so that they have fewer graphs to walk.
+    pub fn settle(&self, store: &Store, cid: u32, least: usize) -> Result<()> {
         {
             let _upkeep = self.upkeep.lock();
             for (level, index) in self.levels() {
@@ -117,16 +118,31 @@ impl Indexes {
                 }
             }
         }
-        self.maintain(store, cid)
+        self.maintain(store, cid)?;
+        let _upkeep = self.upkeep.lock();
+        for (level, index) in self.levels() {
+            while let Some(ids) = index.plan_join() {
+                if !merge(store, cid, level, index, &ids, &|| false)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to settle.
+    pub fn is_unsettled(&self, least: usize) -> bool {
+        self.levels().any(|(_, index)| index.unsealed() >= least || index.plan_join().is_some())
     }
 
     /// Puts every point of the graphs into one segment without the deleted ones.
-    pub fn compact(&self, store: &Store, cid: u32) -> Result<()> {
+    pub fn compact(&self, store: &Store, cid: u32, is_cancelled: Cancelled<'_>) -> Result<()> {
         let _upkeep = self.upkeep.lock();
         for (level, index) in self.levels() {
+            check_cancelled(is_cancelled)?;
             let ids = index.segment_ids();
             if ids.len() > 1 || index.tombstones() > 0 {
-                merge(store, cid, level, index, &ids)?;
+                merge(store, cid, level, index, &ids, is_cancelled)?;
             }
             put_manifest(store, cid, level, index)?;
         }
@@ -233,9 +249,16 @@ fn seal(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()
     switch(store, cid, level, index, segment)
 }
 
-fn merge(store: &Store, cid: u32, level: Level, index: &VectorIndex, ids: &[u64]) -> Result<bool> {
+fn merge(
+    store: &Store,
+    cid: u32,
+    level: Level,
+    index: &VectorIndex,
+    ids: &[u64],
+    is_cancelled: Cancelled<'_>,
+) -> Result<bool> {
     let started = Instant::now();
-    let Some(segment) = index.merge(ids)? else { return Ok(false) };
+    let Some(segment) = index.merge_until(ids, is_cancelled)? else { return Ok(false) };
     built("merge", started);
     switch(store, cid, level, index, segment)?;
     Ok(true)

@@ -215,10 +215,10 @@ async fn compaction_leaves_one_segment_and_no_file_of_others() {
     fixture.delete("d0").await;
     let files = || std::fs::read_dir(fixture.path()).unwrap().count();
     let before = files();
-    keywords.compact(&fixture.store).unwrap();
+    keywords.compact(&fixture.store, &|| false).unwrap();
     assert_eq!(fixture.found(&keywords, "ship"), [1, 2, 3, 4]);
     assert_eq!(keywords.segments(), 1);
     assert!(files() < before / 2, "{} of {before}", files());
-    keywords.compact(&fixture.store).unwrap();
+    keywords.compact(&fixture.store, &|| false).unwrap();
     assert_eq!(fixture.found(&keywords, "ship"), [1, 2, 3, 4]);
 }

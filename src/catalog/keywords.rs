@@ -23,6 +23,7 @@ use crate::keywords::{
 };
 use crate::metrics;
 use crate::store::{Committed, Retitled, Store};
+use crate::task::{Cancelled, check_cancelled};
 
 /// How long changes may wait for others to be written with them, if nobody searches.
 const GATHER: Duration = Duration::from_secs(1);
@@ -214,11 +215,12 @@ impl Keywords {
     /// Merges what the index consists of into one without what was removed. Searches and writes go on.
     ///
     /// # Errors
-    /// Whatever the disk gives, and `KEYWORDS_NOT_READY` where the index is being rebuilt.
-    pub fn compact(&self, store: &Store) -> Result<()> {
+    /// Whatever the disk gives, `CANCELLED`, and `KEYWORDS_NOT_READY` where the index is being rebuilt.
+    pub fn compact(&self, store: &Store, is_cancelled: Cancelled<'_>) -> Result<()> {
         self.refresh(store)?;
         let mut merges = 0;
         loop {
+            check_cancelled(is_cancelled)?;
             {
                 let mut state = self.state.lock();
                 let index = state.index.as_mut().ok_or_else(not_ready)?;

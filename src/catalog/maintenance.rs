@@ -54,7 +54,7 @@ fn run(catalog: &Weak<Catalog>, jobs: &mpsc::Receiver<u32>, pool: &rayon::Thread
         let Some(catalog) = catalog.upgrade() else { return };
         match job {
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            Err(mpsc::RecvTimeoutError::Timeout) => unsealed = seal_idle(&catalog, pool, &unsealed),
+            Err(mpsc::RecvTimeoutError::Timeout) => unsealed = settle_idle(&catalog, pool, &unsealed),
             Ok(cid) => {
                 // One pass serves all wishes that wait.
                 let mut waiting = vec![cid];
@@ -78,19 +78,21 @@ fn maintain(catalog: &Catalog, pool: &rayon::ThreadPool, cid: u32) {
     }
 }
 
-/// Seals the heads that have as many points as the last time, and returns how many each has now.
-fn seal_idle(
+/// Settles the indexes of which as many points are unsealed as the last time, and returns how many each has now.
+fn settle_idle(
     catalog: &Catalog,
     pool: &rayon::ThreadPool,
     before: &HashMap<u32, usize>,
 ) -> HashMap<u32, usize> {
     let mut now = HashMap::new();
     for (cid, indexes) in catalog.all_indexes() {
-        let unsealed = indexes.unsealed();
-        let idle = unsealed >= IDLE_POINTS && before.get(&cid) == Some(&unsealed);
-        if idle && let Err(error) = pool.install(|| indexes.seal_from(&catalog.store, cid, IDLE_POINTS)) {
+        let idle = before.get(&cid) == Some(&indexes.unsealed());
+        if idle
+            && indexes.is_unsettled(IDLE_POINTS)
+            && let Err(error) = pool.install(|| indexes.settle(&catalog.store, cid, IDLE_POINTS))
+        {
             counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
-            tracing::error!(cid, %error, "sealing an idle index failed; it goes on being scanned");
+            tracing::error!(cid, %error, "an idle index could not be settled; searches of it are slower");
         }
         now.insert(cid, indexes.unsealed());
     }

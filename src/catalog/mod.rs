@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use parking_lot::RwLock;
-use roaring::RoaringBitmap;
 
 pub use filters::Filters;
 pub use indexes::Indexes;
@@ -27,9 +26,10 @@ pub use keywords::Keywords;
 use crate::domain::{CollectionName, Language, Level};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
-use crate::index::{Candidate, IndexOptions};
+use crate::index::{Candidate, IndexOptions, Wanted};
 use crate::keywords::remove_others;
 use crate::store::{CollectionRecord, CommitListener, Committed, Store};
+use crate::task::Cancelled;
 
 /// Passages whose sentences are ranked where sentences have no graph of their own.
 const SENTENCE_PASSAGES: usize = 200;
@@ -311,14 +311,14 @@ impl Catalog {
     /// freed space back. Returns how many points were dropped.
     ///
     /// # Errors
-    /// Whatever the store or the index gives; the old state stays in use.
-    pub fn compact(&self, name: &CollectionName) -> Result<usize> {
+    /// `CANCELLED`, and whatever the store or the index gives. What was done stays done; the rest is as it was.
+    pub fn compact(&self, name: &CollectionName, is_cancelled: Cancelled<'_>) -> Result<usize> {
         let record = self.collection(name)?;
         let indexes = self.indexes(&record)?;
         let dropped = indexes.tombstones();
-        indexes.compact(&self.store, record.cid)?;
-        self.store.compact()?;
-        self.keywords(&record)?.compact(&self.store)?;
+        indexes.compact(&self.store, record.cid, is_cancelled)?;
+        self.store.compact(is_cancelled)?;
+        self.keywords(&record)?.compact(&self.store, is_cancelled)?;
         Ok(dropped)
     }
 
@@ -340,12 +340,16 @@ impl Catalog {
         record: &CollectionRecord,
         indexes: &Indexes,
         query: &[f32],
-        (wanted, ef): (usize, usize),
-        exact: bool,
-        allowed: Option<&RoaringBitmap>,
+        nearby: Wanted<'_>,
+        is_cancelled: Cancelled<'_>,
     ) -> Result<Vec<Candidate>> {
-        let passages =
-            indexes.passage.search(query, SENTENCE_PASSAGES, ef.max(SENTENCE_PASSAGES), exact, allowed)?;
+        let wanted = nearby.k;
+        let k = SENTENCE_PASSAGES;
+        let passages = indexes.passage.search_until(
+            query,
+            Wanted { k, ef: nearby.ef.max(k), ..nearby },
+            is_cancelled,
+        )?;
         let mut sentences = Vec::new();
         for passage in passages {
             let Some(stored) = self.store.passage(record.cid, passage.point)? else { continue };

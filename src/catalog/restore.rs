@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::{Catalog, Filters, Indexes, Keywords, Open};
 use crate::error::Result;
-use crate::store::{Cancelled, CollectionRecord, SnapshotName};
+use crate::store::{CollectionRecord, SnapshotName, counted};
+use crate::task::Cancelled;
 
 impl Catalog {
     /// Replaces collections by those of a snapshot, or adds them: the named ones, or all where none is named.
@@ -15,6 +16,15 @@ impl Catalog {
     /// `UNKNOWN_SNAPSHOT`, `SNAPSHOT_DAMAGED`, `UNKNOWN_COLLECTION`, `DISK_FULL`, or that the caller left. Nothing
     /// has changed then.
     pub fn restore(
+        &self,
+        name: &SnapshotName,
+        collections: &[String],
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<Vec<CollectionRecord>> {
+        counted("restore", || self.put_back(name, collections, is_cancelled))
+    }
+
+    fn put_back(
         &self,
         name: &SnapshotName,
         collections: &[String],

@@ -124,8 +124,11 @@ async fn the_indexes_agree_with_the_store_after_whatever_happened() {
     fixture.check(&indexes);
     assert!(!store.segments(cid, Level::Passage).unwrap().contains(&999));
 
-    indexes.seal_from(store, cid, 1).unwrap();
-    indexes.compact(store, cid).unwrap();
+    indexes.settle(store, cid, 1).unwrap();
+    fixture.check(&indexes);
+    assert!(!indexes.is_unsettled(1));
+    assert!(indexes.levels().all(|(_, index)| index.segment_ids().len() == 1));
+    indexes.compact(store, cid, &|| false).unwrap();
     fixture.check(&indexes);
     for level in LEVELS {
         assert!(store.tombstones(cid, level).unwrap().is_empty(), "{level:?}");

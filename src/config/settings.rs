@@ -175,6 +175,8 @@ section! {
         max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Calls of the whole server that may run at once. Calls for the server's health are not counted.
         max_concurrent_requests: usize = 512, Rule::AtLeast(1);
+        /// Calls of one API key that may run at once.
+        max_concurrent_requests_per_key: usize = 512, Rule::AtLeast(1);
         /// Calls that one connection may have open at once; clients keep further ones back themselves.
         max_concurrent_requests_per_connection: u32 = 256, Rule::AtLeast(1);
         /// Calls of the whole server whose client sends messages without end, such as IngestDocuments.
@@ -189,6 +191,8 @@ section! {
         max_request_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Seconds without a byte after which a message that is not whole is given up.
         receive_timeout_seconds: u64 = 30, Rule::AtLeast(1);
+        /// Seconds that a client may take to read what it was sent, before more of it is sent. Then the call is ended.
+        send_timeout_seconds: u64 = 60, Rule::AtLeast(1);
         /// Seconds a new connection may take for TLS and the beginning of HTTP/2.
         handshake_timeout_seconds: u64 = 10, Rule::AtLeast(1);
         /// Seconds without a call after which a connection is closed; clients open another one when they need it.

@@ -1,6 +1,8 @@
 //! Texts to vectors: tokens, spans, batches.
 
 mod cross_encoder;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod load;
 mod meter;
 mod options;

@@ -1,3 +1,5 @@
+use std::panic::catch_unwind;
+
 use tokenizers::Tokenizer;
 
 use super::wordpiece::WordPiece;
@@ -89,11 +91,17 @@ impl TextTokenizer {
         let damaged = |e: tokenizers::Error| {
             Error::data_loss("DAMAGED_MODEL", format!("tokenizer.json cannot be read: {e}"))
         };
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
-        let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
-        tokenizer.with_truncation(None).map_err(damaged)?.with_padding(None);
-        let bare = tokenizer.encode(PROBE, false).map_err(damaged)?;
-        let framed = tokenizer.encode(PROBE, true).map_err(damaged)?;
+        // Some malformed files make the parser panic, others the first text.
+        let parsed = catch_unwind(|| {
+            let mut tokenizer = Tokenizer::from_bytes(json)?;
+            let padding = tokenizer.get_padding().map(|padding| padding.pad_id);
+            tokenizer.with_truncation(None)?.with_padding(None);
+            let bare = tokenizer.encode(PROBE, false)?;
+            let framed = tokenizer.encode(PROBE, true)?;
+            Ok((tokenizer, padding, bare, framed))
+        });
+        let parsed = parsed.unwrap_or_else(|_| Err("the tokenizer panicked".into()));
+        let (tokenizer, padding, bare, framed) = parsed.map_err(damaged)?;
         let special = framed.get_special_tokens_mask();
         let open = special.iter().take_while(|&&s| s == 1).count();
         let close = special.iter().rev().take_while(|&&s| s == 1).count();

@@ -12,8 +12,10 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// Adds a block, with a blank line before it.
+    /// Adds a block, with a blank line before it. Plain text with a NUL is refused as no text; files of a format keep
+    /// what else they say.
     pub(super) fn block(&mut self, block: &str) {
+        let block = block.replace('\0', "");
         let block = block.trim_end();
         if block.trim_start().is_empty() {
             return;
@@ -31,7 +33,7 @@ impl Builder {
 
     /// Starts a section under a heading, which is also its first block.
     pub(super) fn heading(&mut self, level: u8, title: &str) {
-        let title = title.split_whitespace().collect::<Vec<_>>().join(" ");
+        let title = title.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" ");
         if title.is_empty() {
             return;
         }
@@ -77,8 +79,9 @@ impl Builder {
         if self.sections.is_empty() {
             return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with text, got one without"));
         }
-        let title =
-            title.map(|t| t.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|t| !t.is_empty());
+        let title = title
+            .map(|t| t.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" "))
+            .filter(|t| !t.is_empty());
         Ok(Extracted { title, text: self.text, sections: self.sections })
     }
 }

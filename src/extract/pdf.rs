@@ -20,7 +20,7 @@ fn read(bytes: &[u8]) -> Result<Extracted> {
     }
     let numbers: Vec<u32> = document.get_pages().into_keys().collect();
     let mut pages: Vec<(u32, String)> =
-        numbers.iter().filter_map(|n| Some((*n, page_text(&document, *n)?.replace('\0', "")))).collect();
+        numbers.iter().filter_map(|n| Some((*n, page_text(&document, *n)?))).collect();
     if pages.is_empty() {
         return Err(broken(format!("none of the PDF's {} pages can be read", numbers.len())));
     }

@@ -2,6 +2,8 @@
 
 mod draft;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod meter;
 mod options;
 mod queue;

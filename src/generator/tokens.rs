@@ -1,3 +1,4 @@
+use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -25,8 +26,14 @@ impl ChatTokenizer {
         let damaged = |e: tokenizers::Error| {
             Error::data_loss("DAMAGED_MODEL", format!("cannot read {}: {e}", path.display()))
         };
-        let mut tokenizer = Tokenizer::from_file(path).map_err(damaged)?;
-        tokenizer.with_truncation(None).map_err(damaged)?.with_padding(None);
+        // Some malformed files make the parser panic, others the first text.
+        let parsed = catch_unwind(|| {
+            let mut tokenizer = Tokenizer::from_file(path)?;
+            tokenizer.with_truncation(None)?.with_padding(None);
+            tokenizer.encode("a", true)?;
+            Ok(tokenizer)
+        });
+        let tokenizer = parsed.unwrap_or_else(|_| Err("the tokenizer panicked".into())).map_err(damaged)?;
         let largest = tokenizer.get_vocab(true).into_values().max().unwrap_or(0) as usize;
         if largest >= vocabulary {
             return Err(Error::data_loss(

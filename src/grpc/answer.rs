@@ -89,7 +89,7 @@ impl proto::answer_service_server::AnswerService for Answer {
     }
 }
 
-fn request_in(caller: &Caller, request: proto::AnswerRequest) -> Result<answer::Request> {
+pub(super) fn request_in(caller: &Caller, request: proto::AnswerRequest) -> Result<answer::Request> {
     let search = request.search.unwrap_or_default();
     let query = match search.query.as_ref().and_then(|query| query.query.as_ref()) {
         Some(_) => Some(query_in(search.query.clone()).map_err(within_search)?),
@@ -129,7 +129,7 @@ fn mode_in(mode: i32) -> Result<Mode> {
     }
 }
 
-fn messages_in(messages: Vec<proto::Message>, field: &str) -> Result<Vec<Message>> {
+pub(super) fn messages_in(messages: Vec<proto::Message>, field: &str) -> Result<Vec<Message>> {
     let message = |(index, message): (usize, proto::Message)| {
         let role = match proto::Role::try_from(message.role) {
             Ok(proto::Role::System) => Role::System,
@@ -146,7 +146,7 @@ fn messages_in(messages: Vec<proto::Message>, field: &str) -> Result<Vec<Message
     messages.into_iter().enumerate().map(message).collect()
 }
 
-fn check_messages(messages: &[Message]) -> Result<()> {
+pub(super) fn check_messages(messages: &[Message]) -> Result<()> {
     let late = messages.iter().skip(1).position(|message| message.role == Role::System);
     if let Some(index) = late {
         let message = "expected a system message only as the first, got another";
@@ -156,7 +156,7 @@ fn check_messages(messages: &[Message]) -> Result<()> {
 }
 
 /// Sampling of a message; what is unset takes the generator's defaults, `max_tokens` stays zero.
-fn sampling_in(options: proto::SamplingOptions) -> Sampling {
+pub(super) fn sampling_in(options: proto::SamplingOptions) -> Sampling {
     let default = Sampling::default();
     Sampling {
         max_tokens: options.max_tokens,

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
-use super::{Reply, blocking, caller, collection_name, convert};
+use super::{Reply, blocking, caller, cancellable, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::domain::Language;
 use crate::error::{Error, Result};
@@ -53,7 +53,7 @@ fn language_in(name: &str) -> Result<Language> {
     Language::parse(name).map_err(|error| error.within("collection.language"))
 }
 
-fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
+pub(super) fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
     let mut update = CollectionUpdate::default();
     for path in mask {
         match path.as_str() {
@@ -160,7 +160,7 @@ impl proto::collection_service_server::CollectionService for Collections {
     ) -> Reply<proto::CompactCollectionResponse> {
         let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
         let catalog = self.catalog.clone();
-        let dropped = blocking(move || catalog.compact(&name)).await?;
+        let dropped = cancellable(move |is_cancelled| catalog.compact(&name, is_cancelled)).await?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))
     }
 }

@@ -60,7 +60,7 @@ impl Documents {
     }
 }
 
-fn input_in(document: proto::Document) -> Result<Input> {
+pub(super) fn input_in(document: proto::Document) -> Result<Input> {
     use proto::document::Content as Message;
     let content = match document.content {
         Some(Message::Text(text)) => Content::Text(text),

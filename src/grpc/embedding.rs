@@ -100,7 +100,7 @@ fn unknown(field: &str, value: i32) -> Error {
     Error::invalid("UNKNOWN_ENUM_VALUE", format!("{field}: expected a known value, got {value}"))
 }
 
-fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
+pub(super) fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
     use proto::{EmbeddingLevel, Overflow, Pooling, Representation};
     let level = match EmbeddingLevel::try_from(message.level).map_err(|_| unknown("level", message.level))? {
         EmbeddingLevel::Token => encoder::Level::Token,

@@ -6,6 +6,8 @@ mod collections;
 pub mod convert;
 mod documents;
 mod embedding;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod ingest;
 mod search;
 mod snapshots;

@@ -87,18 +87,18 @@ pub(super) async fn delete(
     Ok(proto::DeleteSnapshotResponse {})
 }
 
-fn snapshot_name(name: String) -> Result<SnapshotName> {
+pub(super) fn snapshot_name(name: String) -> Result<SnapshotName> {
     SnapshotName::new(name).map_err(|error| error.within("name"))
 }
 
-fn names(caller: &Caller, field: &str, names: Vec<String>) -> Result<Vec<String>> {
+pub(super) fn names(caller: &Caller, field: &str, names: Vec<String>) -> Result<Vec<String>> {
     let checked =
         |(index, name)| Ok(collection_name(caller, &format!("{field}[{index}]"), name)?.as_str().to_owned());
     names.into_iter().enumerate().map(checked).collect()
 }
 
 /// The place that a page token names.
-fn place_in(token: &str) -> Result<(i64, String)> {
+pub(super) fn place_in(token: &str) -> Result<(i64, String)> {
     let parts = token.split_once(':').and_then(|(time, name)| Some((time.parse().ok()?, name.to_owned())));
     parts.ok_or_else(|| {
         Error::invalid_field("page_token", "BAD_PAGE_TOKEN", "expected the token of the page before")

@@ -371,7 +371,7 @@ impl Partial {
     }
 }
 
-fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {
+pub(super) fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {
     let missing = || Error::invalid_field("document", "EMPTY_DOCUMENT", "expected a document, got none");
     let document = stored.document.ok_or_else(missing)?;
     let hash = blake3::Hash::from_hex(&document.content_hash).map_err(|_| {
@@ -399,7 +399,7 @@ fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {
     })
 }
 
-fn passage_in(passage: proto::StoredPassage) -> Result<NewPassage> {
+pub(super) fn passage_in(passage: proto::StoredPassage) -> Result<NewPassage> {
     let span =
         passage.span.ok_or_else(|| Error::invalid_field("span", "NO_SPAN", "expected a span, got none"))?;
     let span_in = |span: proto::ByteSpan| Span::new(span.start, span.end);

@@ -2,6 +2,7 @@
 //! better links. A merged one: the graphs of its parts are joined.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hnsw_rs::prelude::{Distance, Hnsw};
 use rayon::prelude::*;
@@ -15,9 +16,12 @@ use super::segment::{MAX_POINTS, NONE, Rows, Segment, Upper};
 use super::select::Chooser;
 use super::walk::{Ask, Scratch};
 use crate::error::{Error, Result};
+use crate::task::{Cancelled, check_cancelled};
 
 /// Layers that the graph may have.
 const LAYERS: usize = 16;
+/// Points after which a join is asked whether anybody waits still.
+const CANCEL_POINTS: u32 = 256;
 /// What hnsw_rs gets beside each code: its scale and its bias, four bytes each.
 const TAIL: usize = 8;
 
@@ -106,6 +110,7 @@ fn found(
         exact: false,
         filter: None,
         deleted,
+        is_cancelled: &|| false,
     };
     segment.search(&ask, scratch).into_iter().map(|near| near.slot).collect()
 }
@@ -119,7 +124,12 @@ pub(super) struct Part<'a> {
 /// Joins segments. The points of the greatest keep their links; those of each other one are searched
 /// for in all that are greater, and are linked there and back. Links of dead points are handed to
 /// those that linked to them. Only the upper layers are built anew.
-pub(super) fn join(dimensions: usize, options: &IndexOptions, mut parts: Vec<Part<'_>>) -> Result<Segment> {
+pub(super) fn join(
+    dimensions: usize,
+    options: &IndexOptions,
+    mut parts: Vec<Part<'_>>,
+    is_cancelled: Cancelled<'_>,
+) -> Result<Segment> {
     parts.sort_by_key(|part| part.deleted.len() as i64 - part.segment.len() as i64);
     let mut order: Vec<(u64, usize, u32)> = Vec::new();
     for (at, part) in parts.iter().enumerate() {
@@ -141,10 +151,17 @@ pub(super) fn join(dimensions: usize, options: &IndexOptions, mut parts: Vec<Par
     let mut segment = Segment::new(points, docs, codes);
     let chooser = Chooser::new(&segment.codes);
     let limit = 2 * options.m;
+    let stopped = AtomicBool::new(false);
     let rows: Vec<Vec<u32>> = order
         .par_iter()
         .zip(0u32..segment.len() as u32)
         .map_init(Scratch::default, |scratch, (&(_, at, slot), new)| {
+            if new.is_multiple_of(CANCEL_POINTS) && is_cancelled() {
+                stopped.store(true, Ordering::Relaxed);
+            }
+            if stopped.load(Ordering::Relaxed) {
+                return Vec::new();
+            }
             let (mut links, mut again) = old_links(&parts[at], &places[at], slot);
             for (other, places) in parts.iter().zip(&places).take(at) {
                 let near = found(other.segment, other.deleted, &segment.codes, new, options, scratch);
@@ -154,6 +171,7 @@ pub(super) fn join(dimensions: usize, options: &IndexOptions, mut parts: Vec<Par
             if again { chooser.choose(new, links, limit) } else { links }
         })
         .collect();
+    check_cancelled(is_cancelled)?;
     let rows = chooser.link_back(rows, |new| order[new as usize].1 > 0, limit);
     let members = router(&parts, &places, segment.len(), options);
     let layers = graph(&segment.codes, &members, options);

@@ -39,6 +39,7 @@ use prost::Message;
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, Result};
+use crate::task::{Cancelled, check_cancelled};
 use code::quantize;
 use format::damaged;
 use head::{Found, Head};
@@ -46,6 +47,8 @@ use manifest::{Manifest, SegmentEntry};
 use segment::Segment;
 use walk::{Ask, Best, Scratch};
 
+/// Chunks of the head after which it is asked whether anybody waits still.
+const CANCEL_CHUNKS: usize = 16;
 /// Memory of searches that is kept for reuse.
 const KEPT_SCRATCH: usize = 64;
 /// Removals that need no tombstone any more, from which on storing a manifest is worth it.
@@ -80,6 +83,19 @@ impl Default for IndexOptions {
             build_threads: 0,
         }
     }
+}
+
+/// What a search is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Most points.
+    pub k: usize,
+    /// How many candidates a graph search keeps.
+    pub ef: usize,
+    /// Whether every code is scanned instead.
+    pub exact: bool,
+    /// Documents that count; all where there is none.
+    pub filter: Option<&'a RoaringBitmap>,
 }
 
 /// A point found.
@@ -297,6 +313,20 @@ impl VectorIndex {
         exact: bool,
         filter: Option<&RoaringBitmap>,
     ) -> Result<Vec<Candidate>> {
+        self.search_until(query, Wanted { k, ef, exact, filter }, &|| false)
+    }
+
+    /// The same, unless nobody waits for it any more: a scan ends within some thousand points.
+    ///
+    /// # Errors
+    /// `CANCELLED` too.
+    pub fn search_until(
+        &self,
+        query: &[f32],
+        wanted: Wanted<'_>,
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<Vec<Candidate>> {
+        let Wanted { k, ef, exact, filter } = wanted;
         let query = quantize(self.dimensions, query)?;
         if k == 0 {
             return Ok(Vec::new());
@@ -306,15 +336,20 @@ impl VectorIndex {
             let state = self.state.read();
             (state.head.scan_last(&query, filter, &mut best), self.segments.load_full())
         };
-        chunks.iter().for_each(|chunk| chunk.scan(&query, filter, &mut best));
+        for some in chunks.chunks(CANCEL_CHUNKS) {
+            check_cancelled(is_cancelled)?;
+            some.iter().for_each(|chunk| chunk.scan(&query, filter, &mut best));
+        }
         let mut scratch = self.scratch.lock().pop().unwrap_or_default();
         for live in segments.iter() {
-            let ask = Ask { query: &query, k, ef, exact, filter, deleted: &live.deleted };
+            check_cancelled(is_cancelled)?;
+            let ask = Ask { query: &query, k, ef, exact, filter, deleted: &live.deleted, is_cancelled };
             for near in live.segment.search(&ask, &mut scratch) {
                 let at = near.slot as usize;
                 best.offer(Found::new(near, live.segment.points[at], live.segment.docs[at]));
             }
         }
+        check_cancelled(is_cancelled)?;
         let mut kept = self.scratch.lock();
         if kept.len() < KEPT_SCRATCH {
             kept.push(scratch);
@@ -388,8 +423,18 @@ impl VectorIndex {
 
     /// Which segments to merge next, if any.
     pub fn plan_merge(&self) -> Option<Vec<u64>> {
-        let sizes = |live: &Live| plan::Size { id: live.id, points: live.segment.len(), alive: live.alive() };
-        plan::merge(self.segments.load().iter().map(sizes).collect(), self.options.merge_factor)
+        plan::merge(self.sizes(), self.options.merge_factor)
+    }
+
+    /// Which segments to merge next where there is time for it, if any: nothing is written, and one graph answers faster
+    /// than several.
+    pub fn plan_join(&self) -> Option<Vec<u64>> {
+        plan::join(self.sizes())
+    }
+
+    fn sizes(&self) -> Vec<plan::Size> {
+        let size = |live: &Live| plan::Size { id: live.id, points: live.segment.len(), alive: live.alive() };
+        self.segments.load().iter().map(size).collect()
     }
 
     /// Builds one segment of the living points of several; `None` where none of them exists.
@@ -398,6 +443,14 @@ impl VectorIndex {
     /// # Errors
     /// `SEGMENT_TOO_LARGE`.
     pub fn merge(&self, ids: &[u64]) -> Result<Option<SealedSegment>> {
+        self.merge_until(ids, &|| false)
+    }
+
+    /// The same, unless nobody waits for it any more.
+    ///
+    /// # Errors
+    /// `CANCELLED` too; nothing has changed then.
+    pub fn merge_until(&self, ids: &[u64], is_cancelled: Cancelled<'_>) -> Result<Option<SealedSegment>> {
         let _building = self.building.lock();
         let segments = {
             let _state = self.begin();
@@ -411,7 +464,7 @@ impl VectorIndex {
             .iter()
             .map(|live| build::Part { segment: &live.segment, deleted: &live.deleted })
             .collect();
-        let segment = build::join(self.dimensions, &self.options, parts)?;
+        let segment = build::join(self.dimensions, &self.options, parts, is_cancelled)?;
         Ok(Some(self.finish(segment, sources.iter().map(|live| live.id).collect(), 0)))
     }
 

@@ -525,7 +525,7 @@ proptest! {
         prop_assert_eq!(Segment::from_bytes(&bytes[..cut % bytes.len()]).unwrap_err().reason, "INDEX_DAMAGED");
         let query = quantize(DIMENSIONS, &[1.0; DIMENSIONS]).unwrap();
         let deleted = RoaringBitmap::new();
-        let ask = Ask { query: &query, k: 5, ef: 32, exact: false, filter: None, deleted: &deleted };
+        let ask = Ask { query: &query, k: 5, ef: 32, exact: false, filter: None, deleted: &deleted, is_cancelled: &|| false };
         for at in [at % bytes.len(), front] {
             let mut flipped = bytes.clone();
             flipped[at] = value;
@@ -550,4 +550,43 @@ proptest! {
     fn garbage_is_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         prop_assert!(Segment::from_bytes(&bytes).is_err());
     }
+}
+
+#[test]
+fn a_scan_and_a_merge_end_when_nobody_waits() {
+    let vectors = clustered(50, 400, 7);
+    let options = IndexOptions { head_limit: 12_000, ..IndexOptions::default() };
+    let index = VectorIndex::new(DIMENSIONS, options);
+    for (i, vector) in vectors.iter().enumerate() {
+        index.insert(i as u64, i as u32, vector).unwrap();
+    }
+    let asked = |index: &VectorIndex, cancel_at: usize| {
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let wanted = Wanted { k: 10, ef: 10, exact: true, filter: None };
+        let found = index.search_until(&vectors[0], wanted, &|| {
+            count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 >= cancel_at
+        });
+        (found.map(|found| found.len()).map_err(|error| error.reason), count.into_inner())
+    };
+    // In the head.
+    let (found, all) = asked(&index, usize::MAX);
+    assert!(found == Ok(10) && all >= 2, "{found:?} {all}");
+    assert_eq!(asked(&index, 1), (Err("CANCELLED"), 1));
+    assert!(asked(&index, 3).1 <= 3 + 1);
+    // In a segment.
+    let sealed = index.seal().unwrap().unwrap();
+    index.commit(sealed.id).unwrap();
+    let (found, all) = asked(&index, usize::MAX);
+    assert!(found == Ok(10) && all >= 3, "{found:?} {all}");
+    let (found, count) = asked(&index, 2);
+    assert!(found == Err("CANCELLED") && count < all, "{found:?} {count} of {all}");
+    // A merge leaves everything as it was.
+    let sealed = index.seal().unwrap().unwrap();
+    index.commit(sealed.id).unwrap();
+    let ids = index.segment_ids();
+    assert_eq!(index.merge_until(&ids, &|| true).unwrap_err().reason, "CANCELLED");
+    assert_eq!((index.segment_ids(), index.len()), (ids.clone(), vectors.len()));
+    let merged = index.merge(&ids).unwrap().unwrap();
+    index.commit(merged.id).unwrap();
+    assert_eq!((index.segment_ids().len(), index.len()), (1, vectors.len()));
 }

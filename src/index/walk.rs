@@ -6,6 +6,7 @@ use roaring::RoaringBitmap;
 
 use super::code::{Code, fits};
 use super::segment::{Near, Segment};
+use crate::task::Cancelled;
 
 /// Cost of looking at a point on a walk, in points of a scan, which go through memory in order.
 const WALK_COST: f64 = 2.0;
@@ -38,6 +39,8 @@ const UNPACKED: u64 = 1 << 17;
 const LEAST_ALIVE: f64 = 0.25;
 /// Slots scored at a time by a scan.
 const SCAN_BATCH: usize = 256;
+/// Batches after which it is asked whether anybody waits still.
+const SCAN_BATCHES: usize = 32;
 
 /// What one search of a segment is asked for.
 #[derive(Clone, Copy)]
@@ -53,6 +56,8 @@ pub(super) struct Ask<'a> {
     pub(super) filter: Option<&'a RoaringBitmap>,
     /// Slots that do not count.
     pub(super) deleted: &'a RoaringBitmap,
+    /// Ends a scan early; what it gives is then of no use.
+    pub(super) is_cancelled: Cancelled<'a>,
 }
 
 /// Memory of one search, kept for the next one.
@@ -192,7 +197,12 @@ impl Segment {
     fn scan(&self, ask: &Ask<'_>, slots: impl Iterator<Item = u32>, scratch: &mut Scratch) -> Vec<Near> {
         let mut slots = slots.peekable();
         let mut best = Best::new(ask.k);
+        let mut batches = 0usize;
         while slots.peek().is_some() {
+            batches += 1;
+            if batches.is_multiple_of(SCAN_BATCHES) && (ask.is_cancelled)() {
+                break;
+            }
             scratch.slots.clear();
             scratch.slots.extend(slots.by_ref().take(SCAN_BATCH));
             let Scratch { slots, dots, similarities, effort, .. } = &mut *scratch;

@@ -5,6 +5,8 @@ mod config;
 pub mod decoder;
 mod device;
 mod dir;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 pub mod gguf;
 mod graph;
 mod half;

@@ -16,12 +16,16 @@ use super::{Found, MAX_LIMIT, Mode, Options};
 use crate::catalog::{Catalog, Indexes};
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
+use crate::index::Wanted;
 use crate::keywords::KeywordReader;
 use crate::metrics;
 use crate::store::CollectionRecord;
 
-/// Candidates scored exactly beyond the limit: the index holds 8-bit codes.
-const RESCORE_EXTRA: usize = 40;
+/// Least candidates scored exactly beyond the limit: the index holds 8-bit codes. For ten hits more find nothing more
+/// (docs/BENCHMARKS.md).
+const RESCORE_EXTRA: usize = 10;
+/// Candidates beyond a limit that is greater, as a share of it.
+const RESCORE_SHARE: f32 = 0.4;
 /// Least candidates of each ranking that fusion is given.
 const FUSION_DEPTH: usize = 100;
 /// Passages looked up for each document wanted, at first.
@@ -100,7 +104,7 @@ pub fn retrieve(
     let indexes = catalog.indexes(record)?;
     let filter = |f| debug_span!("search.filter").in_scope(|| catalog.matching(record.cid, f));
     let mut allowed = options.filter.as_ref().map(filter).transpose()?;
-    let mut wanted = options.limit + RESCORE_EXTRA;
+    let mut wanted = options.limit + RESCORE_EXTRA.max((options.limit as f32 * RESCORE_SHARE) as usize);
     if let Some(doc_no) = probe.excluded {
         match &mut allowed {
             Some(bitmap) => {
@@ -187,11 +191,15 @@ impl<'a> Retrieval<'a> {
         let (unit, exact) = (self.options.unit, self.options.exact);
         let ef = self.options.ef_search.unwrap_or(self.record.ef_search as usize);
         let allowed = self.allowed.as_ref();
+        let is_cancelled = || self.probe.caller.is_cancelled();
         let found = match self.indexes.of(unit) {
-            Some(index) => index.search(query, wanted, ef.max(wanted), exact, allowed)?,
+            Some(index) => {
+                let wanted = Wanted { k: wanted, ef: ef.max(wanted), exact, filter: allowed };
+                index.search_until(query, wanted, &is_cancelled)?
+            }
             None => {
-                let depth = (wanted, ef);
-                self.catalog.sentences_nearby(self.record, self.indexes, query, depth, exact, allowed)?
+                let wanted = Wanted { k: wanted, ef, exact, filter: allowed };
+                self.catalog.sentences_nearby(self.record, self.indexes, query, wanted, &is_cancelled)?
             }
         };
         let is_exhausted = found.len() < wanted;

@@ -1,23 +1,22 @@
 //! Stands before every service: who calls, may it, is there room, and how long has it.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
-use http_body::{Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
+use super::answered::Answered;
 use super::clients::{Connection, OpenCall};
 use super::deadline::{deadline, passed};
+use super::key_calls::{KeyCall, KeyCalls};
 use super::receive::{Held, Memory, Received, Receiving};
 use crate::access::{Caller, Keyring, method};
 use crate::config::LimitsConfig;
@@ -37,27 +36,31 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Decides which calls are served.
 pub(super) struct Guard {
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     requests: Arc<Semaphore>,
     max_requests: usize,
     watches: Arc<Semaphore>,
     memory: Memory,
     max_message_bytes: usize,
     receive_timeout: Duration,
+    send_timeout: Duration,
+    key_calls: Arc<KeyCalls>,
 }
 
 /// What a call that is served holds until it ends.
-struct Admitted {
+pub(super) struct Admitted {
     /// Checked again while the call goes on; none for calls that need no key.
-    caller: Option<Caller>,
-    deadline: Option<Instant>,
+    pub caller: Option<Caller>,
+    /// When it is over.
+    pub deadline: Option<Instant>,
+    _key_call: Option<KeyCall>,
     _held: Held,
     _permit: Option<OwnedSemaphorePermit>,
     _call: OpenCall,
 }
 
 impl Guard {
-    pub fn new(keyring: Keyring, limits: &LimitsConfig) -> Arc<Self> {
+    pub fn new(keyring: Arc<Keyring>, limits: &LimitsConfig) -> Arc<Self> {
         Arc::new(Self {
             keyring,
             requests: Arc::new(Semaphore::new(limits.max_concurrent_requests.min(Semaphore::MAX_PERMITS))),
@@ -66,7 +69,19 @@ impl Guard {
             memory: Memory::new(limits.max_request_memory_bytes, limits.max_message_bytes),
             max_message_bytes: limits.max_message_bytes,
             receive_timeout: Duration::from_secs(limits.receive_timeout_seconds),
+            send_timeout: Duration::from_secs(limits.send_timeout_seconds),
+            key_calls: KeyCalls::new(limits.max_concurrent_requests_per_key),
         })
+    }
+
+    /// Checks again the key of a call that goes on.
+    pub fn check(&self, caller: &Caller) -> Result<()> {
+        self.keyring.check(caller)
+    }
+
+    /// How long a client may take to read what it was sent.
+    pub fn send_timeout(&self) -> Duration {
+        self.send_timeout
     }
 
     /// Admits a call and prepares its request for the services, or tells why not.
@@ -84,6 +99,8 @@ impl Guard {
         if let Some(caller) = &caller {
             caller.check_method(path)?;
         }
+        let key_call =
+            caller.as_ref().and_then(Caller::key_id).map(|id| self.key_calls.open(id)).transpose()?;
         let permit = match path {
             WATCH => Some(take(&self.watches, "TOO_MANY_WATCHES", "watches of health", MAX_WATCHES)?),
             _ if is_health => None,
@@ -109,6 +126,7 @@ impl Guard {
         let admitted = Admitted {
             caller,
             deadline: deadline(&parts.headers),
+            _key_call: key_call,
             _held: held,
             _permit: permit,
             _call: call,
@@ -189,71 +207,6 @@ where
             };
             Ok(response.map(|inner| Body::new(Answered::new(inner, admitted, guard))))
         })
-    }
-}
-
-/// The body of a response: holds what the call holds until its end, and ends it at its deadline or when its key is
-/// revoked.
-struct Answered {
-    inner: Option<Body>,
-    admitted: Admitted,
-    guard: Arc<Guard>,
-    timer: Option<Pin<Box<Sleep>>>,
-    messages: usize,
-}
-
-impl Answered {
-    fn new(inner: Body, admitted: Admitted, guard: Arc<Guard>) -> Self {
-        let timer = admitted.deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { inner: Some(inner), admitted, guard, timer, messages: 0 }
-    }
-
-    /// Ends the call with an error, which stops what feeds it.
-    fn end(&mut self, error: Error) -> Frame<Bytes> {
-        self.inner = None;
-        let mut trailers = HeaderMap::new();
-        if Status::from(error).add_header(&mut trailers).is_err() {
-            trailers.insert("grpc-status", tonic::codegen::http::HeaderValue::from_static("13"));
-        }
-        Frame::trailers(trailers)
-    }
-}
-
-impl http_body::Body for Answered {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
-        if let Some(timer) = &mut this.timer
-            && timer.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Some(Ok(this.end(passed()))));
-        }
-        let polled = Pin::new(inner).poll_frame(context);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && frame.is_data()
-        {
-            this.messages += 1;
-            // The first answer was due when the call was admitted.
-            let caller = this.admitted.caller.as_ref().filter(|_| this.messages > 1);
-            if let Some(Err(error)) = caller.map(|caller| this.guard.keyring.check(caller)) {
-                return Poll::Ready(Some(Ok(this.end(error))));
-            }
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
 

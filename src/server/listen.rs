@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ::metrics::counter;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,6 +25,7 @@ use tower::util::ServiceExt;
 use super::clients::{Clients, Connection};
 use super::tls::Tls;
 use crate::config::LimitsConfig;
+use crate::metrics;
 
 /// How often a quiet connection is asked whether its client is still there, and how long that may take.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
@@ -122,8 +124,14 @@ impl Listening {
         };
         match accepted {
             Ok(Ok(stream)) => self.connection(stream, connection, service, stopping).await,
-            Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+            Ok(Err(error)) => {
+                counter!(metrics::TLS_HANDSHAKE_FAILURES, "reason" => "refused").increment(1);
+                tracing::debug!("a TLS handshake failed: {error}");
+            }
+            Err(_) => {
+                counter!(metrics::TLS_HANDSHAKE_FAILURES, "reason" => "timeout").increment(1);
+                tracing::debug!("a TLS handshake took too long");
+            }
         }
     }
 

@@ -1,12 +1,15 @@
 //! Wires the parts into one gRPC server and stops it in order.
 
+mod answered;
 mod clients;
 mod deadline;
 mod guard;
+mod key_calls;
 mod listen;
 mod receive;
 mod schedule;
 mod tls;
+mod x509;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -71,7 +74,7 @@ pub struct Parts {
     prompts: Prompts,
     catalog: Arc<Catalog>,
     extractor: Extractor,
-    keyring: Keyring,
+    keyring: Arc<Keyring>,
     tls: Option<Arc<Tls>>,
 }
 
@@ -86,7 +89,7 @@ impl Parts {
                 format!("data_dir: expected a directory that can be written, got {:?}: {e}", config.data_dir);
             Error::precondition("DATA_DIR_UNUSABLE", message)
         })?;
-        let keyring = Keyring::open(&config.data_dir)?;
+        let keyring = Arc::new(Keyring::open(&config.data_dir)?);
         let tls = Tls::load(&config.tls)?;
         check_exposure(&config, tls.is_some(), !keyring.is_open())?;
         let library = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
@@ -127,8 +130,16 @@ impl Parts {
 
     /// What the metrics tell of their state.
     pub fn gauges(&self) -> Gauges {
-        let (encoders, cross_encoders) = (self.encoders.clone(), self.cross_encoders.clone());
-        Gauges::new(self.catalog.clone(), encoders, cross_encoders, self.generators.clone())
+        let tls = self.tls.clone();
+        Gauges {
+            catalog: self.catalog.clone(),
+            encoders: self.encoders.clone(),
+            cross_encoders: self.cross_encoders.clone(),
+            generators: self.generators.clone(),
+            keyring: self.keyring.clone(),
+            snapshot_interval: Duration::from_secs(self.config.snapshots.interval_hours.saturating_mul(3600)),
+            certificate_expire_time: Box::new(move || tls.as_ref().map(|tls| tls.expire_time())),
+        }
     }
 }
 

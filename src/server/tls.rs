@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::metrics::counter;
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -12,9 +13,11 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
+use super::x509;
 use crate::access::FileStamp;
 use crate::config::TlsConfig;
 use crate::error::{Error, Result};
+use crate::metrics;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -22,7 +25,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Certificates and keys of the server.
 pub(super) struct Tls {
     files: Files,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<InUse>,
+}
+
+struct InUse {
+    config: Arc<ServerConfig>,
+    /// When the first of the chain expires, in seconds since 1970.
+    expire_time: i64,
 }
 
 struct Files {
@@ -53,7 +62,12 @@ impl Tls {
 
     /// Accepts with the certificates of now. Sessions are not resumed across a change.
     pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+        TlsAcceptor::from(self.current.load().config.clone())
+    }
+
+    /// When the certificate in use expires, in seconds since 1970.
+    pub fn expire_time(&self) -> i64 {
+        self.current.load().expire_time
     }
 
     /// Reads the files again whenever one changes; what does not fit together is logged and changes nothing.
@@ -67,11 +81,13 @@ impl Tls {
             }
             seen = stamps;
             match self.files.read() {
-                Ok(config) => {
-                    self.current.store(Arc::new(config));
+                Ok(read) => {
+                    self.current.store(Arc::new(read));
+                    counter!(metrics::TLS_RELOADS, "outcome" => "ok").increment(1);
                     tracing::info!(certificate = %self.files.certificate.display(), "certificates read again");
                 }
                 Err(error) => {
+                    counter!(metrics::TLS_RELOADS, "outcome" => "failed").increment(1);
                     tracing::error!(
                         reason = error.reason,
                         "the certificates in use stay, the new ones do not work: {error}"
@@ -88,8 +104,9 @@ impl Files {
         [stamp(&self.certificate), stamp(&self.key), self.client_ca.as_deref().and_then(stamp)]
     }
 
-    fn read(&self) -> Result<ServerConfig> {
+    fn read(&self) -> Result<InUse> {
         let chain = certificates("tls.certificate", &self.certificate)?;
+        let expire_time = self.expire_time(&chain)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|e| bad("tls.key", &self.key, "a private key in PEM", &e))?;
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -117,7 +134,14 @@ impl Files {
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|e| wrong(&e))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(config)
+        Ok(InUse { config: Arc::new(config), expire_time })
+    }
+
+    fn expire_time(&self, chain: &[CertificateDer<'_>]) -> Result<i64> {
+        let times: Option<Vec<i64>> =
+            chain.iter().map(|certificate| x509::expire_time(certificate)).collect();
+        let wrong = || bad("tls.certificate", &self.certificate, "certificates of X.509", &"something else");
+        times.and_then(|times| times.into_iter().min()).ok_or_else(wrong)
     }
 }
 
@@ -171,6 +195,21 @@ mod tests {
         assert_eq!(reason(load(&certificate, &certificate, None)), "BAD_CERTIFICATE");
         assert_eq!(reason(load(&certificate, &key, Some(&key))), "BAD_CERTIFICATE");
         assert_eq!(reason(load(&dir.path().join("none"), &key, None)), "BAD_CERTIFICATE");
+    }
+
+    #[test]
+    fn the_first_certificate_to_expire_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = write(dir.path(), "a");
+        let whole = load(&certificate, &key, None).unwrap().unwrap().expire_time();
+        let mut soon = rcgen::CertificateParams::new(vec!["authority".to_owned()]).unwrap();
+        soon.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let authority = soon.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let chain = std::fs::read_to_string(&certificate).unwrap() + &authority.pem();
+        std::fs::write(&certificate, chain).unwrap();
+        let first = load(&certificate, &key, None).unwrap().unwrap().expire_time();
+        assert_eq!(first, 1_893_456_000);
+        assert!(whole > first);
     }
 
     #[test]

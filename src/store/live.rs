@@ -13,6 +13,7 @@ use ::metrics::histogram;
 use super::mark::Mark;
 use super::{codec, keys};
 use crate::error::{Error, Result};
+use crate::task::{Cancelled, check_cancelled};
 use crate::{fault, metrics};
 
 /// Most changes put into one batch where atomicity is not needed.
@@ -185,7 +186,7 @@ impl Live {
     }
 
     /// Copies everything into another database.
-    pub fn copy_to(&self, other: &Live) -> Result<()> {
+    pub fn copy_to(&self, other: &Live, is_cancelled: Cancelled<'_>) -> Result<()> {
         let mut batch = sled::Batch::default();
         let mut size = 0;
         for item in self.db.iter() {
@@ -195,9 +196,12 @@ impl Live {
             if size == BATCH {
                 other.apply(std::mem::take(&mut batch))?;
                 size = 0;
+                fault::point!("compact-copy");
+                check_cancelled(is_cancelled)?;
             }
         }
         other.apply(batch)?;
+        check_cancelled(is_cancelled)?;
         other.sync()
     }
 

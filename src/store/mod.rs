@@ -6,6 +6,8 @@ mod codec;
 mod collections;
 mod commit;
 mod content;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod inspect;
 mod keys;
 mod live;
@@ -32,6 +34,7 @@ use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::task::Cancelled;
 pub use inspect::{StoreState, inspect};
 use live::Live;
 pub(crate) use live::from_io;
@@ -53,7 +56,8 @@ const LOCK_GRACE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 pub use content::{ReadableDocument, check_foreign};
-pub use snapshot::{Cancelled, PreparedRestore, SnapshotInfo, SnapshotName};
+pub(crate) use snapshot::counted;
+pub use snapshot::{PreparedRestore, SnapshotInfo, SnapshotName};
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -152,7 +156,10 @@ impl Store {
 
     /// Copies the live data into a new database and switches to it; the old one is deleted when its last
     /// reader is gone. Writers wait, readers do not. Blocks for as long as the copy takes.
-    pub fn compact(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `CANCELLED`, and whatever the disk gives; the old database stays in use.
+    pub fn compact(&self, is_cancelled: Cancelled<'_>) -> Result<()> {
         let inner = &self.inner;
         let _writer = inner.writer.lock();
         let old = inner.live.load_full();
@@ -163,11 +170,10 @@ impl Store {
             fs::remove_dir_all(&path).map_err(from_io)?;
         }
         let new = Live::open(&path, inner.options.cache_bytes)?;
-        if let Err(error) = old.copy_to(&new) {
+        if let Err(error) = old.copy_to(&new, is_cancelled).and_then(|()| live::sync_dir(&path)) {
             new.remove_when_closed();
             return Err(error);
         }
-        live::sync_dir(&path)?;
         fault::point!("compact-switch");
         live::replace_file(&inner.dir, CURRENT, &name)?;
         inner.live.store(Arc::new(new));

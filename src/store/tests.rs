@@ -388,7 +388,7 @@ async fn too_little_room_refuses_writes_before_the_disk_is_full() {
         store.upsert(cid, document("x", "text", 1)).await.unwrap_err(),
         store.delete_documents(cid, vec!["x".to_owned()]).await.unwrap_err(),
         store.write_segment(cid, Level::Passage, 1, b"x").unwrap_err(),
-        store.compact().unwrap_err(),
+        store.compact(&|| false).unwrap_err(),
     ] {
         assert_eq!((error.kind, error.reason), (ErrorKind::ResourceExhausted, "DISK_FULL"));
     }
@@ -511,7 +511,7 @@ async fn segments_and_compaction() {
     store.delete_segment(cid, Level::Passage, 1).unwrap();
     let before = store.size_on_disk().unwrap();
     let open_scan = store.vectors_after(cid, Level::Passage, 0);
-    store.compact().unwrap();
+    store.compact(&|| false).unwrap();
     assert_eq!(open_scan.count(), 1, "an open scan goes on");
     let after = store.size_on_disk().unwrap();
     assert!(after < before / 2, "{after} of {before}");
@@ -608,4 +608,38 @@ proptest! {
             let _ = codec::unpack_sentences(b"v", value);
         }
     }
+}
+
+#[tokio::test]
+async fn a_compaction_that_is_cancelled_leaves_the_old_store_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let upserts = (0..600).map(|id| store.upsert(cid, document(&id.to_string(), "text", 3)));
+    futures::future::join_all(upserts).await.into_iter().for_each(|done| drop(done.unwrap()));
+    // At its first question, in the middle of the copy, and right before the switch.
+    let asked = |cancel_at: usize| {
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let done =
+            store.compact(&|| count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1 >= cancel_at);
+        (done, count.into_inner())
+    };
+    let (done, all) = asked(usize::MAX);
+    done.unwrap();
+    assert!(all > 2, "{all}");
+    for cancel_at in [1, 2, all] {
+        let before = fs::read_to_string(dir.path().join("store").join(CURRENT)).unwrap();
+        let (done, count) = asked(cancel_at);
+        assert_eq!((done.unwrap_err().reason, count), ("CANCELLED", cancel_at), "it goes on");
+        assert_eq!(fs::read_to_string(dir.path().join("store").join(CURRENT)).unwrap(), before);
+        let id = format!("after {cancel_at}");
+        store.upsert(cid, document(&id, "text", 1)).await.unwrap();
+        assert!(store.document(cid, &id).unwrap().is_some());
+    }
+    assert_eq!(store.counts(cid).unwrap(), (603, 1803));
+    drop(store);
+    let folders = fs::read_dir(dir.path().join("store")).unwrap().flatten();
+    let stores = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("store-")).count();
+    assert_eq!(stores, 1, "what was copied is deleted");
+    assert_eq!(open(dir.path()).counts(cid).unwrap(), (603, 1803));
 }

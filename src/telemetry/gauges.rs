@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::metrics::gauge;
 
+use crate::access::Keyring;
 use crate::answer::Generators;
 use crate::catalog::{Catalog, OpenCollection};
 use crate::domain::Level;
@@ -19,29 +21,31 @@ const OTHERS: &str = "(others)";
 
 /// The parts whose state is told.
 pub struct Gauges {
-    catalog: Arc<Catalog>,
-    encoders: Encoders,
-    cross_encoders: CrossEncoders,
-    generators: Generators,
+    /// Collections and their store.
+    pub catalog: Arc<Catalog>,
+    /// Loaded encoders.
+    pub encoders: Encoders,
+    /// Loaded cross-encoders.
+    pub cross_encoders: CrossEncoders,
+    /// Loaded generators.
+    pub generators: Generators,
+    /// API keys.
+    pub keyring: Arc<Keyring>,
+    /// Time from one scheduled snapshot to the next; zero where none are wanted.
+    pub snapshot_interval: Duration,
+    /// When the certificate in use expires, in seconds since 1970; none without TLS.
+    pub certificate_expire_time: Box<dyn Fn() -> Option<i64> + Send + Sync>,
 }
 
 impl Gauges {
-    /// Of these parts.
-    pub fn new(
-        catalog: Arc<Catalog>,
-        encoders: Encoders,
-        cross_encoders: CrossEncoders,
-        generators: Generators,
-    ) -> Self {
-        Self { catalog, encoders, cross_encoders, generators }
-    }
-
     /// Records all of it. Reads the store: it blocks.
     pub(super) fn record(&self) {
         let commit = option_env!("TROVE_COMMIT").unwrap_or_default();
         gauge!(metrics::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION"), "commit" => commit).set(1);
         self.models();
         self.store();
+        self.snapshots();
+        self.access();
         if let Err(error) = self.collections() {
             tracing::error!(%error, "the metrics of the collections can't be read");
         }
@@ -101,6 +105,32 @@ impl Gauges {
         }
         gauge!(metrics::STORE_WRITABLE).set(if store.is_writable() { 1 } else { 0 });
         gauge!(metrics::STORE_SCHEMA_VERSION).set(SCHEMA_VERSION);
+    }
+
+    fn snapshots(&self) {
+        gauge!(metrics::SNAPSHOT_INTERVAL).set(self.snapshot_interval.as_secs_f64());
+        let snapshots = match self.catalog.store().snapshots() {
+            Ok(snapshots) => snapshots,
+            Err(error) => return tracing::error!(%error, "the metrics of the snapshots can't be read"),
+        };
+        let (ok, unreadable): (Vec<_>, Vec<_>) = snapshots.iter().partition(|s| s.problem.is_none());
+        gauge!(metrics::SNAPSHOTS, "state" => "ok").set(ok.len() as f64);
+        gauge!(metrics::SNAPSHOTS, "state" => "unreadable").set(unreadable.len() as f64);
+        let bytes: u64 = snapshots.iter().map(|snapshot| snapshot.size_bytes).sum();
+        gauge!(metrics::SNAPSHOT_DISK).set(bytes as f64);
+        let last = ok.iter().map(|snapshot| snapshot.create_time_ns).max().unwrap_or(0);
+        gauge!(metrics::SNAPSHOT_LAST_TIME).set(last as f64 / 1e9);
+    }
+
+    fn access(&self) {
+        let counts = self.keyring.counts();
+        let states = [("valid", counts.valid), ("expired", counts.expired), ("revoked", counts.revoked)];
+        for (state, count) in states {
+            gauge!(metrics::ACCESS_KEYS, "state" => state).set(count as f64);
+        }
+        if let Some(time) = (self.certificate_expire_time)() {
+            gauge!(metrics::TLS_CERTIFICATE_EXPIRE_TIME).set(time as f64);
+        }
     }
 
     fn collections(&self) -> crate::error::Result<()> {

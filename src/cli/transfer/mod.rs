@@ -1,6 +1,8 @@
 //! `trove export` and `trove import`: a collection as JSON Lines with its vectors.
 
 mod format;
+#[cfg(feature = "fuzzing")]
+pub mod fuzz;
 mod load;
 mod save;
 

@@ -6,6 +6,9 @@ use crate::model::gguf::Gguf;
 
 /// No known model of this architecture comes near; larger numbers are damage.
 const MOST: u64 = 1 << 22;
+/// Angles that are kept: for each position, half the width of a head. Enough for 131,072 positions of heads of 128; each
+/// takes eight bytes, whatever the size of the file that asks for them.
+const MOST_ANGLES: usize = 1 << 23;
 
 /// Sizes and constants of a llama-architecture model.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,7 +86,7 @@ impl LlamaConfig {
         } else {
             vec![factor; head / 2]
         };
-        let config = Self {
+        let mut config = Self {
             layers: required("block_count")?,
             hidden,
             inner: required("feed_forward_length")?,
@@ -114,7 +117,10 @@ impl LlamaConfig {
             return Err(unsupported("expected hidden_act silu and no biases".to_owned()));
         }
         let head = file.head_dim.unwrap_or(file.hidden_size / file.num_attention_heads.max(1));
-        let config = Self {
+        if head as u64 > MOST {
+            return Err(unsupported(format!("expected heads of at most {MOST} numbers, got {head}")));
+        }
+        let mut config = Self {
             layers: file.num_hidden_layers,
             hidden: file.hidden_size,
             inner: file.intermediate_size,
@@ -133,7 +139,8 @@ impl LlamaConfig {
         Ok(config)
     }
 
-    fn check(&self) -> Result<()> {
+    /// Checks that the sizes fit together, and leaves out positions that there is no room for.
+    fn check(&mut self) -> Result<()> {
         let Self { layers, hidden, inner, heads, kv_heads, head, vocabulary, context, .. } = *self;
         let sizes = [layers, hidden, inner, heads, kv_heads, head, vocabulary, context];
         if sizes.iter().any(|&size| size == 0 || size as u64 > MOST) {
@@ -148,6 +155,12 @@ impl LlamaConfig {
             || !self.rope_factors.iter().all(|&f| positive(f))
         {
             return Err(unsupported(format!("expected positive constants, got {self:?}")));
+        }
+        // At least two, since a head has at most MOST numbers.
+        let most = MOST_ANGLES / (head / 2).max(1);
+        if context > most {
+            tracing::warn!(context, most, "the model was trained for more positions than are kept");
+            self.context = most;
         }
         Ok(())
     }

@@ -17,6 +17,8 @@ mod tensors;
 mod tests;
 mod tokenizer;
 
+#[cfg(feature = "fuzzing")]
+pub use config::LlamaConfig;
 pub use dir::DecoderDir;
 pub use graph::{DATA_FILE, GRAPH_FILE};
 pub use import::{DecoderImport, GRAPH_DIR, ImportedDecoder, import_gguf, import_llama_safetensors};

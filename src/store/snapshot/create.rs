@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::folder::{SnapshotInfo, SnapshotName};
 use super::format::{End, Header, Writer};
 use super::hold::{Copied, Hold};
-use super::{Cancelled, check_cancelled};
+use super::{Cancelled, check_cancelled, counted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fault;
 use crate::store::collections::{purge, read_all};
@@ -45,6 +45,17 @@ impl Store {
     /// # Errors
     /// `SNAPSHOT_EXISTS`, `UNKNOWN_COLLECTION`, `DISK_FULL`, or that the caller left; then nothing stays.
     pub fn create_snapshot(
+        &self,
+        name: &SnapshotName,
+        collections: &[String],
+        is_scheduled: bool,
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<SnapshotInfo> {
+        let operation = if is_scheduled { "scheduled" } else { "create" };
+        counted(operation, || self.make_snapshot(name, collections, is_scheduled, is_cancelled))
+    }
+
+    fn make_snapshot(
         &self,
         name: &SnapshotName,
         collections: &[String],

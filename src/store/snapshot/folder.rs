@@ -204,9 +204,11 @@ impl Store {
     /// # Errors
     /// `UNKNOWN_SNAPSHOT`, `SNAPSHOT_TOO_NEW`, `SNAPSHOT_DAMAGED` with what is wrong, or that the caller left.
     pub fn verify_snapshot(&self, name: &SnapshotName, is_cancelled: Cancelled<'_>) -> Result<SnapshotInfo> {
-        let (file, size) = self.inner.snapshots.open_file(name)?;
-        let (header, end) = super::restore::read_all(file, is_cancelled, |_, _| Ok(()))?;
-        Ok(SnapshotInfo::new(name, size, &header, end))
+        super::counted("verify", || {
+            let (file, size) = self.inner.snapshots.open_file(name)?;
+            let (header, end) = super::restore::read_all(file, is_cancelled, |_, _| Ok(()))?;
+            Ok(SnapshotInfo::new(name, size, &header, end))
+        })
     }
 
     /// Deletes a snapshot.

@@ -440,6 +440,30 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// A file of one chunk with these records, whatever they are, and the end that fits them as far as anybody can tell.
+#[cfg(feature = "fuzzing")]
+pub fn sealed(records: &[u8]) -> Vec<u8> {
+    let mut file = [MAGIC.as_slice(), &VERSION.to_le_bytes()].concat();
+    for (number, chunk) in (0..).zip(records.chunks(CHUNK)) {
+        file.extend((chunk.len() as u32).to_le_bytes());
+        file.extend(checksum(number, chunk).to_le_bytes());
+        file.extend(chunk);
+    }
+    file.extend([0; 4]);
+    [1u64, 2, 0].iter().for_each(|count| file.extend(count.to_le_bytes()));
+    let hash = *blake3::hash(&file).as_bytes();
+    file.extend(hash);
+    file
+}
+
+/// The records of a file of one chunk.
+#[cfg(feature = "fuzzing")]
+pub fn unsealed(file: &[u8]) -> Vec<u8> {
+    let begin = MAGIC.len() + 3 * size_of::<u32>();
+    let end = file.len().saturating_sub(size_of::<u32>() + END_BYTES as usize);
+    file.get(begin..end).unwrap_or_default().to_vec()
+}
+
 /// Reads what stands at the end of a file, which is not checked against the rest.
 pub fn end_in(bytes: &[u8; END_BYTES as usize]) -> End {
     let mut end = End::default();

@@ -4,6 +4,8 @@
 mod create;
 mod folder;
 mod format;
+#[cfg(feature = "fuzzing")]
+mod fuzz;
 mod hold;
 mod restore;
 #[cfg(test)]
@@ -11,17 +13,30 @@ mod tests;
 
 pub(super) use folder::Folder;
 pub use folder::{SnapshotInfo, SnapshotName};
+#[cfg(feature = "fuzzing")]
+pub(super) use fuzz::{example, fuzz, seal, seed};
 pub(super) use hold::Hold;
 pub use restore::PreparedRestore;
 
-use crate::error::{Error, ErrorKind, Result};
+use std::time::Instant;
 
-/// Asked now and then by what takes long: whether nobody waits for it any more.
-pub type Cancelled<'a> = &'a (dyn Fn() -> bool + Sync);
+use ::metrics::{counter, histogram};
 
-fn check_cancelled(is_cancelled: Cancelled<'_>) -> Result<()> {
-    if is_cancelled() {
-        return Err(Error::new(ErrorKind::Cancelled, "CANCELLED", "the caller has left"));
-    }
-    Ok(())
+use crate::error::{ErrorKind, Result};
+use crate::metrics;
+use crate::task::{Cancelled, check_cancelled};
+
+/// Counts a work on snapshots, and how long it took.
+pub(crate) fn counted<T>(operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let started = Instant::now();
+    let done = work();
+    let outcome = match &done {
+        Ok(_) => "ok",
+        Err(error) if error.kind == ErrorKind::Cancelled => "cancelled",
+        Err(_) => "failed",
+    };
+    let labels = [("operation", operation), ("outcome", outcome)];
+    counter!(metrics::SNAPSHOT_OPERATIONS, &labels).increment(1);
+    histogram!(metrics::SNAPSHOT_DURATION, "operation" => operation).record(started.elapsed());
+    done
 }

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::io::Read;
 
 use super::folder::{self, SnapshotName};
-use super::format::{End, Header, damaged};
+use super::format::{End, Header, Reader, damaged};
 use super::{Cancelled, check_cancelled};
 use crate::domain::{CollectionName, DocumentId};
 use crate::error::{Error, Result};
@@ -24,9 +25,17 @@ const BATCH_BYTES: u64 = 4 << 20;
 pub(super) fn read_all(
     file: File,
     is_cancelled: Cancelled<'_>,
+    each: impl FnMut(usize, Inserted) -> Result<()>,
+) -> Result<(Header, End)> {
+    read_from(folder::reader(file)?, is_cancelled, each)
+}
+
+/// The same from wherever the bytes come.
+pub(super) fn read_from(
+    mut reader: Reader<impl Read>,
+    is_cancelled: Cancelled<'_>,
     mut each: impl FnMut(usize, Inserted) -> Result<()>,
 ) -> Result<(Header, End)> {
-    let mut reader = folder::reader(file)?;
     let collections = reader.header().collections.clone();
     let mut names = BTreeSet::new();
     for record in &collections {
