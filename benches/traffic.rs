@@ -305,7 +305,7 @@ impl Traffic {
             collection: NAME.to_owned(),
             query: Some(proto::SearchQuery { query: Some(proto::search_query::Query::Text(text)) }),
             mode: [Hybrid, Vector, Keyword][(number % 3) as usize].into(),
-            include_highlights: number % 2 == 0,
+            include_highlights: number.is_multiple_of(2),
             filter,
             ..Default::default()
         };
@@ -319,7 +319,7 @@ impl Traffic {
     async fn read(&self, number: u64, channel: &Channel) -> Result<(), Status> {
         let mut client = DocumentServiceClient::new(channel.clone());
         let collection = NAME.to_owned();
-        if number % 4 == 0 {
+        if number.is_multiple_of(4) {
             let request = proto::ListDocumentsRequest { collection, page_size: 50, ..Default::default() };
             return client.list_documents(request).await.map(drop);
         }
@@ -333,7 +333,7 @@ impl Traffic {
 
     /// Asks; one who leaves reads the first events alone.
     async fn answer(&self, number: u64, channel: &Channel, leaves: bool) -> Result<(), Status> {
-        let mode = match self.has_generator && (leaves || number % 8 == 0) {
+        let mode = match self.has_generator && (leaves || number.is_multiple_of(8)) {
             true => proto::AnswerMode::Generative,
             false => proto::AnswerMode::Extractive,
         };

@@ -161,8 +161,12 @@ fn kept(query: usize, text: usize, room: usize) -> (usize, usize) {
     if query < room {
         return (query, text.min(room - query));
     }
-    let text = text.min(room / 2);
-    (query.min(room - text), text)
+    let half = room / 2;
+    match text {
+        _ if text <= half => (room - text, text),
+        _ if query > text => (room - half, half),
+        _ => (half, room - half),
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +181,8 @@ mod tests {
         assert_eq!(kept(10, 200, 100), (10, 90));
         assert_eq!(kept(200, 10, 100), (90, 10));
         assert_eq!(kept(200, 300, 100), (50, 50));
+        assert_eq!(kept(200, 200, 61), (30, 31));
+        assert_eq!(kept(300, 200, 61), (31, 30));
         assert_eq!(kept(100, 1, 100), (99, 1));
     }
 

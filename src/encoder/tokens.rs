@@ -145,8 +145,8 @@ impl TextTokenizer {
         }
         let zeros = types.iter().take_while(|&&t| t == 0).count();
         let one_type = zeros == types.len();
-        let ones = types.iter().skip(zeros).all(|&t| t == 1);
-        if !(one_type || ones && (first..=second).contains(&zeros)) {
+        let then_ones = types.iter().skip(zeros).all(|&t| t == 1) && (first..=second).contains(&zeros);
+        if !one_type && !then_ones {
             return Err(unsupported());
         }
         let parts = own(0..open).zip(own(first..second)).zip(own(second + bare.len()..ids.len()));

@@ -19,7 +19,7 @@ pub const DEFAULT_DEPTH: usize = 30;
 /// Most hits that are scored again.
 pub const MAX_DEPTH: usize = 200;
 /// Weight of the late interaction against the hit's score; docs/EVALUATION.md has the measurement.
-pub const DEFAULT_WEIGHT: f32 = 0.5;
+pub const DEFAULT_WEIGHT: f32 = 0.4;
 /// Passages whose token vectors are held at once.
 const CHUNK: usize = 32;
 
