@@ -56,7 +56,10 @@ fn places(target: &Target, parent: u32) -> Places {
 fn all(wanted: Option<&str>) -> ExitCode {
     let seconds = std::env::var("FUZZ_SECONDS").ok();
     let seed = std::env::var("FUZZ_SEED").unwrap_or_else(|_| "1".to_owned());
-    let chosen = TARGETS.iter().filter(|target| wanted.is_none_or(|wanted| target.name.contains(wanted)));
+    let is_name = wanted.is_some_and(|wanted| TARGETS.iter().any(|target| target.name == wanted));
+    let is_wanted =
+        |name: &str| wanted.is_none_or(|wanted| if is_name { name == wanted } else { name.contains(wanted) });
+    let chosen = TARGETS.iter().filter(|target| is_wanted(target.name));
     let mut failed = 0;
     for target in chosen {
         let (seconds, executions) = match &seconds {

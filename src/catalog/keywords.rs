@@ -29,7 +29,7 @@ use crate::task::{Cancelled, check_cancelled};
 const GATHER: Duration = Duration::from_secs(1);
 /// Bytes of text that may wait; beyond it they are read from the store again.
 const MAX_WAITING_BYTES: usize = 32 << 20;
-/// How long a search waits for a rebuild that goes on.
+/// How long a search waits for a rebuild that goes on; it waits for as long as a write of changes takes.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ const WRITER_IDLE: Duration = Duration::from_secs(5);
 const MAX_WRITERS: usize = 4;
 /// Documents of one commit while an index is built from the store: what is committed need not be done again.
 const REBUILD_COMMIT: usize = 10_000;
+/// So many missing documents are added before a search loses patience.
+const FEW: u64 = 1000;
 
 /// The keyword index of one collection.
 pub struct Keywords {
@@ -51,6 +53,8 @@ pub struct Keywords {
     waiting: Mutex<Waiting>,
     state: Mutex<State>,
     reader: RwLock<Option<KeywordReader>>,
+    /// Whether whoever holds `state` adds so much that searches do not wait for it.
+    is_rebuilding: AtomicBool,
     is_deleted: AtomicBool,
 }
 
@@ -94,6 +98,7 @@ impl Keywords {
             waiting: Mutex::new(waiting),
             state: Mutex::new(state),
             reader: RwLock::new(None),
+            is_rebuilding: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
         }
     }
@@ -176,7 +181,14 @@ impl Keywords {
         if self.waiting.lock().written >= heard {
             return Ok(());
         }
-        let mut state = self.state.try_lock_for(PATIENCE).ok_or_else(not_ready)?;
+        let mut state = loop {
+            if let Some(state) = self.state.try_lock_for(PATIENCE) {
+                break state;
+            }
+            if self.is_rebuilding.load(Ordering::Relaxed) {
+                return Err(not_ready());
+            }
+        };
         // Whoever held the lock may have done it.
         if self.waiting.lock().written >= heard {
             return Ok(());
@@ -268,6 +280,7 @@ impl Keywords {
         };
         histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
+        self.is_rebuilding.store(false, Ordering::Relaxed);
         let settled = written.inspect_err(|error| self.fail(state, error))?;
         if let Err(error) = store.settle_retitled(self.cid, &settled) {
             tracing::warn!(cid = self.cid, %error, "new titles will be taken over again");
@@ -310,6 +323,7 @@ impl Keywords {
         }
         gone.iter().try_for_each(|doc_no| index.remove(doc_no))?;
         retitled.iter().try_for_each(|note| index.remove(note.doc_no))?;
+        self.is_rebuilding.store(missing.len() > FEW, Ordering::Relaxed);
         let mut added = 0;
         for doc_no in &missing {
             let Some(document) = document_of(store, self.cid, doc_no)? else { continue };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ::metrics::counter;
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -53,6 +53,14 @@ impl Answered {
         let call = Arc::new(Call(Mutex::new(state)));
         let watch = tokio::spawn(watch(call.clone(), deadline, guard.send_timeout()));
         Self { call, guard, messages: 0, _watch: AbortOnDropHandle::new(watch) }
+    }
+}
+
+impl Drop for Answered {
+    /// The watch keeps its share until the runtime drops it; what the call holds must not wait for that.
+    fn drop(&mut self) {
+        let open = self.call.0.lock().open.take();
+        drop(open);
     }
 }
 

@@ -107,7 +107,7 @@ async fn a_document_that_is_replaced_while_it_is_read_is_read_as_one_version() {
     for n in 1..200 {
         store.upsert(cid, version(n)).await.unwrap();
         if n % 50 == 0 {
-            store.compact().unwrap();
+            store.compact(&|| false).unwrap();
         }
     }
     is_done.store(true, Ordering::Relaxed);
