@@ -156,9 +156,7 @@ async fn metrics_tell_what_was_done() {
     more.push(data_document("broken", b"%PDF-1.4 nonsense", "application/pdf"));
     let results = upsert(&channel, more).await;
     assert_eq!(results.iter().filter(|r| r.status() == DocumentStatus::Failed).count(), 1, "{results:?}");
-    // Without a method it goes by late interaction.
-    let reranked = proto::SearchRequest { rerank: Some(proto::Rerank::default()), ..query("pets") };
-    assert!(!found(&channel, reranked).await.is_empty());
+    assert!(!found(&channel, query("pets")).await.is_empty());
     assert_eq!(delete(&channel, &["d1"]).await, 1);
     let ingested = Scrape::of(&http).await;
 
@@ -218,8 +216,6 @@ async fn metrics_tell_what_was_done() {
     assert_eq!(after.sum(metrics::INDEX_POINTS, &[("collection", NOTES), ("level", "passage")]), 2.0);
     assert_eq!(after.sum(metrics::INDEX_HEAD_POINTS, &[("collection", NOTES), ("level", "document")]), 2.0);
     assert_eq!(after.sum("trove_search_duration_seconds_count", &[("mode", "hybrid")]), 1.0);
-    let reranks = "trove_search_rerank_duration_seconds_count";
-    assert_eq!(after.sum(reranks, &[("method", "late_interaction")]), 1.0);
 
     assert_eq!(rise(&ingested, &after, metrics::ENCODER_SEQUENCES, &[]), 2.0);
     assert_eq!(rise(&ingested, &after, metrics::ENCODER_DEDUPLICATED_SEQUENCES, &[]), 1.0);
