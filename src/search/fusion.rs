@@ -22,12 +22,19 @@ pub enum Fusion {
         /// Weight of the similarity, 0 to 1.
         alpha: f32,
     },
+    /// The same with an alpha for each query, by how well the best candidate of each ranking does: words that are all in
+    /// one passage tell more than words of which half are nowhere, and so does a vector that is near.
+    Adaptive,
 }
+
+/// What a share of the greatest possible keyword score counts against a similarity where [`Fusion::Adaptive`] weighs the
+/// rankings.
+const WORDS_AGAINST_SIMILARITY: f32 = 1.2;
 
 impl Default for Fusion {
     /// What docs/EVALUATION.md measures as best over its sets.
     fn default() -> Self {
-        Fusion::Weighted { alpha: 0.5 }
+        Fusion::Adaptive
     }
 }
 
@@ -67,17 +74,37 @@ impl Fusion {
             scored.keyword_score = keyword_scores.remove(&scored.point);
         }
         fused.extend(matching.into_iter().filter(|m| keyword_scores.contains_key(&m.point)));
+        let shares = |scored: &Scored| {
+            let similarity = scored.vector_score.unwrap_or_default().clamp(0.0, 1.0);
+            let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
+            (similarity, words)
+        };
+        let alpha = match self {
+            Fusion::Weighted { alpha } => alpha,
+            Fusion::ReciprocalRank { .. } => 0.0,
+            Fusion::Adaptive => adapted(fused.iter().map(shares)),
+        };
         for scored in &mut fused {
             scored.score = match self {
                 Fusion::ReciprocalRank { .. } => ranks.get(&scored.point).copied().unwrap_or_default(),
-                Fusion::Weighted { alpha } => {
-                    let similarity = scored.vector_score.unwrap_or_default().clamp(0.0, 1.0);
-                    let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
+                Fusion::Weighted { .. } | Fusion::Adaptive => {
+                    let (similarity, words) = shares(scored);
                     alpha * similarity + (1.0 - alpha) * words
                 }
             };
         }
         fused
+    }
+}
+
+/// The weight of similarities, by the greatest similarity and the greatest share of the words.
+fn adapted(shares: impl Iterator<Item = (f32, f32)>) -> f32 {
+    let (similarity, words) = shares
+        .fold((0.0_f32, 0.0_f32), |best, (similarity, words)| (best.0.max(similarity), best.1.max(words)));
+    let words = WORDS_AGAINST_SIMILARITY * words;
+    match similarity + words {
+        0.0 => 0.5,
+        both => similarity / both,
     }
 }
 
@@ -128,9 +155,26 @@ mod tests {
     }
 
     #[test]
+    fn each_ranking_weighs_by_its_best() {
+        // All words are in one passage, and no vector is near.
+        let nearest = vec![by_vector(1, 0.3), by_vector(2, 0.25)];
+        let fused =
+            Fusion::Adaptive.fuse(nearest, vec![by_words(2, 10.0, 0.25), by_words(3, 9.0, 0.1)], 10.0);
+        let alpha = 0.3 / (0.3 + WORDS_AGAINST_SIMILARITY);
+        let two = fused.iter().find(|s| s.point == 2).unwrap();
+        assert!((two.score - (alpha * 0.25 + (1.0 - alpha))).abs() < 1e-6);
+        assert_eq!(order(fused), [2, 3, 1]);
+        // A vector is near, and few of the words are anywhere.
+        let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.5)];
+        assert_eq!(order(Fusion::Adaptive.fuse(nearest, vec![by_words(2, 2.0, 0.5)], 10.0)), [1, 2]);
+    }
+
+    #[test]
     fn no_words_leave_the_vectors() {
         let fused = Fusion::default().fuse(vec![by_vector(1, 0.5)], vec![], 0.0);
-        assert!(fused[0].score > 0.0 && fused[0].score.is_finite());
+        assert_eq!(fused[0].score, 0.5);
+        let nothing = Fusion::default().fuse(vec![by_vector(1, 0.0)], vec![], 0.0);
+        assert_eq!(nothing[0].score, 0.0);
     }
 
     #[test]

@@ -28,6 +28,9 @@ const RESCORE_EXTRA: usize = 10;
 const RESCORE_SHARE: f32 = 0.4;
 /// Least candidates of each ranking that fusion is given.
 const FUSION_DEPTH: usize = 100;
+/// The ranking by words is read so many times deeper: what lies beyond is no candidate by itself, but gives those by
+/// vectors their keyword scores.
+const WORDS_DEPTH: usize = 4;
 /// Passages looked up for each document wanted, at first.
 const PASSAGES_OF_A_DOCUMENT: usize = 4;
 /// With so many candidates the search ends, whatever is missing.
@@ -253,20 +256,20 @@ impl<'a> Retrieval<'a> {
 
     fn fused(&mut self, depth: usize) -> Result<Candidates> {
         // Words first: they are quick to fail.
-        let (matching, ceiling) = self.matching(depth)?;
+        let (matching, ceiling) = self.matching(depth * WORDS_DEPTH)?;
         let nearest = self.nearest(depth)?;
         let query = self.vector()?;
         let known: HashSet<u64> = nearest.list.iter().map(|scored| scored.point).collect();
-        let mut list = Vec::with_capacity(matching.list.len());
-        for scored in matching.list {
+        let is_exhausted = nearest.is_exhausted && matching.is_exhausted && matching.list.len() <= depth;
+        let mut list = Vec::with_capacity(depth);
+        for (rank, scored) in matching.list.into_iter().enumerate() {
             if known.contains(&scored.point) {
                 // The similarity is that of the other ranking.
                 list.push(scored);
-            } else {
+            } else if rank < depth {
                 list.extend(self.with_similarity(scored, query)?);
             }
         }
-        let is_exhausted = nearest.is_exhausted && matching.is_exhausted;
         Ok(Candidates { list: self.probe.fusion.fuse(nearest.list, list, ceiling), is_exhausted })
     }
 }
