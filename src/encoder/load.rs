@@ -110,8 +110,8 @@ fn queue(model: &ModelDir, options: EncoderOptions) -> Arc<Queue> {
     Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens, Meter::new(&model.id)))
 }
 
-/// Checks that a model directory makes an encoder or a cross-encoder: its files, tokenizer and, where the runtime is loaded, a session
-/// on the CPU.
+/// Checks that a model directory makes an encoder or a cross-encoder: its files, tokenizer and, where the runtime is
+/// loaded, a session on the CPU.
 ///
 /// # Errors
 /// Those of [`Encoder::load`] and [`CrossEncoder::load`].

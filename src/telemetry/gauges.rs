@@ -54,38 +54,17 @@ impl Gauges {
     fn models(&self) {
         for encoder in self.encoders.iter() {
             let info = encoder.info();
-            let labels = [
-                ("model", info.id.clone()),
-                ("revision", info.revision.clone()),
-                ("provider", info.execution_provider.to_owned()),
-                ("precision", info.precision.to_owned()),
-            ];
-            gauge!(metrics::ENCODER_INFO, &labels).set(1);
-            let gauge = |name| gauge!(name, "model" => info.id.clone());
-            gauge(metrics::ENCODER_QUEUE_LENGTH).set(encoder.waiting() as f64);
-            gauge(metrics::ENCODER_QUEUE_CAPACITY).set(encoder.queue_capacity() as f64);
+            let labels = model_labels(&info.id, &info.revision, info.execution_provider, info.precision);
+            record_encoder(&labels, encoder.waiting(), encoder.queue_capacity());
         }
         for cross_encoder in self.cross_encoders.iter() {
             let info = cross_encoder.info();
-            let labels = [
-                ("model", info.id.clone()),
-                ("revision", info.revision.clone()),
-                ("provider", info.execution_provider.to_owned()),
-                ("precision", info.precision.to_owned()),
-            ];
-            gauge!(metrics::ENCODER_INFO, &labels).set(1);
-            let gauge = |name| gauge!(name, "model" => info.id.clone());
-            gauge(metrics::ENCODER_QUEUE_LENGTH).set(cross_encoder.waiting() as f64);
-            gauge(metrics::ENCODER_QUEUE_CAPACITY).set(cross_encoder.queue_capacity() as f64);
+            let labels = model_labels(&info.id, &info.revision, info.execution_provider, info.precision);
+            record_encoder(&labels, cross_encoder.waiting(), cross_encoder.queue_capacity());
         }
         for generator in self.generators.iter() {
             let info = generator.info();
-            let labels = [
-                ("model", info.id.clone()),
-                ("revision", info.revision.clone()),
-                ("provider", info.execution_provider.to_owned()),
-                ("precision", info.precision.clone()),
-            ];
+            let labels = model_labels(&info.id, &info.revision, info.execution_provider, &info.precision);
             gauge!(metrics::GENERATOR_INFO, &labels).set(1);
             let gauge = |name| gauge!(name, "model" => info.id.clone());
             gauge(metrics::GENERATOR_QUEUE_LENGTH).set(generator.waiting() as f64);
@@ -157,6 +136,20 @@ impl Gauges {
         sums.record();
         Ok(())
     }
+}
+
+type ModelLabels = [(&'static str, String); 4];
+
+fn model_labels(id: &str, revision: &str, provider: &str, precision: &str) -> ModelLabels {
+    [("model", id), ("revision", revision), ("provider", provider), ("precision", precision)]
+        .map(|(name, value)| (name, value.to_owned()))
+}
+
+/// What encoders and cross-encoders have in common; the first label is the model.
+fn record_encoder(labels: &ModelLabels, waiting: usize, capacity: usize) {
+    gauge!(metrics::ENCODER_INFO, labels).set(1);
+    gauge!(metrics::ENCODER_QUEUE_LENGTH, &labels[..1]).set(waiting as f64);
+    gauge!(metrics::ENCODER_QUEUE_CAPACITY, &labels[..1]).set(capacity as f64);
 }
 
 fn level_name(level: Level) -> &'static str {
