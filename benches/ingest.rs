@@ -114,7 +114,7 @@ async fn run(
         eprintln!("slice {} of {}", number + 1, args.slices);
     }
     client::settle(pid).await;
-    let mut stages = process::by_stage(&difference(&process::cpu_by_thread(pid), &threads));
+    let mut stages = process::by_stage(&process::difference(&process::cpu_by_thread(pid), &threads));
     stages.insert("extract (children)", process::child_cpu_seconds(pid) - children);
     let total = process::cpu_seconds(pid) - server_cpu;
     speed(&corpus.name, &alone, &ingested).print(args.common.json);
@@ -156,13 +156,6 @@ async fn encode(encoder: &Arc<Encoder>, inputs: Vec<PassageInput>) -> Result<(),
         .buffer_unordered(AHEAD)
         .try_for_each(async |_| Ok(()))
         .await
-}
-
-fn difference(after: &BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    let since = |(name, seconds): (&String, &f64)| {
-        (name.clone(), (seconds - before.get(name).copied().unwrap_or(0.0)).max(0.0))
-    };
-    after.iter().map(since).collect()
 }
 
 fn speed(corpus: &str, alone: &[Sample], ingested: &[Sample]) -> Report {

@@ -1,7 +1,9 @@
-//! Searches over gRPC: latency, rate, recall against an exact scan, while documents come in; time to open; bytes.
+//! A collection that grows: searches over gRPC (latency, rate, recall against an exact scan, while documents come in),
+//! what the ingest costs, bytes, time to open, and time to be back after SIGKILL in the middle of an ingest.
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,10 +31,10 @@ const HELD_OUT: usize = 2000;
 struct Args {
     #[command(flatten)]
     common: Common,
-    /// Documents of the collections to search, one after the other.
+    /// Documents that the collection has when it is measured, ascending: it grows from one to the next.
     #[arg(long, value_delimiter = ',', default_value = "2000")]
     sizes: Vec<usize>,
-    /// Where prepared collections are kept, one directory for each size; without it they are made anew.
+    /// Where the collection is kept, to go on with; without it it is made anew.
     #[arg(long)]
     data_dir: Option<PathBuf>,
     /// Queries.
@@ -102,25 +104,34 @@ async fn run(args: &Args, models: &Path, corpus: corpus::Corpus) -> Result<(), F
         (base, vectors)
     };
     let queries = Arc::new(Queries { texts, vectors });
-    let columns =
-        ["documents", "passages", "open s", "RSS bytes a passage", "disk bytes a passage", "recall@10"];
     let title = format!(
-        "Collections of {}; open and memory beyond an empty server's {:.2} s and {} MB",
+        "A collection of {}; open and memory beyond an empty server's {:.2} s and {} MB",
         corpus.name,
         base.0.as_secs_f64(),
         base.1 >> 20
     );
+    let columns =
+        ["documents", "passages", "open s", "RSS bytes a passage", "disk bytes a passage", "recall@10"];
     let mut state = Report::new(title, &columns);
     let columns = ["documents", "search by", "clients", "searches/s", "p50 ms", "p99 ms"];
     let mut speed = Report::new("Searches over gRPC, 10 hits", &columns);
+    let columns =
+        ["documents", "answers after s", "vector search after s", "hybrid search after s", "at rest after s"];
+    let mut recovery =
+        Report::new("After SIGKILL in the middle of an ingest, from the start of the process", &columns);
+    let columns = ["documents", "stage", "CPU s", "% of the CPU time"];
+    let mut cost = Report::new("Processor time of the ingest", &columns);
+    let columns = ["documents", "added", "passages/s", "settled after s"];
+    let mut rate = Report::new("Ingest, from the first document to the last acknowledgement", &columns);
+    let temporary = tempfile::tempdir()?;
+    let data = args.data_dir.as_deref().unwrap_or_else(|| temporary.path());
+    server::borrow_models(models, data)?;
     for &size in &args.sizes {
         let size = size.min(records.len());
-        let temporary = tempfile::tempdir()?;
-        let data =
-            args.data_dir.as_ref().map_or_else(|| temporary.path().to_owned(), |d| d.join(size.to_string()));
-        server::borrow_models(models, &data)?;
-        prepare(&data, &records[..size]).await?;
-        let server = start(&data).await?;
+        if let Some(growth) = grow(data, &records[..size]).await? {
+            growth.report(size, &mut rate, &mut cost);
+        }
+        let server = start(data).await?;
         let channel = server.channel().await?;
         let (documents, passages) = client::collection(&channel, COLLECTION).await?;
         let recall = recall(&channel, &queries).await?;
@@ -130,7 +141,7 @@ async fn run(args: &Args, models: &Path, corpus: corpus::Corpus) -> Result<(), F
             passages.to_string(),
             format!("{:.2}", server.opened.as_secs_f64() - base.0.as_secs_f64()),
             per_passage(process::resident_bytes(server.pid()).saturating_sub(base.1)),
-            per_passage(process::disk_bytes(&data.join("store"))),
+            per_passage(["store", "keywords"].map(|part| process::disk_bytes(&data.join(part))).iter().sum()),
             format!("{recall:.4}"),
         ]);
         for (case, samples) in measure(args, &channel, &queries, held_out).await? {
@@ -145,10 +156,11 @@ async fn run(args: &Args, models: &Path, corpus: corpus::Corpus) -> Result<(), F
                 milliseconds(&latencies, 0.99),
             ]);
         }
-        server.stop().await.map_err(|e| e.to_string())?;
+        let times = recover(server, data, &queries, held_out).await?;
+        let times = times.iter().map(|time| format!("{:.2}", time.as_secs_f64()));
+        recovery.row(std::iter::once(documents.to_string()).chain(times).collect());
     }
-    state.print(args.common.json);
-    speed.print(args.common.json);
+    [rate, cost, state, speed, recovery].iter().for_each(|report| report.print(args.common.json));
     Ok(())
 }
 
@@ -156,17 +168,94 @@ async fn start(data: &Path) -> Result<server::Server, Failure> {
     server::Server::start(data).await.map_err(|e| e.to_string().into())
 }
 
-/// Fills the collection, unless it is filled already, and lets the index settle.
-async fn prepare(data: &Path, records: &[corpus::Record]) -> Result<(), Failure> {
+/// What it took to add documents.
+struct Growth {
+    added: usize,
+    passages: u64,
+    /// To the last acknowledgement.
+    ingest: Duration,
+    /// From then until nothing was left to build.
+    settle: Duration,
+    stages: BTreeMap<&'static str, f64>,
+    cpu_seconds: f64,
+}
+
+impl Growth {
+    fn report(&self, size: usize, rate: &mut Report, cost: &mut Report) {
+        rate.row(vec![
+            size.to_string(),
+            self.added.to_string(),
+            format!("{:.0}", self.passages as f64 / self.ingest.as_secs_f64()),
+            format!("{:.0}", self.settle.as_secs_f64()),
+        ]);
+        let known: f64 = self.stages.values().sum();
+        let ended = ("threads that ended", (self.cpu_seconds - known).max(0.0));
+        for (stage, seconds) in self.stages.iter().map(|(stage, seconds)| (*stage, *seconds)).chain([ended]) {
+            let part = 100.0 * seconds / self.cpu_seconds.max(f64::EPSILON);
+            cost.row(vec![size.to_string(), stage.to_owned(), format!("{seconds:.1}"), format!("{part:.1}")]);
+        }
+    }
+}
+
+/// Adds the documents that the collection does not have yet and lets the index settle.
+async fn grow(data: &Path, records: &[corpus::Record]) -> Result<Option<Growth>, Failure> {
     let server = start(data).await?;
     let channel = server.channel().await?;
     let (documents, _) = client::collection(&channel, COLLECTION).await?;
-    if (documents as usize) < records.len() {
-        eprintln!("ingesting {} documents into {}", records.len(), data.display());
-        client::ingest(&channel, COLLECTION, records.to_vec()).await?;
+    // One stream adds them in their order, so those that are there are the first.
+    let missing = records.get(documents as usize..).unwrap_or_default();
+    let mut growth = None;
+    if !missing.is_empty() {
+        eprintln!("adding {} documents in {}", missing.len(), data.display());
+        let (threads, cpu) = (process::cpu_by_thread(server.pid()), process::cpu_seconds(server.pid()));
+        let began = Instant::now();
+        let passages = client::ingest(&channel, COLLECTION, missing.to_vec()).await?;
+        let ingest = began.elapsed();
+        client::settle(server.pid()).await;
+        let stages = process::by_stage(&process::difference(&process::cpu_by_thread(server.pid()), &threads));
+        growth = Some(Growth {
+            added: missing.len(),
+            passages,
+            ingest,
+            settle: began.elapsed() - ingest,
+            stages,
+            cpu_seconds: process::cpu_seconds(server.pid()) - cpu,
+        });
     }
     client::settle(server.pid()).await;
-    server.stop().await.map_err(|e| e.to_string().into())
+    server.stop().await.map_err(|e| e.to_string())?;
+    Ok(growth)
+}
+
+/// Kills the server while documents come in and starts it again: until it answers a call, a search by vectors and a
+/// hybrid search in the large collection, and until its index is at rest.
+async fn recover(
+    mut server: server::Server,
+    data: &Path,
+    queries: &Queries,
+    held_out: &[corpus::Record],
+) -> Result<[Duration; 4], Failure> {
+    let (stop, task) = incoming(&server.channel().await?, held_out);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.kill()?;
+    stop.store(true, Ordering::Relaxed);
+    // It ends with the connection.
+    let _ = task.await;
+    let began = Instant::now();
+    let server = start(data).await?;
+    let channel = server.channel().await?;
+    let mut client = SearchServiceClient::new(channel.clone());
+    let mut times = vec![server.opened];
+    for mode in [proto::SearchMode::Vector, proto::SearchMode::Hybrid] {
+        let query = proto::search_query::Query::Text(queries.texts[0].clone());
+        while client.search(request(query.clone(), mode, false)).await?.into_inner().hits.is_empty() {}
+        times.push(began.elapsed());
+    }
+    client::settle(server.pid()).await;
+    times.push(began.elapsed() - client::REST);
+    forget(&channel).await?;
+    server.stop().await.map_err(|e| e.to_string())?;
+    times.try_into().map_err(|_| "four times".into())
 }
 
 async fn embed(channel: &Channel, texts: &[String]) -> Result<Vec<Vec<f32>>, tonic::Status> {

@@ -139,8 +139,17 @@ async fn run(args: &Args, models: &Path) -> Outcome {
         }
     }
     let title = format!("{} documents, {:.0} minutes of mixed calls", args.documents, args.minutes);
-    let columns =
-        ["minute", "calls", "failed", "search p99 ms", "write p99 ms", "resident MiB", "disk MiB", "CPU s"];
+    let columns = [
+        "minute",
+        "calls",
+        "failed",
+        "search p99 ms",
+        "write p99 ms",
+        "resident MiB",
+        "without files MiB",
+        "disk MiB",
+        "CPU s",
+    ];
     let mut report = Report::new(title, &columns);
     let mut all_failures = Vec::new();
     let mut calls = BTreeMap::<Kind, usize>::new();
@@ -158,6 +167,7 @@ async fn run(args: &Args, models: &Path) -> Outcome {
             p99(Kind::Search),
             p99(Kind::Write),
             mebibytes(process::resident_bytes(server.pid())),
+            mebibytes(process::anonymous_bytes(server.pid())),
             mebibytes(process::disk_bytes(data.path())),
             format!("{:.0}", process::cpu_seconds(server.pid()) - busy),
         ]);

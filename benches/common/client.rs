@@ -12,7 +12,7 @@ use super::corpus::Record;
 use super::process;
 
 /// How long the index must be at rest to count as settled.
-const REST: Duration = Duration::from_secs(3);
+pub const REST: Duration = Duration::from_secs(3);
 
 /// Makes a collection, or finds the one that is there; gives its number of documents and passages.
 pub async fn collection(channel: &Channel, name: &str) -> Result<(i64, i64), tonic::Status> {

@@ -39,10 +39,15 @@ pub fn read(common: &Common, encoder: &Encoder, most: usize) -> Result<Corpus, B
     };
     let mut records = Vec::new();
     for line in BufReader::new(std::fs::File::open(path)?).lines().take(most) {
-        records.push(serde_json::from_str(&line?)?);
+        let mut record: Record = serde_json::from_str(&line?)?;
+        if let Some(words) = common.words {
+            record.text = record.text.split_whitespace().take(words).collect::<Vec<_>>().join(" ");
+        }
+        records.push(record);
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
-    Ok(Corpus { name: format!("{} passages of {file}", records.len()), records })
+    let cut = common.words.map_or_else(String::new, |words| format!(", {words} words of each at most"));
+    Ok(Corpus { name: format!("{} passages of {file}{cut}", records.len()), records })
 }
 
 /// Pieces of so many words of the texts in `demo/`.

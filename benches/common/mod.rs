@@ -18,6 +18,9 @@ pub struct Common {
     /// Passages, one JSON object {id, title, text} a line; without it the documents of `demo/` are used.
     #[arg(long, env = "TROVE_BENCH_CORPUS")]
     pub corpus: Option<PathBuf>,
+    /// Take only so many words of each passage of the corpus.
+    #[arg(long)]
+    pub words: Option<usize>,
     /// Directory of the runtime library and the models.
     #[arg(long = "models-dir", env = "TROVE_DATA_DIR", default_value = ".trove")]
     pub models: PathBuf,

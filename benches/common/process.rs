@@ -29,11 +29,21 @@ pub fn cpu_by_thread(pid: u32) -> BTreeMap<String, f64> {
     all
 }
 
+/// What threads have used since.
+pub fn difference(after: &BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let since = |(name, seconds): (&String, &f64)| {
+        (name.clone(), (seconds - before.get(name).copied().unwrap_or(0.0)).max(0.0))
+    };
+    after.iter().map(since).collect()
+}
+
 /// Sums the threads of a server up by what they do.
 pub fn by_stage(threads: &BTreeMap<String, f64>) -> BTreeMap<&'static str, f64> {
     let stage = |name: &str| match name {
         "store-commit" => "store",
         "index-maintenan" | "index" => "index",
+        "keyword-index" | "segment_updater" => "keywords",
+        _ if name.starts_with("thrd-tantivy") || name.starts_with("merge_thread") => "keywords",
         _ if name.starts_with("rayon") => "index",
         _ if name.starts_with("encoder") => "encode",
         _ if name.starts_with("sled") || name.contains("flusher") => "store",
@@ -52,8 +62,17 @@ pub fn thread_cpu_seconds() -> f64 {
 
 /// Resident bytes of a process.
 pub fn resident_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// Resident bytes of a process that are not pages of files, which the system takes back when it needs them.
+pub fn anonymous_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "RssAnon:")
+}
+
+fn status_bytes(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
