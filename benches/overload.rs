@@ -120,7 +120,9 @@ fn row(name: &str, tally: &Tally, time: Duration) -> Vec<String> {
 }
 
 async fn embed(channel: Channel, text: String) -> Result<(), tonic::Status> {
-    let request = proto::EmbedRequest { inputs: vec![text], options: None };
+    let overflow = proto::Overflow::TruncateRight.into();
+    let options = Some(proto::EmbedOptions { overflow, ..Default::default() });
+    let request = proto::EmbedRequest { inputs: vec![text], options };
     EmbeddingServiceClient::new(channel).embed(request).await.map(drop)
 }
 
