@@ -88,8 +88,7 @@ async fn run(
     encode(encoder, passages(encoder, corpus.records.get(..BATCH).unwrap_or_default(), &mut parts)?).await?;
     client::ingest(&channel, "bench", corpus.records.get(..BATCH).unwrap_or_default().to_vec()).await?;
     parts = Alone::default();
-    let (threads, server_cpu) = (process::cpu_by_thread(pid), process::cpu_seconds(pid));
-    let children = process::child_cpu_seconds(pid);
+    let before = process::Usage::of(pid);
     for (number, slice) in corpus.records.chunks(size).enumerate() {
         let inputs = passages(encoder, slice, &mut parts)?;
         let count = inputs.len() as f64;
@@ -114,9 +113,7 @@ async fn run(
         eprintln!("slice {} of {}", number + 1, args.slices);
     }
     client::settle(pid).await;
-    let mut stages = process::by_stage(&process::difference(&process::cpu_by_thread(pid), &threads));
-    stages.insert("extract (children)", process::child_cpu_seconds(pid) - children);
-    let total = process::cpu_seconds(pid) - server_cpu;
+    let (stages, total) = process::Usage::of(pid).since(&before);
     speed(&corpus.name, &alone, &ingested).print(args.common.json);
     let made: f64 = ingested.iter().map(|sample| sample.passages).sum();
     shares(&stages, total, made, &parts).print(args.common.json);
@@ -191,8 +188,6 @@ fn shares(stages: &BTreeMap<&'static str, f64>, total: f64, passages: f64, alone
         report.row(vec![name.to_owned(), each, format!("{:.3}", seconds / total)]);
     };
     stages.iter().for_each(|(name, seconds)| row(name, *seconds));
-    let known: f64 = stages.values().sum();
-    row("threads that ended", (total - known).max(0.0));
     row("all", total);
     row("splitting alone", alone.split);
     row("tokenizing alone, once", alone.tokenize);

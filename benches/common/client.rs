@@ -1,6 +1,6 @@
 //! What the benches ask of a server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use tonic::transport::Channel;
@@ -12,7 +12,7 @@ use super::corpus::Record;
 use super::process;
 
 /// How long the index must be at rest to count as settled.
-pub const REST: Duration = Duration::from_secs(3);
+const REST: Duration = Duration::from_secs(3);
 
 /// Makes a collection, or finds the one that is there; gives its number of documents and passages.
 pub async fn collection(channel: &Channel, name: &str) -> Result<(i64, i64), tonic::Status> {
@@ -67,14 +67,19 @@ pub async fn ingest(
     Ok(passages)
 }
 
-/// Waits until a server's index is no longer building.
-pub async fn settle(pid: u32) {
-    let busy = || process::by_stage(&process::cpu_by_thread(pid)).get("index").copied().unwrap_or(0.0);
+/// Waits until a server's indexes, of vectors and of keywords, have been at rest for a moment; gives the time until
+/// they came to it.
+pub async fn settle(pid: u32) -> Duration {
+    let busy = || {
+        let stages = process::by_stage(&process::cpu_by_thread(pid));
+        ["index", "keywords"].iter().filter_map(|stage| stages.get(stage)).sum::<f64>()
+    };
+    let began = Instant::now();
     loop {
-        let before = busy();
+        let (before, since) = (busy(), began.elapsed());
         tokio::time::sleep(REST).await;
         if busy() - before < 0.05 {
-            return;
+            return since;
         }
     }
 }

@@ -29,12 +29,31 @@ pub fn cpu_by_thread(pid: u32) -> BTreeMap<String, f64> {
     all
 }
 
-/// What threads have used since.
-pub fn difference(after: &BTreeMap<String, f64>, before: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
-    let since = |(name, seconds): (&String, &f64)| {
-        (name.clone(), (seconds - before.get(name).copied().unwrap_or(0.0)).max(0.0))
-    };
-    after.iter().map(since).collect()
+/// Processor time that a server has used until a moment.
+pub struct Usage {
+    threads: BTreeMap<String, f64>,
+    children: f64,
+    total: f64,
+}
+
+impl Usage {
+    /// Until now.
+    pub fn of(pid: u32) -> Self {
+        Self { threads: cpu_by_thread(pid), children: child_cpu_seconds(pid), total: cpu_seconds(pid) }
+    }
+
+    /// Seconds by stage since an earlier moment, and in all.
+    pub fn since(&self, earlier: &Self) -> (BTreeMap<&'static str, f64>, f64) {
+        let since = |(name, seconds): (&String, &f64)| {
+            (name.clone(), (seconds - earlier.threads.get(name).copied().unwrap_or(0.0)).max(0.0))
+        };
+        let mut stages = by_stage(&self.threads.iter().map(since).collect());
+        stages.insert("extract (children)", self.children - earlier.children);
+        let total = self.total - earlier.total;
+        let known: f64 = stages.values().sum();
+        stages.insert("threads that ended", (total - known).max(0.0));
+        (stages, total)
+    }
 }
 
 /// Sums the threads of a server up by what they do.
