@@ -363,6 +363,11 @@ pub(super) fn provider(options: &SessionOptions) -> Result<Option<ep::ExecutionP
     })
 }
 
+/// Code and settings for a shape of a batch that OpenVINO keeps, one for each kind of layer. Its default of 5000 lets
+/// memory grow for hours, as batches are of ever other shapes; a shape made anew costs no speed that can be measured
+/// (docs/BENCHMARKS.md).
+const PREPARED_SHAPES: &str = "64";
+
 fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
     let hint = if options.precision == Precision::Bf16 { "bf16" } else { "f32" };
     let config = serde_json::json!({ "CPU": {
@@ -371,6 +376,7 @@ fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
         "NUM_STREAMS": "1",
         // Each session would bind its threads to the first cores: several would share them and leave the rest idle.
         "ENABLE_CPU_PINNING": false,
+        "CPU_RUNTIME_CACHE_CAPACITY": PREPARED_SHAPES,
     }});
     ep::OpenVINO::default()
         .with_device_type("CPU")
