@@ -30,7 +30,7 @@ pub struct Corpus {
     pub name: String,
 }
 
-/// The first records of the corpus file or, without one, the passages of `demo/`.
+/// The first records of the corpus file that have words or, without one, the passages of `demo/`.
 pub fn read(common: &Common, encoder: &Encoder, most: usize) -> Result<Corpus, Box<dyn std::error::Error>> {
     let Some(path) = &common.corpus else {
         let mut records = demo(encoder)?;
@@ -38,12 +38,18 @@ pub fn read(common: &Common, encoder: &Encoder, most: usize) -> Result<Corpus, B
         return Ok(Corpus { name: format!("{} passages of the documents in demo/", records.len()), records });
     };
     let mut records = Vec::new();
-    for line in BufReader::new(std::fs::File::open(path)?).lines().take(most) {
+    for line in BufReader::new(std::fs::File::open(path)?).lines() {
+        if records.len() == most {
+            break;
+        }
         let mut record: Record = serde_json::from_str(&line?)?;
         if let Some(words) = common.words {
             record.text = record.text.split_whitespace().take(words).collect::<Vec<_>>().join(" ");
         }
-        records.push(record);
+        // Tables drawn with dashes and bars begin without a word; the server refuses a document of nothing else.
+        if record.text.contains(char::is_alphanumeric) {
+            records.push(record);
+        }
     }
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let cut = common.words.map_or_else(String::new, |words| format!(", {words} words of each at most"));
