@@ -309,7 +309,10 @@ async fn a_damaged_database_is_never_taken_for_a_shorter_one() {
     drop(store);
     let database = |dir: &Path| dir.join("store/store-000001/db");
     let good = std::fs::read(database(dir.path())).unwrap();
-    let (mut refused, mut opened) = (0, 0);
+    let undamaged = tempfile::tempdir().unwrap();
+    copy(dir.path(), undamaged.path());
+    assert_eq!(open(undamaged.path()).counts(cid).unwrap().0, 40);
+    let mut refused = 0;
     for at in (0..good.len()).step_by(good.len() / 40) {
         let damaged = tempfile::tempdir().unwrap();
         copy(dir.path(), damaged.path());
@@ -323,18 +326,18 @@ async fn a_damaged_database_is_never_taken_for_a_shorter_one() {
                 refused += 1;
             }
             Ok(store) => {
-                // The place was of no use any more, or what it held says that it is damaged.
+                // The place was of no use any more, or what it held says that it is damaged. How many
+                // such places there are depends on when sled wrote its pages again.
                 for n in 0..40 {
                     match store.whole_document(cid, &format!("d{n}")) {
                         Ok(found) => assert_eq!(found.unwrap().document.text, text(n), "at {at}"),
                         Err(error) => assert_eq!(error.kind, ErrorKind::DataLoss, "at {at}: {error}"),
                     }
                 }
-                opened += 1;
             }
         }
     }
-    assert!(refused > 0 && opened > 0, "{refused} refused, {opened} opened");
+    assert!(refused > 0, "no damage was found when opening");
 
     // Who knows what is lost can go on with what is left.
     let mut bytes = good.clone();
