@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use common::corpus::{self, Record};
 use common::report::{Report, milliseconds};
-use common::{Common, Outcome, process, server};
+use common::{Common, Outcome, client, process, server};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tonic::Status;
@@ -373,23 +373,7 @@ impl Traffic {
 
     /// How many documents are not as their last acknowledged write left them.
     async fn differing(&self, channel: &Channel) -> Result<usize, Status> {
-        let mut client = DocumentServiceClient::new(channel.clone());
-        let mut stored = BTreeMap::new();
-        let mut page_token = String::new();
-        loop {
-            let request = proto::ListDocumentsRequest {
-                collection: NAME.to_owned(),
-                page_size: 500,
-                page_token,
-                ..Default::default()
-            };
-            let page = client.list_documents(request).await?.into_inner();
-            stored.extend(page.documents.into_iter().map(|document| (document.id, document.title)));
-            page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
-            }
-        }
+        let stored = client::titles(channel, NAME).await?;
         let written = self.written.lock();
         let is_wrong = |(id, title): &(&String, &Option<String>)| stored.get(*id) != title.as_ref();
         let strangers = stored.keys().filter(|id| !written.contains_key(*id)).count();

@@ -1,5 +1,6 @@
 //! What the benches ask of a server.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -30,6 +31,27 @@ pub async fn collection(channel: &Channel, name: &str) -> Result<(i64, i64), ton
             Ok((0, 0))
         }
         Err(status) => Err(status),
+    }
+}
+
+/// The titles of a collection's documents by their ids.
+pub async fn titles(channel: &Channel, name: &str) -> Result<BTreeMap<String, String>, tonic::Status> {
+    let mut client = DocumentServiceClient::new(channel.clone());
+    let mut titles = BTreeMap::new();
+    let mut page_token = String::new();
+    loop {
+        let request = proto::ListDocumentsRequest {
+            collection: name.to_owned(),
+            page_size: 500,
+            page_token,
+            ..Default::default()
+        };
+        let page = client.list_documents(request).await?.into_inner();
+        titles.extend(page.documents.into_iter().map(|document| (document.id, document.title)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(titles);
+        }
     }
 }
 

@@ -22,6 +22,21 @@ pub struct Record {
     pub text: String,
 }
 
+impl Record {
+    /// A line of a corpus file, its text cut to so many words.
+    fn parse(line: &str, words: Option<usize>) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut record: Self = serde_json::from_str(line)?;
+        if let Some(words) = words {
+            record.text = record.text.split_whitespace().take(words).collect::<Vec<_>>().join(" ");
+        }
+        Ok(record)
+    }
+
+    fn sentences(&self) -> Vec<Span> {
+        sentences(&self.text, Span::new(0, self.text.len() as u32))
+    }
+}
+
 /// A corpus and what it is.
 pub struct Corpus {
     /// In the order of the file.
@@ -30,27 +45,18 @@ pub struct Corpus {
     pub name: String,
 }
 
-/// The first records of the corpus file that have words or, without one, the passages of `demo/`.
+/// The first records of the corpus file that have sentences or, without one, the passages of `demo/`.
 pub fn read(common: &Common, encoder: &Encoder, most: usize) -> Result<Corpus, Box<dyn std::error::Error>> {
     let Some(path) = &common.corpus else {
         let mut records = demo(encoder)?;
         records.truncate(most);
         return Ok(Corpus { name: format!("{} passages of the documents in demo/", records.len()), records });
     };
-    let mut records = Vec::new();
-    for line in BufReader::new(std::fs::File::open(path)?).lines() {
-        if records.len() == most {
-            break;
-        }
-        let mut record: Record = serde_json::from_str(&line?)?;
-        if let Some(words) = common.words {
-            record.text = record.text.split_whitespace().take(words).collect::<Vec<_>>().join(" ");
-        }
-        // Tables drawn with dashes and bars begin without a word; the server refuses a document of nothing else.
-        if record.text.contains(char::is_alphanumeric) {
-            records.push(record);
-        }
-    }
+    let lines = BufReader::new(std::fs::File::open(path)?).lines();
+    let records = lines.map(|line| Record::parse(&line?, common.words));
+    // Tables drawn with dashes and bars may have none; the server refuses a document of nothing else.
+    let with_sentences = records.filter(|record| record.as_ref().map_or(true, |r| !r.sentences().is_empty()));
+    let records = with_sentences.take(most).collect::<Result<Vec<_>, Box<dyn std::error::Error>>>()?;
     let file = path.file_name().unwrap_or_default().to_string_lossy();
     let cut = common.words.map_or_else(String::new, |words| format!(", {words} words of each at most"));
     Ok(Corpus { name: format!("{} passages of {file}{cut}", records.len()), records })
@@ -92,7 +98,7 @@ fn demo(encoder: &Encoder) -> Result<Vec<Record>, Box<dyn std::error::Error>> {
 /// Short texts: sentences of 4 to 16 words, one of every record that has one.
 pub fn short(records: &[Record]) -> Vec<String> {
     let pick = |(number, record): (usize, &Record)| {
-        let spans = sentences(&record.text, Span::new(0, record.text.len() as u32));
+        let spans = record.sentences();
         let fit: Vec<_> =
             spans.iter().filter_map(|span| span.slice(&record.text)).filter(|s| wordy(s)).collect();
         fit.get(number % fit.len().max(1)).map(|sentence| (*sentence).to_owned())

@@ -60,7 +60,7 @@ impl Usage {
 pub fn by_stage(threads: &BTreeMap<String, f64>) -> BTreeMap<&'static str, f64> {
     let stage = |name: &str| match name {
         "store-commit" => "store",
-        "index-maintenan" | "index" => "index",
+        "index-maintenan" | "index-build" => "index",
         "keyword-index" | "segment_updater" => "keywords",
         _ if name.starts_with("thrd-tantivy") || name.starts_with("merge_thread") => "keywords",
         _ if name.starts_with("rayon") => "index",
