@@ -363,9 +363,8 @@ pub(super) fn provider(options: &SessionOptions) -> Result<Option<ep::ExecutionP
     })
 }
 
-/// Code and settings for a shape of a batch that OpenVINO keeps, one for each kind of layer. Its default of 5000 lets
-/// memory grow for hours, as batches are of ever other shapes; a shape made anew costs no speed that can be measured
-/// (docs/BENCHMARKS.md).
+/// Entries that OpenVINO keeps of what it prepared for shapes of batches. With its default of 5000 memory grows as long
+/// as batches of other shapes come; to prepare a shape anew costs no speed that can be measured (docs/BENCHMARKS.md).
 const PREPARED_SHAPES: &str = "64";
 
 fn openvino(options: &SessionOptions) -> ep::ExecutionProviderDispatch {
