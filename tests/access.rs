@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::raw::{bearer, bytes, call, open, with};
-use common::{NOTES, data_dir, models, reason, text_document};
+use common::{NOTES, data_dir, make_key, models, reason, text_document};
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -88,15 +88,6 @@ impl Server {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
-}
-
-fn make_key(data: &Path, name: &str, scope: &str, collections: &[&str]) -> String {
-    let data = data.to_str().unwrap();
-    let mut args = vec!["keys", "create", "--data-dir", data, "--name", name, "--scope", scope];
-    collections.iter().for_each(|collection| args.extend(["--collection", collection]));
-    let output = run(&args);
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 fn refused<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, String) {

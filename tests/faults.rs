@@ -136,8 +136,7 @@ async fn check_state(channel: &Channel, data: &Path, expected: &[&str], before: 
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert_eq!(snapshots, ["one.snapshot"], "before {before}");
-    let stores = std::fs::read_dir(data.join("store")).unwrap();
-    assert_eq!(stores.filter(|e| e.as_ref().unwrap().path().is_dir()).count(), 1, "before {before}");
+    assert_eq!(stores(data), 1, "before {before}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,6 +160,41 @@ async fn a_disk_that_fills_up_under_a_snapshot_or_a_restore_changes_nothing() {
     assert_eq!(stored(&channel).await, ["a", "b", "c"]);
     // Writing goes on: it was not the database that failed.
     assert_eq!(upsert(&channel, vec![note("d")]).await[0].status(), proto::DocumentStatus::Indexed);
+}
+
+/// Directories of databases: two while one is copied.
+fn stores(data: &Path) -> usize {
+    let entries = std::fs::read_dir(data.join("store")).unwrap();
+    entries.filter(|entry| entry.as_ref().unwrap().path().is_dir()).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_whose_caller_leaves_ends_before_the_new_database_is_used() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    // A compaction that goes on after the copy would end the server.
+    let points = "compact-copy=sleep(2000);compact-switch=return(abort)";
+    let (mut server, channel) = start(data.path(), points).await;
+    create(&channel, NOTES).await;
+    upsert(&channel, vec![note("a"), note("b")]).await;
+    let compact = || {
+        let mut client = CollectionServiceClient::new(channel.clone());
+        let request = proto::CompactCollectionRequest { name: NOTES.to_owned() };
+        tokio::spawn(async move { client.compact_collection(request).await })
+    };
+    let call = compact();
+    while stores(data.path()) < 2 {
+        assert!(!call.is_finished(), "{:?}", call.await);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    call.abort();
+    // A write waits for the end of a compaction.
+    assert_eq!(upsert(&channel, vec![note("c")]).await[0].status(), proto::DocumentStatus::Indexed);
+    assert_eq!(stored(&channel).await, ["a", "b", "c"]);
+    assert_eq!(stores(data.path()), 1);
+    // One whose caller stays does go on.
+    assert!(compact().await.unwrap().is_err());
+    assert!(!server.wait(Duration::from_secs(10)).success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

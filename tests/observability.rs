@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -267,6 +268,20 @@ async fn metrics_tell_what_was_done() {
     CollectionServiceClient::new(channel.clone()).delete_collection(force).await.unwrap();
     let gone = Scrape::of(&http).await;
     assert!(!gone.types.contains_key(metrics::INDEX_POINTS), "a deleted collection has metrics");
+
+    // The program stays until the server has ended its stream: a folder indexed is no call that its caller left.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.txt"), "A note about rain.").unwrap();
+    let index = Command::new(env!("CARGO_BIN_EXE_trove"))
+        .args(["--server", &server.url, "index", "--collection", "folder"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(index.status.success(), "{index:?}");
+    let indexed = Scrape::of(&http).await;
+    let of = |labels: &[(&str, &str)]| indexed.sum(metrics::GRPC_REQUESTS, labels);
+    let method = ("method", "trove.v1.DocumentService/IngestDocuments");
+    assert_eq!((of(&[method, ("code", "OK")]), of(&[method])), (1.0, 1.0));
 
     let key = NewKey { name: "a".to_owned(), scope: Scope::Read, collections: Vec::new(), lifetime: None };
     KeyFile::in_dir(data.path()).create(key, 1).unwrap();

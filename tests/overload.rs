@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::raw::{bytes, call, open, with};
-use common::{Server, data_dir, models, reason};
+use common::raw::{bearer, bytes, call, open, with};
+use common::{Server, data_dir, make_key, models, reason};
 use futures::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -20,6 +20,7 @@ use trove::proto::embedding_service_client::EmbeddingServiceClient;
 
 const TOKENIZE: &str = "/trove.v1.EmbeddingService/Tokenize";
 const EMBED_STREAM: &str = "/trove.v1.EmbeddingService/EmbedStream";
+type Headers<'a> = &'a [(&'static str, &'a str)];
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -36,10 +37,10 @@ fn check_refusal(status: &Status, why: &str) {
 }
 
 /// Tries until it is refused for this reason.
-async fn until_refused(channel: &Channel, message: &[u8], why: &str) {
+async fn until_refused(channel: &Channel, message: &[u8], headers: Headers<'_>, why: &str) {
     let started = Instant::now();
     loop {
-        match call(channel, TOKENIZE, message.to_vec(), &[]).await {
+        match call(channel, TOKENIZE, message.to_vec(), headers).await {
             Err(status) => return check_refusal(&status, why),
             Ok(_) => assert!(started.elapsed() < PATIENCE, "never refused with {why}"),
         }
@@ -48,9 +49,9 @@ async fn until_refused(channel: &Channel, message: &[u8], why: &str) {
 }
 
 /// Tries until it is served again.
-async fn until_served(channel: &Channel, message: &[u8]) {
+async fn until_served(channel: &Channel, message: &[u8], headers: Headers<'_>) {
     let started = Instant::now();
-    while let Err(status) = call(channel, TOKENIZE, message.to_vec(), &[]).await {
+    while let Err(status) = call(channel, TOKENIZE, message.to_vec(), headers).await {
         assert!(started.elapsed() < PATIENCE, "never served again: {status:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -58,12 +59,14 @@ async fn until_served(channel: &Channel, message: &[u8]) {
 
 /// A call that sends its message and does not say that it was the last one, until it is dropped. It tries until it is
 /// let in, for another call of the test may be in its place.
-fn unfinished(channel: &Channel, message: Vec<u8>) -> tokio::task::JoinHandle<Status> {
+fn unfinished(channel: &Channel, message: Vec<u8>, key: Option<&str>) -> tokio::task::JoinHandle<Status> {
     let channel = channel.clone();
+    let key = key.map(bearer);
     tokio::spawn(async move {
+        let headers: Vec<_> = key.iter().map(|key| ("authorization", key.as_str())).collect();
         loop {
             let messages = tokio_stream::once(message.clone()).chain(futures::stream::pending());
-            let status = match open(&channel, TOKENIZE, with(messages, &[])).await {
+            let status = match open(&channel, TOKENIZE, with(messages, &headers)).await {
                 Ok(mut answers) => answers.message().await.expect_err("no answer to half a call"),
                 Err(status) => status,
             };
@@ -106,21 +109,21 @@ async fn every_limit_refuses_with_a_reason_and_serves_again() {
     assert_eq!(field, "inputs[0]");
 
     // Memory for messages: it is free again when the call ends.
-    let held = unfinished(&channel, large.clone());
-    until_refused(&channel, &large, "REQUEST_MEMORY_FULL").await;
+    let held = unfinished(&channel, large.clone(), None);
+    until_refused(&channel, &large, &[], "REQUEST_MEMORY_FULL").await;
     call(&channel, TOKENIZE, short.clone(), &[]).await.unwrap();
     held.abort();
-    until_served(&channel, &large).await;
+    until_served(&channel, &large, &[]).await;
 
     // Calls at once: health goes on, and a call whose client says nothing more is given up.
-    let held: Vec<_> = (0..3).map(|_| unfinished(&channel, short.clone())).collect();
-    until_refused(&channel, &short, "TOO_MANY_REQUESTS").await;
+    let held: Vec<_> = (0..3).map(|_| unfinished(&channel, short.clone(), None)).collect();
+    until_refused(&channel, &short, &[], "TOO_MANY_REQUESTS").await;
     assert!(is_healthy(&channel).await);
     for call in held {
         let status = call.await.unwrap();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "REQUEST_INCOMPLETE"));
     }
-    until_served(&channel, &short).await;
+    until_served(&channel, &short, &[]).await;
 
     // Streams of one client.
     let quiet = || with(futures::stream::pending(), &[]);
@@ -172,6 +175,28 @@ async fn every_limit_refuses_with_a_reason_and_serves_again() {
         assert!(started.elapsed() < PATIENCE, "the place of a connection is not free again");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_of_one_key_leave_room_for_those_of_another() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let settings = [
+        ("TROVE__LIMITS__MAX_CONCURRENT_REQUESTS", "8"),
+        ("TROVE__LIMITS__MAX_CONCURRENT_REQUESTS_PER_KEY", "2"),
+    ];
+    let server = Server::start_with(data.path(), &settings).await;
+    let channel = server.channel().await;
+    let busy = make_key(data.path(), "busy", "read", &[]);
+    let other = bearer(&make_key(data.path(), "other", "read", &[]));
+    let short = tokenize("a short text");
+    let held: Vec<_> = (0..2).map(|_| unfinished(&channel, short.clone(), Some(&busy))).collect();
+    let busy = bearer(&busy);
+    let (busy, other) = ([("authorization", busy.as_str())], [("authorization", other.as_str())]);
+    until_refused(&channel, &short, &busy, "TOO_MANY_REQUESTS_OF_KEY").await;
+    call(&channel, TOKENIZE, short.clone(), &other).await.unwrap();
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    until_served(&channel, &short, &busy).await;
 }
 
 /// Resident bytes of a process.
@@ -271,8 +296,8 @@ async fn a_client_that_does_not_read_gives_its_place_back() {
     let batch = bytes(&proto::EmbedStreamRequest { request: Some(request) });
     let batches = || with(tokio_stream::iter(vec![batch.clone(); 30]), &[]);
     let mut answers = open(&slow, EMBED_STREAM, batches()).await.unwrap();
-    until_refused(&other, &tokenize("x"), "TOO_MANY_REQUESTS").await;
-    until_served(&other, &tokenize("x")).await;
+    until_refused(&other, &tokenize("x"), &[], "TOO_MANY_REQUESTS").await;
+    until_served(&other, &tokenize("x"), &[]).await;
     // Reading at last, it gets what had been given to it, and then the reason.
     let mut count = 0;
     let status = loop {

@@ -33,6 +33,8 @@ section! {
         limits: LimitsConfig;
         /// Extraction of files.
         extract: ExtractConfig;
+        /// The store.
+        store: StoreConfig;
         /// The vector index.
         index: IndexConfig;
         /// Snapshots by schedule.
@@ -213,6 +215,19 @@ section! {
         memory_bytes: u64 = 2 << 30, Rule::AtLeast(1);
         /// Files extracted at once.
         workers: usize = 2, Rule::AtLeast(1);
+    }
+}
+
+section! {
+    /// The store.
+    StoreConfig in "store." {
+        /// Memory for pages of the database; twice as much while a compaction copies it.
+        cache_bytes: u64 = 256 << 20, Rule::AtLeast(1 << 20);
+        /// Room on the disk that is never used up: with less than this free, documents are refused, and with less than
+        /// half of it all other writes.
+        min_free_bytes: u64 = 64 << 20, Rule::AtLeast(0);
+        /// Writes that may wait for the disk before further ones wait to be prepared.
+        queue: usize = 256, Rule::AtLeast(1);
     }
 }
 

@@ -26,7 +26,7 @@ use tower::util::MapResponseLayer;
 use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::encoder::{
     CrossEncoder, CrossEncoders, CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision,
 };
@@ -113,7 +113,7 @@ impl Parts {
         let cross_encoders = cross_encoders(&config, options)?;
         let generators = generators(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
-        let store = Arc::new(Store::open(&config.data_dir, StoreOptions::default())?);
+        let store = Arc::new(Store::open(&config.data_dir, store_options(&config))?);
         let index = IndexOptions { head_limit: config.index.head_limit, ..IndexOptions::default() };
         let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), index)?;
         let worker = match &config.extract.worker {
@@ -193,6 +193,11 @@ pub(crate) fn encoder_options(config: &Config) -> Result<EncoderOptions> {
         max_batch_tokens: settings.max_batch_tokens,
         queue_capacity: settings.queue_capacity,
     })
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    let StoreConfig { cache_bytes, min_free_bytes, queue } = config.store;
+    StoreOptions { cache_bytes, queue, min_free_bytes }
 }
 
 fn cuda_options(config: &Config) -> CudaOptions {

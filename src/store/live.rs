@@ -196,11 +196,11 @@ impl Live {
             if size == BATCH {
                 other.apply(std::mem::take(&mut batch))?;
                 size = 0;
-                fault::point!("compact-copy");
                 check_cancelled(is_cancelled)?;
             }
         }
         other.apply(batch)?;
+        fault::point!("compact-copy");
         check_cancelled(is_cancelled)?;
         other.sync()
     }

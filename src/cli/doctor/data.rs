@@ -8,7 +8,7 @@ use rustix::fs::StatVfsMountFlags;
 use super::Report;
 use super::network::Peer;
 use crate::config::Config;
-use crate::store::{SCHEMA_VERSION, StoreOptions, StoreState, inspect};
+use crate::store::{SCHEMA_VERSION, StoreState, inspect};
 
 /// With less than this free, a bulk load may fill the disk.
 const LITTLE_DISK: u64 = 1 << 30;
@@ -19,7 +19,7 @@ pub fn check(report: &mut Report, config: &Config, server: Peer) {
     if !is_usable(report, data) {
         return;
     }
-    disk(report, data);
+    disk(report, data, config.store.min_free_bytes);
     store(report, data, server);
 }
 
@@ -60,7 +60,8 @@ fn tempfile_in(dir: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&path)
 }
 
-fn disk(report: &mut Report, data: &Path) {
+/// `least` is the room that is never used up.
+fn disk(report: &mut Report, data: &Path, least: u64) {
     let name = "disk";
     let Ok(disk) = rustix::fs::statvfs(data) else { return };
     if disk.f_flag.contains(StatVfsMountFlags::RDONLY) {
@@ -68,7 +69,6 @@ fn disk(report: &mut Report, data: &Path) {
     }
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     let message = format!("{} free", BinaryBytes(free));
-    let least = StoreOptions::default().min_free_bytes;
     if free < least {
         let message = format!("{message}: below {} all documents are refused", BinaryBytes(least));
         report.problem(name, message, "make room, or move the data directory to a larger disk");

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
+use tonic::{Code, Streaming};
 
 use super::progress::{Progress, Tally};
 use super::read::{Item, Read};
@@ -20,7 +20,7 @@ use crate::cli::failure::{code_name, describe_status};
 use crate::proto::document::Content;
 use crate::proto::ingest_documents_response::Event;
 use crate::proto::{
-    Document, DocumentResult, DocumentStatus, IngestDocumentsRequest, IngestStart,
+    Document, DocumentResult, DocumentStatus, IngestDocumentsRequest, IngestDocumentsResponse, IngestStart,
     ingest_documents_request::Part,
 };
 
@@ -124,6 +124,12 @@ pub async fn send(
     }
 }
 
+/// Reads on where nothing more is expected, so that the server ends the call and does not see its caller leave.
+async fn read_to_end(inbound: &mut Streaming<IngestDocumentsResponse>) {
+    let rest = async { while let Ok(Some(_)) = inbound.message().await {} };
+    let _ = tokio::time::timeout(LONGEST_WAIT, rest).await;
+}
+
 /// Whether a failure of the stream may pass when it is opened again.
 fn may_pass(status: &tonic::Status) -> bool {
     matches!(
@@ -176,12 +182,15 @@ impl Run<'_> {
         let mut pieces: Option<Pieces> = None;
         loop {
             if read_all && self.again.is_empty() && in_flight.is_empty() {
+                drop(sender);
+                read_to_end(&mut inbound).await;
                 return Ok(End::Done);
             }
             if self.tally.interrupted && pieces.is_none() {
                 sender = None;
             }
             if sender.is_none() && in_flight.is_empty() {
+                read_to_end(&mut inbound).await;
                 return Ok(if self.tally.interrupted { End::Interrupted } else { End::Reopen });
             }
             let bytes: u64 = in_flight.values().map(|outgoing| outgoing.size).sum();
