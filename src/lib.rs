@@ -1,5 +1,16 @@
 //! Trove: embedding and semantic search over gRPC. See ARCHITECTURE.md for the map of modules.
 #![warn(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
 
 pub mod access;
 pub mod answer;

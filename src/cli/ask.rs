@@ -3,12 +3,13 @@
 use std::io::Write;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{AnswerArgs, AskArgs, SamplingArgs};
 use super::client::Client;
 use super::documents::passage_json;
 use super::output::{bold, dim, line, note};
+use super::search::ModeArgs;
 use super::search::{self, place_of};
 use super::snippet::{Layout, snippet};
 use super::{EXIT_FAILED, EXIT_OK, output};
@@ -17,6 +18,93 @@ use crate::proto::{
     AnswerDone, AnswerMode, AnswerRequest, ByteSpan, Citation, FinishReason, Message, PassageUse, Retrieval,
     SamplingOptions, SearchRequest, Support,
 };
+
+/// Arguments of `ask`.
+#[derive(Debug, Clone, Args)]
+pub struct AskArgs {
+    /// The question.
+    pub question: String,
+    /// How it is answered.
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+}
+
+/// How a question is answered.
+#[derive(Debug, Clone, Args)]
+pub struct AnswerArgs {
+    /// Collection.
+    #[arg(long, default_value = "default")]
+    pub collection: String,
+    /// Answer with the best sentences of the documents, word for word.
+    #[arg(long, conflicts_with = "generative")]
+    pub extractive: bool,
+    /// Let a generator write; fail where the server has none.
+    #[arg(long)]
+    pub generative: bool,
+    /// What the passages are found by.
+    #[command(flatten)]
+    pub search: ModeArgs,
+    /// Passages to retrieve.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Most passages that the answer is made from; zero takes the server's default.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub passages: u32,
+    /// Most tokens of passages in the prompt; zero takes what fits.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_context_tokens: u32,
+    /// Generator; the server's default if left out.
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// Prompt template of the server.
+    #[arg(long, default_value = "", value_name = "NAME", hide_default_value = true)]
+    pub prompt: String,
+    /// Least answerability, 0 to 1, from which on an answer is written.
+    #[arg(long, value_name = "SCORE")]
+    pub answerability_threshold: Option<f32>,
+    /// Least support, 0 to 1, from which on a passage is cited for a sentence.
+    #[arg(long, value_name = "SCORE")]
+    pub support_threshold: Option<f32>,
+    /// Only documents whose metadata has this value; several must all match.
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
+
+/// How tokens are chosen.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Most tokens to write; zero takes the server's default.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_tokens: u32,
+    /// Zero, the default, always takes the most probable token.
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub temperature: Option<f32>,
+    /// Keep the most probable tokens that together have this probability.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub top_p: Option<f32>,
+    /// Keep this many of the most probable tokens.
+    #[arg(long, value_name = "N")]
+    pub top_k: Option<u32>,
+    /// Keep tokens at least this probable relative to the best.
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub min_p: Option<f32>,
+    /// Above one discourages repeats.
+    #[arg(long, value_name = "PENALTY", allow_negative_numbers = true)]
+    pub repetition_penalty: Option<f32>,
+    /// Text that ends the answer; can be given several times.
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Makes sampling repeatable.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Do not draft tokens from the prompt; slower, with the same text.
+    #[arg(long)]
+    pub no_speculation: bool,
+}
 
 /// Columns before a source's text.
 const INDENT: usize = 5;

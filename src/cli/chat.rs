@@ -3,13 +3,22 @@
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::Result;
+use clap::Args;
 
-use super::args::ChatArgs;
+use super::ask::AnswerArgs;
 use super::ask::{self, Collected};
 use super::client::Client;
 use super::output::{line, note};
 use super::{EXIT_OK, EXIT_UNREACHABLE, failure, output};
 use crate::proto::{Message, Role};
+
+/// Arguments of `chat`.
+#[derive(Debug, Clone, Args)]
+pub struct ChatArgs {
+    /// How questions are answered.
+    #[command(flatten)]
+    pub answer: AnswerArgs,
+}
 
 /// What stands in the history for an answer that has no text.
 const NO_ANSWER: &str = "The documents do not answer this.";

@@ -12,10 +12,10 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Status};
 use tonic_health::pb::health_client::HealthClient;
 
-use super::args::ConnectionArgs;
 use super::failure::Usage;
 use super::output;
 use crate::access::Secret;
+use crate::cli::args::ConnectionArgs;
 use crate::proto::admin_service_client::AdminServiceClient;
 use crate::proto::answer_service_client::AnswerServiceClient;
 use crate::proto::collection_service_client::CollectionServiceClient;

@@ -1,15 +1,57 @@
 //! `trove collections`.
 
 use anyhow::Result;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::args::CollectionsCommand;
 use super::client::Client;
 use super::{EXIT_OK, output};
 use crate::proto::{
     Collection, CompactCollectionRequest, CreateCollectionRequest, DeleteCollectionRequest,
     GetCollectionRequest, ListCollectionsRequest,
 };
+
+/// Commands on collections.
+#[derive(Debug, Clone, Subcommand)]
+pub enum CollectionsCommand {
+    /// List all collections.
+    List,
+    /// Show one collection.
+    Show {
+        /// Name.
+        name: String,
+    },
+    /// Create a collection.
+    Create {
+        /// Name.
+        name: String,
+        /// Text for people.
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Encoder; the server's default if left out.
+        #[arg(long, default_value = "")]
+        model: String,
+        /// Give sentences an index of their own; about five times the points.
+        #[arg(long)]
+        index_sentences: bool,
+        /// Language of the documents: which endings and common words a search by words leaves out. `none` for none.
+        #[arg(long, default_value = "english")]
+        language: String,
+    },
+    /// Delete a collection.
+    Delete {
+        /// Name.
+        name: String,
+        /// Delete even if it has documents.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Drop deleted points and give their space back.
+    Compact {
+        /// Name.
+        name: String,
+    },
+}
 
 /// Runs a command on collections.
 pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Result<i32> {

@@ -2,14 +2,88 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::args::{ConfigCommand, ServeArgs};
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_OK, output};
-use crate::config::{self, Loaded, Setting};
+use crate::config::{self, Flag, Loaded, Setting};
+
+/// The server's settings on the command line; they win over the environment and the file.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Configuration file; `trove config default` prints one to start from.
+    #[arg(long, env = "TROVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address to listen on, such as 127.0.0.1:7700; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Directory of the store, the models and the runtime library.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where the encoders run: auto, cpu, openvino or cuda.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// What the encoders compute in: auto, or a precision that the device has.
+    #[arg(long, value_name = "PRECISION")]
+    pub precision: Option<String>,
+    /// What is logged, such as info or trove=debug.
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<String>,
+    /// Log lines: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Set any key of the configuration; can be given several times.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+impl ServeArgs {
+    /// The settings that were given as flags.
+    ///
+    /// # Errors
+    /// The text of a `--set` that is not KEY=VALUE.
+    pub fn flags(&self) -> Result<Vec<Flag>, String> {
+        let named = [
+            ("--listen", "listen", &self.listen),
+            ("--data-dir", "data_dir", &self.data_dir),
+            ("--device", "encoder.device", &self.device),
+            ("--precision", "encoder.precision", &self.precision),
+            ("--log-filter", "log.filter", &self.log_filter),
+            ("--log-format", "log.format", &self.log_format),
+        ];
+        let mut flags = Vec::new();
+        for (flag, key, value) in named {
+            if let Some(value) = value {
+                flags.push(Flag { flag: flag.to_owned(), key: key.to_owned(), value: value.clone() });
+            }
+        }
+        for setting in &self.settings {
+            let Some((key, value)) = setting.split_once('=') else {
+                return Err(format!("--set: expected KEY=VALUE, got {setting:?}"));
+            };
+            let (key, value) = (key.trim().to_owned(), value.to_owned());
+            flags.push(Flag { flag: "--set".to_owned(), key, value });
+        }
+        Ok(flags)
+    }
+}
+
+/// Commands on the configuration.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ConfigCommand {
+    /// Check the configuration that `serve` would take; print every setting with where it comes from.
+    Check(ServeArgs),
+    /// Print the configuration that `serve` would take, as TOML.
+    Show(ServeArgs),
+    /// Print a configuration file with every key, its meaning and its default.
+    Default,
+    /// Print the reference of all keys, as Markdown.
+    Reference,
+}
 
 /// Runs a command on the configuration; a problem in it is exit code 1.
 pub fn run(json: bool, command: &ConfigCommand) -> Result<i32> {

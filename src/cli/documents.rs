@@ -1,9 +1,9 @@
 //! `trove documents`.
 
 use anyhow::Result;
+use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::args::DocumentsCommand;
 use super::client::Client;
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
@@ -11,6 +11,43 @@ use crate::proto::document::Content;
 use crate::proto::{
     DeleteDocumentsRequest, Document, DocumentView, Filter, GetDocumentRequest, ListDocumentsRequest, Passage,
 };
+
+/// Commands on documents.
+#[derive(Debug, Clone, Subcommand)]
+pub enum DocumentsCommand {
+    /// List documents.
+    List {
+        /// Collection.
+        #[arg(long, default_value = "default")]
+        collection: String,
+        /// Most documents to list; zero lists all.
+        #[arg(long, default_value_t = 0)]
+        limit: usize,
+        /// Only documents whose metadata has this value.
+        #[arg(long = "filter", value_name = "KEY=VALUE")]
+        filters: Vec<String>,
+    },
+    /// Show one document with its passages.
+    Show {
+        /// Document id.
+        id: String,
+        /// Collection.
+        #[arg(long, default_value = "default")]
+        collection: String,
+    },
+    /// Delete documents.
+    Delete {
+        /// Document ids.
+        #[arg(required_unless_present = "filters")]
+        ids: Vec<String>,
+        /// Collection.
+        #[arg(long, default_value = "default")]
+        collection: String,
+        /// Delete documents whose metadata has this value.
+        #[arg(long = "filter", value_name = "KEY=VALUE", conflicts_with = "ids")]
+        filters: Vec<String>,
+    },
+}
 
 /// Columns that a title takes in a list.
 const TITLE_COLUMNS: usize = 48;

@@ -1,13 +1,78 @@
 //! `trove embed`.
 
 use anyhow::Result;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::args::{EmbedArgs, Level, OverflowMode, Vectors};
 use super::client::Client;
 use super::tokenize::span_text;
 use super::{EXIT_OK, output};
 use crate::proto::{EmbedOptions, EmbedRequest, EmbeddingLevel, Overflow, Representation, SpanEmbedding};
+
+/// Arguments of `embed`.
+#[derive(Debug, Clone, Args)]
+pub struct EmbedArgs {
+    /// Texts; none reads the lines of standard input.
+    pub texts: Vec<String>,
+    /// Model id; the server's default if left out.
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// Which spans get a vector.
+    #[arg(long, value_enum, default_value_t = Level::Document)]
+    pub level: Level,
+    /// Which token vectors are pooled.
+    #[arg(long, value_enum, default_value_t = Vectors::Contextual)]
+    pub representation: Vectors,
+    /// What happens to long texts.
+    #[arg(long, value_enum, default_value_t = OverflowMode::Error)]
+    pub overflow: OverflowMode,
+    /// Named prompt of the model, such as query.
+    #[arg(long, value_name = "NAME")]
+    pub prompt: Option<String>,
+    /// Leading components to keep.
+    #[arg(long, value_name = "N")]
+    pub dimensions: Option<u32>,
+    /// Leave vectors at the length that the model gives them.
+    #[arg(long)]
+    pub no_normalize: bool,
+}
+
+/// Which spans get a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Level {
+    /// Model tokens.
+    Token,
+    /// Words.
+    Word,
+    /// Sentences.
+    Sentence,
+    /// Passages.
+    Passage,
+    /// The whole text.
+    Document,
+}
+
+/// What happens to a text longer than the model's limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OverflowMode {
+    /// Fail.
+    Error,
+    /// Cut the end.
+    TruncateRight,
+    /// Cut the start.
+    TruncateLeft,
+    /// Pool overlapping windows.
+    Window,
+}
+
+/// Which token vectors are pooled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Vectors {
+    /// The encoder's last hidden state: a word's vector depends on its sentence.
+    Contextual,
+    /// The input embedding table: a word has the same vector everywhere.
+    Static,
+}
 
 /// Prints the vectors of each text.
 pub async fn run(client: &Client, json: bool, args: EmbedArgs) -> Result<i32> {

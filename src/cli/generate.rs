@@ -3,15 +3,32 @@
 use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use serde_json::json;
 
-use super::args::GenerateArgs;
+use super::ask::SamplingArgs;
 use super::ask::{reason, sampling, usage_json};
 use super::client::Client;
 use super::output::{line, note};
 use super::{EXIT_OK, output};
 use crate::proto::generate_response::Event;
 use crate::proto::{FinishReason, GenerateDone, GenerateRequest, Message, Role};
+
+/// Arguments of `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// The prompt; none reads standard input.
+    pub prompt: Option<String>,
+    /// Instructions for the model.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Generator; the server's default if left out.
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+}
 
 /// Generates and prints the text as it comes.
 pub async fn run(client: &Client, json: bool, args: GenerateArgs) -> Result<i32> {

@@ -1,17 +1,70 @@
 //! `trove keys`: works on the data directory of this machine; a server that runs reads the file again.
 
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::args::{KeysArgs, KeysCommand, ScopeArg};
 use super::failure::Usage;
 use super::{EXIT_OK, output};
 use crate::access::{KeyFile, KeyRecord, NewKey, Scope};
 use crate::config::{Config, Flag};
 use crate::domain::CollectionName;
 use crate::error::{Error, ErrorKind};
+
+/// Arguments of `keys`.
+#[derive(Debug, Clone, Args)]
+pub struct KeysArgs {
+    /// Configuration file.
+    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory that holds the keys.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: KeysCommand,
+}
+
+/// What a key allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScopeArg {
+    /// Search, read and embed.
+    Read,
+    /// Also put documents in and take them out.
+    Write,
+    /// Also manage collections and the server.
+    Admin,
+}
+
+/// Commands on API keys. A server that runs heeds every change at the next call.
+#[derive(Debug, Clone, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key and print it, this once. From the first key on the server is closed to all who have none.
+    Create {
+        /// Name, for people.
+        #[arg(long)]
+        name: String,
+        /// What it allows.
+        #[arg(long, value_enum)]
+        scope: ScopeArg,
+        /// Only this collection; can be given several times.
+        #[arg(long = "collection", value_name = "NAME")]
+        collections: Vec<String>,
+        /// How long it holds, such as 90d, 12h or 30m; left out, until it is revoked.
+        #[arg(long, value_name = "TIME")]
+        expires_in: Option<String>,
+    },
+    /// List the keys; the keys themselves are not stored.
+    List,
+    /// Revoke a key.
+    Revoke {
+        /// Id or name.
+        key: String,
+    },
+}
 
 /// Makes, lists or revokes keys.
 pub fn run(json: bool, args: KeysArgs) -> Result<i32> {

@@ -19,7 +19,7 @@ pub mod keys;
 pub mod models;
 pub mod output;
 pub mod rerank;
-mod search;
+pub mod search;
 pub mod snapshots;
 mod snippet;
 pub mod tokenize;
@@ -29,7 +29,8 @@ use anyhow::Result;
 use clap::CommandFactory;
 
 use args::ConnectionArgs;
-pub use args::{Cli, Command, ServeArgs};
+pub use args::{Cli, Command};
+pub use config::ServeArgs;
 
 /// Exit code: everything worked.
 pub const EXIT_OK: i32 = 0;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::args::{ModelsArgs, ModelsCommand};
 use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_OK, output};
@@ -19,6 +19,61 @@ use crate::model::{
     Import, Imported, ModelDir, ModelKind, Pull, PullProgress, Runtime, check_name, list_models,
 };
 use crate::proto::{GetServerInfoRequest, Model};
+
+/// Arguments of `models`.
+#[derive(Debug, Clone, Args)]
+pub struct ModelsArgs {
+    /// Configuration file.
+    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory whose models/ is meant.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: ModelsCommand,
+}
+
+/// Commands on models.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models that are there.
+    List,
+    /// Show one model: what it is, its files, and how a server runs it.
+    Show {
+        /// Name.
+        name: String,
+    },
+    /// Take in a model directory in the Hugging Face layout, or a GGUF file as a generator.
+    Import {
+        /// Directory with config.json, tokenizer.json and model.safetensors, onnx/model.onnx or model.onnx; or a .gguf file.
+        source: PathBuf,
+        /// Name to give it; the directory's if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Replace another model of that name.
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Fetch a model from the Hugging Face hub and take it in.
+    Pull {
+        /// Repository on the hub.
+        #[arg(value_name = "OWNER/NAME")]
+        repository: String,
+        /// Branch, tag or commit; the main branch if left out.
+        #[arg(long)]
+        revision: Option<String>,
+        /// Name to give it; the repository's if left out.
+        #[arg(long)]
+        name: Option<String>,
+        /// Use only what is in the hub's cache.
+        #[arg(long)]
+        offline: bool,
+        /// Replace another model of that name.
+        #[arg(long)]
+        replace: bool,
+    },
+}
 
 /// How long a server may take to tell what it has loaded.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(2);

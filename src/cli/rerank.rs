@@ -1,12 +1,27 @@
 //! `trove rerank`.
 
 use anyhow::Result;
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::TextRerankArgs;
 use super::client::Client;
 use super::{EXIT_OK, output};
 use crate::proto::RerankRequest;
+
+/// Arguments of `rerank`.
+#[derive(Debug, Clone, Args)]
+pub struct TextRerankArgs {
+    /// The query.
+    pub query: String,
+    /// Texts to score; standard input, one a line, if left out.
+    pub texts: Vec<String>,
+    /// Cross-encoder; the server's default if left out.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub model: String,
+    /// Best texts to print; zero prints all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub limit: u32,
+}
 
 /// Prints the texts by their scores, best first.
 pub async fn run(client: &Client, json: bool, args: TextRerankArgs) -> Result<i32> {

@@ -1,9 +1,9 @@
 //! `trove search`.
 
 use anyhow::Result;
+use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::args::{Mode, ModeArgs, RerankArgs, RerankMethod, SearchArgs, Unit};
 use super::client::Client;
 use super::documents::passage_json;
 use super::output::{bold, dim, line};
@@ -14,6 +14,112 @@ use crate::proto::{
     Fusion, LateInteraction, Passage, Rerank, SearchHit, SearchMode, SearchQuery, SearchRequest, SearchUnit,
     fusion, rerank, search_query,
 };
+
+/// Arguments of `search`.
+#[derive(Debug, Clone, Args)]
+pub struct SearchArgs {
+    /// The query; leave out with --like.
+    #[arg(required_unless_present = "like", conflicts_with = "like")]
+    pub query: Option<String>,
+    /// Collection.
+    #[arg(long, default_value = "default")]
+    pub collection: String,
+    /// Most results.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// What a result is.
+    #[arg(long, value_enum, default_value_t = Unit::Passage)]
+    pub unit: Unit,
+    /// What it goes by.
+    #[command(flatten)]
+    pub mode: ModeArgs,
+    /// Whether the best are scored again.
+    #[command(flatten)]
+    pub rerank: RerankArgs,
+    /// Print whole passages, not only what stands around the best sentence.
+    #[arg(long)]
+    pub full: bool,
+    /// Least score of a result.
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub min_score: Option<f32>,
+    /// Most results of one document; zero sets no limit.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub max_per_document: u32,
+    /// Scan every vector instead of using the index.
+    #[arg(long)]
+    pub exact: bool,
+    /// Candidates while the index is searched; more find more and take longer.
+    #[arg(long, value_name = "N")]
+    pub ef_search: Option<u32>,
+    /// Find what is like this stored document.
+    #[arg(long, value_name = "DOC_ID")]
+    pub like: Option<String>,
+    /// Only documents whose metadata has this value; several must all match.
+    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    pub filters: Vec<String>,
+}
+
+/// What a search result is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Unit {
+    /// Passages.
+    Passage,
+    /// Single sentences.
+    Sentence,
+    /// Whole documents.
+    Document,
+}
+
+/// What a search goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// The nearest vectors: meaning.
+    Vector,
+    /// The words.
+    Keyword,
+    /// Both.
+    Hybrid,
+}
+
+/// What a search goes by, and how two rankings become one.
+#[derive(Debug, Clone, Args)]
+pub struct ModeArgs {
+    /// What to search by; left out, texts are searched by both meaning and words, sentences and --like by meaning.
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Of a hybrid search: the weight of meaning, 0 to 1; the rest is that of the words.
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "rrf_k", allow_negative_numbers = true)]
+    pub alpha: Option<f32>,
+    /// Of a hybrid search: fuse by ranks with this constant (60 is usual), not by scores.
+    #[arg(long, value_name = "K")]
+    pub rrf_k: Option<u32>,
+}
+
+/// What the best hits are scored by again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RerankMethod {
+    /// Similarity token by token, with the collection's own encoder.
+    LateInteraction,
+    /// A model that reads query and text together; the server must have one loaded (reranker.models).
+    CrossEncoder,
+}
+
+/// Whether and how the best hits are scored again.
+#[derive(Debug, Clone, Args)]
+pub struct RerankArgs {
+    /// Score the best hits again by a measure that sees more of the texts and takes longer.
+    #[arg(long, value_enum, value_name = "METHOD")]
+    pub rerank: Option<RerankMethod>,
+    /// With --rerank: how many hits, 200 at most; the server's default if left out.
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, requires = "rerank")]
+    pub rerank_depth: u32,
+    /// With --rerank late-interaction: its weight, 0 to 1; the rest is that of the first score.
+    #[arg(long, value_name = "WEIGHT", requires = "rerank", allow_negative_numbers = true)]
+    pub rerank_weight: Option<f32>,
+    /// With --rerank cross-encoder: which one; the server's default if left out.
+    #[arg(long, value_name = "MODEL", requires = "rerank")]
+    pub rerank_model: Option<String>,
+}
 
 /// Columns before a hit's text.
 const INDENT: usize = 5;

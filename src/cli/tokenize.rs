@@ -1,12 +1,22 @@
 //! `trove tokenize`.
 
 use anyhow::Result;
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::TokenizeArgs;
 use super::client::Client;
 use super::{EXIT_OK, output};
 use crate::proto::{ByteSpan, Token, TokenizeRequest};
+
+/// Arguments of `tokenize`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenizeArgs {
+    /// Texts; none reads the lines of standard input.
+    pub texts: Vec<String>,
+    /// Model id; the server's default if left out.
+    #[arg(long, default_value = "")]
+    pub model: String,
+}
 
 /// Prints the tokens of each text.
 pub async fn run(client: &Client, json: bool, args: TokenizeArgs) -> Result<i32> {

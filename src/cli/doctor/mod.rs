@@ -12,7 +12,8 @@ use anyhow::Result;
 use console::style;
 use serde_json::json;
 
-use super::args::{ConnectionArgs, ServeArgs};
+use super::args::ConnectionArgs;
+use super::config::ServeArgs;
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_OK, output};
 

@@ -1,5 +1,6 @@
 //! `trove eval`: measures quality on datasets.
 
+mod args;
 pub mod dataset;
 mod embedder;
 pub mod metrics;
@@ -11,7 +12,7 @@ mod wic;
 
 use anyhow::{Context, Result, anyhow};
 
-use super::args::EvalArgs;
+pub use self::args::EvalArgs;
 use super::client::Client;
 use super::failure::Usage;
 

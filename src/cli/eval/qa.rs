@@ -11,10 +11,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::args::{Answers, EvalArgs, Part};
 use super::dataset::{Entry, read_jsonl, read_tsv};
 use super::retrieval::upsert;
 use super::thresholds::{self, Scored};
-use crate::cli::args::{Answers, EvalArgs, Part};
 use crate::cli::ask::{self, Collected};
 use crate::cli::client::Client;
 use crate::cli::output::line;

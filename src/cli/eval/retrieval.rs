@@ -9,10 +9,10 @@ use futures::{StreamExt, TryStreamExt};
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::args::{EvalArgs, Protocol};
 use super::dataset::{self, Dataset, Entry, Selection};
 use super::embedder::{document_vectors, dot};
 use super::metrics::{ndcg, recall, reciprocal_rank};
-use crate::cli::args::{EvalArgs, Protocol};
 use crate::cli::client::Client;
 use crate::cli::search::{fusion, mode, rerank, unit};
 use crate::cli::{EXIT_OK, output};

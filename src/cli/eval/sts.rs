@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
+use super::args::EvalArgs;
 use super::embedder::{cosine, document_vectors};
 use super::metrics::{pearson, spearman};
-use crate::cli::args::EvalArgs;
 use crate::cli::client::Client;
 use crate::cli::embed::representation;
 use crate::cli::{EXIT_OK, output};

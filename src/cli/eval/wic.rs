@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use tonic_types::StatusExt;
 
+use super::args::EvalArgs;
 use super::embedder::{cosine, embed_all};
 use super::metrics::{accuracy, best_threshold};
-use crate::cli::args::EvalArgs;
 use crate::cli::client::Client;
 use crate::cli::{EXIT_OK, output};
 use crate::proto::{EmbedOptions, EmbedResult, EmbeddingLevel, Overflow, Representation};

@@ -8,23 +8,68 @@ mod send;
 mod walk;
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
-use serde_json::{Value, json};
-
-use super::args::IndexArgs;
-use super::client::Client;
-use super::failure::Usage;
-use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
-use crate::proto::GetServerInfoRequest;
 use known::Known;
 use progress::{Progress, Tally};
 use read::ReadLimits;
 use send::SendOptions;
+use serde_json::{Value, json};
 use walk::{Choice, Found, Root};
+
+use super::client::Client;
+use super::failure::Usage;
+use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
+use crate::proto::GetServerInfoRequest;
+
+/// Arguments of `index`.
+#[derive(Debug, Clone, Args)]
+pub struct IndexArgs {
+    /// Files and folders.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Collection, created if missing.
+    #[arg(long, default_value = "default")]
+    pub collection: String,
+    /// Delete documents of the given paths whose files or records are gone.
+    #[arg(long)]
+    pub delete_missing: bool,
+    /// Only files with these extensions, separated by commas; ones that are not known are read as plain text.
+    #[arg(long, value_delimiter = ',', value_name = "EXTENSION")]
+    pub extensions: Vec<String>,
+    /// Also every other file that is text: program code, settings, logs.
+    #[arg(long, conflicts_with = "extensions")]
+    pub all_text: bool,
+    /// Also hidden files and folders.
+    #[arg(long)]
+    pub hidden: bool,
+    /// Also what .gitignore and the like leave out.
+    #[arg(long)]
+    pub no_ignore: bool,
+    /// Follow symbolic links.
+    #[arg(long)]
+    pub follow_links: bool,
+    /// What the documents' ids start with, instead of the name of the folder or file; for one path.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Extract and encode again even what is unchanged.
+    #[arg(long)]
+    pub force: bool,
+    /// Only list the files that would be indexed.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Most documents sent and not yet acknowledged.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub window: u32,
+    /// Seconds to go on trying when the server is away, from the last acknowledgement.
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    pub patience: u64,
+}
 
 /// Room left in a message for what is not content.
 const MESSAGE_SLACK: u64 = 64 << 10;
