@@ -197,6 +197,13 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     assert_eq!(server.json(0, &["documents", "delete", "others/README"])["deleted_count"], 1);
     assert_eq!(server.json(1, &["documents", "delete", "others/README"])["deleted_count"], 0);
     assert_eq!(server.json(0, &["collections", "show", "default"])["document_count"], 7);
+    let changed =
+        server.json(0, &["collections", "update", "default", "--language", "german", "--max-tokens", "64"]);
+    assert_eq!((&changed["language"], &changed["chunking"]["max_tokens"]), (&"german".into(), &64.into()));
+    assert_eq!(changed["chunking"]["overlap_tokens"], 0);
+    let half = server.run(&["collections", "update", "default", "--overlap-tokens", "2147483648"]);
+    assert!(stderr(&half).contains("expected at most half of 64, got 2147483648"), "{}", stderr(&half));
+    assert_eq!(server.run(&["collections", "update", "default"]).status.code(), Some(2));
     let refused = server.run(&["collections", "delete", "default"]);
     assert_eq!(refused.status.code(), Some(1), "{}", stdout(&refused));
     assert_eq!(server.json(0, &["collections", "delete", "default", "--force"])["deleted"], "default");

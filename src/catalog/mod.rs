@@ -380,7 +380,7 @@ fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()>
             format!("chunking.max_tokens: expected 1 to {most}, which the encoder takes, got {max_tokens}"),
         ));
     }
-    if overlap_tokens * 2 > max_tokens {
+    if overlap_tokens > max_tokens / 2 {
         return Err(Error::invalid(
             "BAD_CHUNKING",
             format!("chunking.overlap_tokens: expected at most half of {max_tokens}, got {overlap_tokens}"),

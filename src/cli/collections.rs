@@ -1,14 +1,16 @@
 //! `trove collections`.
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use prost_types::FieldMask;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::failure::Usage;
 use super::{EXIT_OK, output};
 use crate::proto::{
     Collection, CompactCollectionRequest, CreateCollectionRequest, DeleteCollectionRequest,
-    GetCollectionRequest, ListCollectionsRequest,
+    GetCollectionRequest, ListCollectionsRequest, UpdateCollectionRequest,
 };
 
 /// Commands on collections.
@@ -25,18 +27,23 @@ pub enum CollectionsCommand {
     Create {
         /// Name.
         name: String,
-        /// Text for people.
-        #[arg(long, default_value = "")]
-        description: String,
         /// Encoder; the server's default if left out.
         #[arg(long, default_value = "")]
         model: String,
         /// Give sentences an index of their own; about five times the points.
         #[arg(long)]
         index_sentences: bool,
-        /// Language of the documents: which endings and common words a search by words leaves out. `none` for none.
-        #[arg(long, default_value = "english")]
-        language: String,
+        /// What can be changed later.
+        #[command(flatten)]
+        settings: CollectionSettings,
+    },
+    /// Change the settings of a collection; those left out stay.
+    Update {
+        /// Name.
+        name: String,
+        /// The new settings.
+        #[command(flatten)]
+        settings: CollectionSettings,
     },
     /// Delete a collection.
     Delete {
@@ -53,6 +60,53 @@ pub enum CollectionsCommand {
     },
 }
 
+/// Settings of a collection.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CollectionSettings {
+    /// Text for people.
+    #[arg(long)]
+    pub description: Option<String>,
+    /// Language of the documents: which endings and common words a search by words leaves out; english at first. `none`
+    /// for none. A change makes the keyword index anew.
+    #[arg(long)]
+    pub language: Option<String>,
+    /// Most tokens of a passage; at first as many as the encoder takes. A change counts for documents written after it.
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// Tokens that neighbouring passages share; none at first.
+    #[arg(long, value_name = "N")]
+    pub overlap_tokens: Option<u32>,
+    /// Candidates in the graph of a search that does not say how many.
+    #[arg(long, value_name = "N")]
+    pub ef_search: Option<u32>,
+}
+
+impl CollectionSettings {
+    /// Puts those that are set into a collection; tells which fields these are.
+    fn put(self, collection: &mut Collection) -> Vec<String> {
+        let mut fields = Vec::new();
+        if let Some(description) = self.description {
+            collection.description = description;
+            fields.push("description".to_owned());
+        }
+        if let Some(language) = self.language {
+            collection.language = language;
+            fields.push("language".to_owned());
+        }
+        if self.max_tokens.is_some() || self.overlap_tokens.is_some() {
+            let chunking = collection.chunking.get_or_insert_default();
+            chunking.max_tokens = self.max_tokens.unwrap_or(chunking.max_tokens);
+            chunking.overlap_tokens = self.overlap_tokens.unwrap_or(chunking.overlap_tokens);
+            fields.push("chunking".to_owned());
+        }
+        if let Some(ef_search) = self.ef_search {
+            collection.hnsw.get_or_insert_default().ef_search = ef_search;
+            fields.push("hnsw.ef_search".to_owned());
+        }
+        fields
+    }
+}
+
 /// Runs a command on collections.
 pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Result<i32> {
     let mut service = client.collections();
@@ -62,11 +116,25 @@ pub async fn run(client: &Client, json: bool, command: CollectionsCommand) -> Re
             let response = service.get_collection(GetCollectionRequest { name }).await?.into_inner();
             show(json, &response.collection.unwrap_or_default())
         }
-        CollectionsCommand::Create { name, description, model, index_sentences, language } => {
-            let collection =
-                Collection { name, description, model, index_sentences, language, ..Default::default() };
+        CollectionsCommand::Create { name, model, index_sentences, settings } => {
+            let mut collection = Collection { name, model, index_sentences, ..Default::default() };
+            settings.put(&mut collection);
             let request = CreateCollectionRequest { collection: Some(collection) };
             let response = service.create_collection(request).await?.into_inner();
+            show(json, &response.collection.unwrap_or_default())
+        }
+        CollectionsCommand::Update { name, settings } => {
+            // With its etag, so that a change by somebody else in between is not undone.
+            let response = service.get_collection(GetCollectionRequest { name }).await?.into_inner();
+            let mut collection = response.collection.unwrap_or_default();
+            let paths = settings.put(&mut collection);
+            if paths.is_empty() {
+                let message = "expected a setting to change, such as --language german, got none";
+                return Err(Usage(message.to_owned()).into());
+            }
+            let update_mask = Some(FieldMask { paths });
+            let request = UpdateCollectionRequest { collection: Some(collection), update_mask };
+            let response = service.update_collection(request).await?.into_inner();
             show(json, &response.collection.unwrap_or_default())
         }
         CollectionsCommand::Delete { name, force } => {
