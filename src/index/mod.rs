@@ -20,8 +20,10 @@ mod code;
 mod format;
 mod head;
 mod kernel;
+mod live;
 mod manifest;
 mod plan;
+mod sealing;
 mod segment;
 mod select;
 mod walk;
@@ -34,25 +36,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use roaring::RoaringBitmap;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::task::{Cancelled, check_cancelled};
 use code::quantize;
-use format::damaged;
 use head::{Found, Head};
+use live::Live;
 use manifest::{Manifest, SegmentEntry};
-use segment::Segment;
+use sealing::Pending;
+pub use sealing::SealedSegment;
 use walk::{Ask, Best, Scratch};
 
 /// Chunks of the head after which it is asked whether anybody waits still.
 const CANCEL_CHUNKS: usize = 16;
 /// Memory of searches that is kept for reuse.
 const KEPT_SCRATCH: usize = 64;
-/// Removals that need no tombstone any more, from which on storing a manifest is worth it.
-const MANY_SETTLED: usize = 1024;
 
 /// How an index is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,36 +110,6 @@ pub struct Candidate {
     pub similarity: f32,
 }
 
-/// A segment that was built and is to be stored before it is taken into use.
-#[derive(Debug, Clone)]
-pub struct SealedSegment {
-    /// Under which number to keep its bytes.
-    pub id: u64,
-    /// What to keep.
-    pub bytes: Vec<u8>,
-    /// Segments whose bytes may go once the manifest that no longer names them is stored.
-    pub obsolete: Vec<u64>,
-}
-
-/// A segment in use.
-#[derive(Debug, Clone)]
-struct Live {
-    id: u64,
-    checksum: [u8; 32],
-    segment: Arc<Segment>,
-    deleted: Arc<RoaringBitmap>,
-    /// What a manifest of the first version says was removed.
-    inherited: Arc<Vec<u8>>,
-}
-
-/// What a build is made of, and what it gave.
-#[derive(Debug)]
-struct Pending {
-    live: Live,
-    obsolete: Vec<u64>,
-    chunks: usize,
-}
-
 /// What changes with every write.
 #[derive(Debug)]
 struct State {
@@ -164,31 +135,6 @@ pub struct VectorIndex {
     building: Mutex<()>,
     next_id: AtomicU64,
     scratch: Mutex<Vec<Scratch>>,
-}
-
-impl Live {
-    fn alive(&self) -> usize {
-        self.segment.len().saturating_sub(self.deleted.len() as usize)
-    }
-
-    /// Removes the points of a range; whether any of it is there, dead or alive.
-    fn remove(&mut self, range: &Range<u64>) -> bool {
-        let slots = self.segment.slots(range);
-        if slots.is_empty() {
-            return false;
-        }
-        Arc::make_mut(&mut self.deleted).insert_range(slots);
-        true
-    }
-
-    fn entry(&self) -> SegmentEntry {
-        SegmentEntry {
-            id: self.id,
-            points: self.segment.len() as u64,
-            checksum: self.checksum.to_vec(),
-            deleted: Vec::clone(&self.inherited),
-        }
-    }
 }
 
 /// Numbers of the segments that a manifest names.
@@ -236,7 +182,7 @@ impl VectorIndex {
         use rayon::prelude::*;
         let manifest = Manifest::from_bytes(manifest)?;
         let dimensions = manifest.dimensions as usize;
-        let open = |entry: &SegmentEntry| open(dimensions, entry, &read(entry.id)?);
+        let open = |entry: &SegmentEntry| Live::open(dimensions, entry, &read(entry.id)?);
         let lives = manifest.segments.par_iter().map(open).collect::<Result<Vec<Live>>>()?;
         let index = Self::new(dimensions, options);
         let last = lives.iter().map(|live| live.id).max().unwrap_or(0);
@@ -394,107 +340,6 @@ impl VectorIndex {
             .sum::<usize>()
     }
 
-    /// Whether the head is full, by its living points or by the room that dead ones take.
-    pub fn needs_seal(&self) -> bool {
-        let state = self.state.read();
-        state.head.len() >= self.options.head_limit || state.head.room() >= 2 * self.options.head_limit + 512
-    }
-
-    /// Whether storing a manifest would let the caller forget many removals.
-    pub fn has_settled_removals(&self) -> bool {
-        self.state.read().settled >= MANY_SETTLED
-    }
-
-    /// Builds a segment of the oldest points of the head, about as many as its limit; `None` where
-    /// it is empty. Blocks its thread and rayon's, but neither searches nor inserts. A segment not
-    /// yet committed is given up.
-    ///
-    /// # Errors
-    /// `SEGMENT_TOO_LARGE`.
-    pub fn seal(&self) -> Result<Option<SealedSegment>> {
-        let _building = self.building.lock();
-        let chunks = self.begin().head.seal(self.options.head_limit);
-        if chunks.is_empty() {
-            return Ok(None);
-        }
-        let segment = build::build(self.dimensions, &self.options, &chunks)?;
-        Ok(Some(self.finish(segment, Vec::new(), chunks.len())))
-    }
-
-    /// Which segments to merge next, if any.
-    pub fn plan_merge(&self) -> Option<Vec<u64>> {
-        plan::merge(self.sizes(), self.options.merge_factor)
-    }
-
-    /// Which segments to merge next where there is time for it, if any: nothing is written, and one graph answers faster
-    /// than several.
-    pub fn plan_join(&self) -> Option<Vec<u64>> {
-        plan::join(self.sizes())
-    }
-
-    fn sizes(&self) -> Vec<plan::Size> {
-        let size = |live: &Live| plan::Size { id: live.id, points: live.segment.len(), alive: live.alive() };
-        self.segments.load().iter().map(size).collect()
-    }
-
-    /// Builds one segment of the living points of several; `None` where none of them exists.
-    /// Blocks as [`VectorIndex::seal`] does.
-    ///
-    /// # Errors
-    /// `SEGMENT_TOO_LARGE`.
-    pub fn merge(&self, ids: &[u64]) -> Result<Option<SealedSegment>> {
-        self.merge_until(ids, &|| false)
-    }
-
-    /// The same, unless nobody waits for it any more.
-    ///
-    /// # Errors
-    /// `CANCELLED` too; nothing has changed then.
-    pub fn merge_until(&self, ids: &[u64], is_cancelled: Cancelled<'_>) -> Result<Option<SealedSegment>> {
-        let _building = self.building.lock();
-        let segments = {
-            let _state = self.begin();
-            self.segments.load_full()
-        };
-        let sources: Vec<&Live> = segments.iter().filter(|live| ids.contains(&live.id)).collect();
-        if sources.is_empty() {
-            return Ok(None);
-        }
-        let parts = sources
-            .iter()
-            .map(|live| build::Part { segment: &live.segment, deleted: &live.deleted })
-            .collect();
-        let segment = build::join(self.dimensions, &self.options, parts, is_cancelled)?;
-        Ok(Some(self.finish(segment, sources.iter().map(|live| live.id).collect(), 0)))
-    }
-
-    /// Takes the segment built last into use, in place of what it was built of. Points removed
-    /// meanwhile stay removed.
-    ///
-    /// # Errors
-    /// `SEGMENT_NOT_PENDING` where another build began since.
-    pub fn commit(&self, id: u64) -> Result<()> {
-        let mut slot = self.pending.lock();
-        let Some(pending) = slot.take_if(|pending| pending.live.id == id) else {
-            return Err(Error::precondition(
-                "SEGMENT_NOT_PENDING",
-                format!("expected the segment built last, got {id}"),
-            ));
-        };
-        let mut state = self.state.write();
-        let mut lives = Vec::clone(&self.segments.load());
-        lives.retain(|live| !pending.obsolete.contains(&live.id));
-        let mut live = pending.live;
-        for range in &state.since_build {
-            live.remove(range);
-        }
-        lives.push(live);
-        self.segments.store(Arc::new(lives));
-        state.head.drop_sealed(pending.chunks);
-        state.since_build.clear();
-        Ok(())
-    }
-
     /// The segments in use, for [`VectorIndex::from_segments`]. What was removed from them is not in it.
     pub fn manifest(&self) -> Vec<u8> {
         let segments = self.segments.load();
@@ -537,51 +382,8 @@ impl VectorIndex {
     pub fn watermark(&self) -> Option<u64> {
         watermark(&self.segments.load())
     }
-
-    /// Starts a build: from here on removals are noted.
-    fn begin(&self) -> RwLockWriteGuard<'_, State> {
-        *self.pending.lock() = None;
-        let mut state = self.state.write();
-        state.since_build.clear();
-        state
-    }
-
-    fn finish(&self, segment: Segment, obsolete: Vec<u64>, chunks: usize) -> SealedSegment {
-        let bytes = segment.to_bytes();
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let live = Live {
-            id,
-            checksum: *blake3::hash(&bytes).as_bytes(),
-            segment: Arc::new(segment),
-            deleted: Arc::default(),
-            inherited: Arc::default(),
-        };
-        *self.pending.lock() = Some(Pending { live, obsolete: obsolete.clone(), chunks });
-        SealedSegment { id, bytes, obsolete }
-    }
 }
 
 fn watermark(segments: &[Live]) -> Option<u64> {
     segments.iter().filter_map(|live| live.segment.points.last().copied()).max()
-}
-
-fn open(dimensions: usize, entry: &SegmentEntry, bytes: &[u8]) -> Result<Live> {
-    let checksum = *blake3::hash(bytes).as_bytes();
-    if checksum.as_slice() != entry.checksum {
-        return Err(damaged("a segment's checksum is not that of the manifest"));
-    }
-    let segment = Segment::from_bytes(bytes)?;
-    if segment.codes.dimensions() != dimensions || segment.len() as u64 != entry.points {
-        return Err(damaged("a segment is not the one of the manifest"));
-    }
-    let deleted = match entry.deleted.as_slice() {
-        [] => RoaringBitmap::new(),
-        bytes => RoaringBitmap::deserialize_from(bytes)
-            .map_err(|e| damaged("a list of removed points is garbled").with_source(e))?,
-    };
-    if deleted.max().is_some_and(|slot| slot as usize >= segment.len()) {
-        return Err(damaged("a list of removed points is out of bounds"));
-    }
-    let inherited = Arc::new(entry.deleted.clone());
-    Ok(Live { id: entry.id, checksum, segment: Arc::new(segment), deleted: Arc::new(deleted), inherited })
 }

@@ -2,6 +2,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use proptest::prelude::*;
 
+use super::format::damaged;
+use super::segment::Segment;
 use super::*;
 
 const DIMENSIONS: usize = 64;
@@ -540,10 +542,10 @@ proptest! {
         let mut bytes = small().clone();
         let checksum = blake3::hash(&bytes).as_bytes().to_vec();
         let entry = SegmentEntry { id: 1, points: 100, checksum, deleted: Vec::new() };
-        prop_assert!(open(DIMENSIONS, &entry, &bytes).is_ok());
+        prop_assert!(Live::open(DIMENSIONS, &entry, &bytes).is_ok());
         let at = at % bytes.len();
         bytes[at] ^= 1 << bit;
-        prop_assert_eq!(open(DIMENSIONS, &entry, &bytes).unwrap_err().reason, "INDEX_DAMAGED");
+        prop_assert_eq!(Live::open(DIMENSIONS, &entry, &bytes).unwrap_err().reason, "INDEX_DAMAGED");
     }
 
     #[test]

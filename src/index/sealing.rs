@@ -1,0 +1,159 @@
+//! Makes segments of the head, and one of several, in steps that leave what is in use on disk.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLockWriteGuard;
+
+use super::live::Live;
+use super::segment::Segment;
+use super::{State, VectorIndex, build, plan};
+use crate::error::{Error, Result};
+use crate::task::Cancelled;
+
+/// Removals that need no tombstone any more, from which on storing a manifest is worth it.
+const MANY_SETTLED: usize = 1024;
+
+/// A segment that was built and is to be stored before it is taken into use.
+#[derive(Debug, Clone)]
+pub struct SealedSegment {
+    /// Under which number to keep its bytes.
+    pub id: u64,
+    /// What to keep.
+    pub bytes: Vec<u8>,
+    /// Segments whose bytes may go once the manifest that no longer names them is stored.
+    pub obsolete: Vec<u64>,
+}
+
+/// What a build is made of, and what it gave.
+#[derive(Debug)]
+pub(super) struct Pending {
+    live: Live,
+    obsolete: Vec<u64>,
+    chunks: usize,
+}
+
+impl VectorIndex {
+    /// Whether the head is full, by its living points or by the room that dead ones take.
+    pub fn needs_seal(&self) -> bool {
+        let state = self.state.read();
+        state.head.len() >= self.options.head_limit || state.head.room() >= 2 * self.options.head_limit + 512
+    }
+
+    /// Whether storing a manifest would let the caller forget many removals.
+    pub fn has_settled_removals(&self) -> bool {
+        self.state.read().settled >= MANY_SETTLED
+    }
+
+    /// Builds a segment of the oldest points of the head, about as many as its limit; `None` where
+    /// it is empty. Blocks its thread and rayon's, but neither searches nor inserts. A segment not
+    /// yet committed is given up.
+    ///
+    /// # Errors
+    /// `SEGMENT_TOO_LARGE`.
+    pub fn seal(&self) -> Result<Option<SealedSegment>> {
+        let _building = self.building.lock();
+        let chunks = self.begin().head.seal(self.options.head_limit);
+        if chunks.is_empty() {
+            return Ok(None);
+        }
+        let segment = build::build(self.dimensions, &self.options, &chunks)?;
+        Ok(Some(self.finish(segment, Vec::new(), chunks.len())))
+    }
+
+    /// Which segments to merge next, if any.
+    pub fn plan_merge(&self) -> Option<Vec<u64>> {
+        plan::merge(self.sizes(), self.options.merge_factor)
+    }
+
+    /// Which segments to merge next where there is time for it, if any: nothing is written, and one graph answers faster
+    /// than several.
+    pub fn plan_join(&self) -> Option<Vec<u64>> {
+        plan::join(self.sizes())
+    }
+
+    fn sizes(&self) -> Vec<plan::Size> {
+        let size = |live: &Live| plan::Size { id: live.id, points: live.segment.len(), alive: live.alive() };
+        self.segments.load().iter().map(size).collect()
+    }
+
+    /// Builds one segment of the living points of several; `None` where none of them exists.
+    /// Blocks as [`VectorIndex::seal`] does.
+    ///
+    /// # Errors
+    /// `SEGMENT_TOO_LARGE`.
+    pub fn merge(&self, ids: &[u64]) -> Result<Option<SealedSegment>> {
+        self.merge_until(ids, &|| false)
+    }
+
+    /// The same, unless nobody waits for it any more.
+    ///
+    /// # Errors
+    /// `CANCELLED` too; nothing has changed then.
+    pub fn merge_until(&self, ids: &[u64], is_cancelled: Cancelled<'_>) -> Result<Option<SealedSegment>> {
+        let _building = self.building.lock();
+        let segments = {
+            let _state = self.begin();
+            self.segments.load_full()
+        };
+        let sources: Vec<&Live> = segments.iter().filter(|live| ids.contains(&live.id)).collect();
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        let parts = sources
+            .iter()
+            .map(|live| build::Part { segment: &live.segment, deleted: &live.deleted })
+            .collect();
+        let segment = build::join(self.dimensions, &self.options, parts, is_cancelled)?;
+        Ok(Some(self.finish(segment, sources.iter().map(|live| live.id).collect(), 0)))
+    }
+
+    /// Takes the segment built last into use, in place of what it was built of. Points removed
+    /// meanwhile stay removed.
+    ///
+    /// # Errors
+    /// `SEGMENT_NOT_PENDING` where another build began since.
+    pub fn commit(&self, id: u64) -> Result<()> {
+        let mut slot = self.pending.lock();
+        let Some(pending) = slot.take_if(|pending| pending.live.id == id) else {
+            return Err(Error::precondition(
+                "SEGMENT_NOT_PENDING",
+                format!("expected the segment built last, got {id}"),
+            ));
+        };
+        let mut state = self.state.write();
+        let mut lives = Vec::clone(&self.segments.load());
+        lives.retain(|live| !pending.obsolete.contains(&live.id));
+        let mut live = pending.live;
+        for range in &state.since_build {
+            live.remove(range);
+        }
+        lives.push(live);
+        self.segments.store(Arc::new(lives));
+        state.head.drop_sealed(pending.chunks);
+        state.since_build.clear();
+        Ok(())
+    }
+
+    /// Starts a build: from here on removals are noted.
+    fn begin(&self) -> RwLockWriteGuard<'_, State> {
+        *self.pending.lock() = None;
+        let mut state = self.state.write();
+        state.since_build.clear();
+        state
+    }
+
+    fn finish(&self, segment: Segment, obsolete: Vec<u64>, chunks: usize) -> SealedSegment {
+        let bytes = segment.to_bytes();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let live = Live {
+            id,
+            checksum: *blake3::hash(&bytes).as_bytes(),
+            segment: Arc::new(segment),
+            deleted: Arc::default(),
+            inherited: Arc::default(),
+        };
+        *self.pending.lock() = Some(Pending { live, obsolete: obsolete.clone(), chunks });
+        SealedSegment { id, bytes, obsolete }
+    }
+}
