@@ -130,13 +130,14 @@ impl Runner<'_> {
         let took = begin.elapsed();
         BEGAN.store(0, Relaxed);
         let most = self.target.memory(input.len());
+        let slow = if self.seen.is_there() { SLOW * COUNTING } else { SLOW };
         if let Err(payload) = done {
             let message = PANIC.take();
             self.find(input, message.split(": ").next().unwrap_or_default(), &message);
             drop::<Box<dyn Any + Send>>(payload);
         } else if peak > most {
             self.find(input, "memory", &format!("took {peak} bytes, expected at most {most}"));
-        } else if took > if self.seen.is_there() { SLOW * COUNTING } else { SLOW } {
+        } else if took > slow {
             self.find(input, "time", &format!("took {took:?} of processor time"));
         }
         Ok(self.seen.is_new())

@@ -5,11 +5,11 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::raw::{bearer, bytes, call, open, with};
-use common::{NOTES, data_dir, make_key, models, reason, text_document};
+use common::{NOTES, data_dir, make_key, models, program, reason, text_document};
 use prost::Message;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,15 +22,6 @@ use trove::proto;
 
 /// Longest wait for something that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn program(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trove"));
-    for name in ["TROVE_SERVER", "TROVE_CONFIG", "TROVE_API_KEY", "TROVE_TLS_CA"] {
-        command.env_remove(name);
-    }
-    command.args(args);
-    command
-}
 
 fn run(args: &[&str]) -> Output {
     program(args).output().unwrap()

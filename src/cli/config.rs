@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_OK, output};
-use crate::config::{self, Flag, Loaded, Setting};
+use crate::config::{self, Config, Flag, Loaded, Setting};
+use crate::error::Error;
 
 /// The server's settings on the command line; they win over the environment and the file.
 #[derive(Debug, Clone, Args)]
@@ -69,6 +70,29 @@ impl ServeArgs {
             flags.push(Flag { flag: "--set".to_owned(), key, value });
         }
         Ok(flags)
+    }
+}
+
+/// Where the data directory is, for commands that work on it without a server.
+#[derive(Debug, Clone, Args)]
+pub struct LocalArgs {
+    /// Configuration file.
+    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the keys, the models and the store.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub data_dir: Option<String>,
+}
+
+impl LocalArgs {
+    /// The configuration with that directory in it.
+    ///
+    /// # Errors
+    /// As of [`Config::load`].
+    pub fn load(self) -> Result<Config, Error> {
+        let flag = |value| Flag { flag: "--data-dir".to_owned(), key: "data_dir".to_owned(), value };
+        let flags: Vec<Flag> = self.data_dir.map(flag).into_iter().collect();
+        Config::load(self.config.as_deref(), &flags)
     }
 }
 

@@ -4,12 +4,21 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::{EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE};
+use crate::error::{Error, ErrorKind};
 pub use crate::grpc::code_name;
 
 /// Wrong usage that the argument parser cannot see.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+/// Reason and message; a wrong argument is wrong usage.
+pub fn told(error: Error) -> anyhow::Error {
+    match error.kind {
+        ErrorKind::InvalidArgument => Usage(format!("{}: {}", error.reason, error.message)).into(),
+        _ => error.into(),
+    }
+}
 
 /// Code, reason and message of a gRPC status.
 pub fn describe_status(status: &tonic::Status) -> String {

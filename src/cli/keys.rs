@@ -1,28 +1,23 @@
 //! `trove keys`: works on the data directory of this machine; a server that runs reads the file again.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::failure::Usage;
+use super::config::LocalArgs;
+use super::failure::{Usage, told};
 use super::{EXIT_OK, output};
 use crate::access::{KeyFile, KeyRecord, NewKey, Scope};
-use crate::config::{Config, Flag};
 use crate::domain::CollectionName;
-use crate::error::{Error, ErrorKind};
 
 /// Arguments of `keys`.
 #[derive(Debug, Clone, Args)]
 pub struct KeysArgs {
-    /// Configuration file.
-    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Directory that holds the keys.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub data_dir: Option<String>,
+    /// Where the data directory is.
+    #[command(flatten)]
+    pub local: LocalArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: KeysCommand,
@@ -68,9 +63,7 @@ pub enum KeysCommand {
 
 /// Makes, lists or revokes keys.
 pub fn run(json: bool, args: KeysArgs) -> Result<i32> {
-    let flag = |value| Flag { flag: "--data-dir".to_owned(), key: "data_dir".to_owned(), value };
-    let flags: Vec<Flag> = args.data_dir.map(flag).into_iter().collect();
-    let config = Config::load(args.config.as_deref(), &flags).map_err(told)?;
+    let config = args.local.load().map_err(told)?;
     let file = KeyFile::in_dir(&config.data_dir);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     match args.command {
@@ -129,13 +122,6 @@ pub fn run(json: bool, args: KeysArgs) -> Result<i32> {
         }
     }
     Ok(EXIT_OK)
-}
-
-fn told(error: Error) -> anyhow::Error {
-    match error.kind {
-        ErrorKind::InvalidArgument => anyhow!(Usage(format!("{}: {}", error.reason, error.message))),
-        _ => error.into(),
-    }
 }
 
 fn status(key: &KeyRecord, now: u64) -> &'static str {

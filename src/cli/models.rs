@@ -9,11 +9,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::failure::Usage;
+use super::config::LocalArgs;
+use super::failure::{Usage, told};
 use super::{EXIT_OK, output};
-use crate::config::{Config, Flag};
+use crate::config::Config;
 use crate::encoder;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::model::decoder::{DecoderDir, DecoderImport};
 use crate::model::{
     Import, Imported, ModelDir, ModelKind, Pull, PullProgress, Runtime, check_name, list_models,
@@ -23,12 +24,9 @@ use crate::proto::{GetServerInfoRequest, Model};
 /// Arguments of `models`.
 #[derive(Debug, Clone, Args)]
 pub struct ModelsArgs {
-    /// Configuration file.
-    #[arg(long, global = true, env = "TROVE_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Directory whose models/ is meant.
-    #[arg(long, global = true, value_name = "DIR")]
-    pub data_dir: Option<String>,
+    /// Where the data directory is.
+    #[command(flatten)]
+    pub local: LocalArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: ModelsCommand,
@@ -82,9 +80,7 @@ const SHORT_REVISION: usize = 13;
 
 /// Lists, shows, imports or pulls models.
 pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
-    let flag = |value| Flag { flag: "--data-dir".to_owned(), key: "data_dir".to_owned(), value };
-    let flags: Vec<Flag> = args.data_dir.map(flag).into_iter().collect();
-    let config = Config::load(args.config.as_deref(), &flags).map_err(told)?;
+    let config = args.local.load().map_err(told)?;
     let models = config.data_dir.join("models");
     match args.command {
         ModelsCommand::List => list(client, json, &models).await,
@@ -422,14 +418,6 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await?.map_err(told)
-}
-
-/// Reason and message; a wrong argument is wrong usage.
-fn told(error: Error) -> anyhow::Error {
-    match error.kind {
-        ErrorKind::InvalidArgument => anyhow!(Usage(format!("{}: {}", error.reason, error.message))),
-        _ => error.into(),
-    }
 }
 
 /// Files of a directory and below, by name, with their sizes; what cannot be read is left out.

@@ -9,7 +9,7 @@ use super::options::Message;
 use crate::error::{Error, Result};
 
 const NAME: &str = "chat";
-/// Instructions that a template may take. Those of common models take about fifty for each message.
+/// Instructions that a template may take.
 const FUEL: u64 = 1 << 20;
 /// Bytes that a template may write: so many, and so many times the messages.
 const FREE_BYTES: usize = 1 << 20;

@@ -130,13 +130,20 @@ pub async fn create_with(channel: &Channel, collection: proto::Collection) {
     CollectionServiceClient::new(channel.clone()).create_collection(request).await.unwrap();
 }
 
+/// The program, with nothing of the environment that sets what it goes by.
+pub fn program(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_trove"));
+    for name in ["TROVE_SERVER", "TROVE_CONFIG", "TROVE_API_KEY", "TROVE_TLS_CA"] {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
 /// Makes an API key in a data directory, with the program.
 pub fn make_key(data: &Path, name: &str, scope: &str, collections: &[&str]) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_trove"));
-    for variable in ["TROVE_SERVER", "TROVE_CONFIG", "TROVE_API_KEY", "TROVE_TLS_CA"] {
-        command.env_remove(variable);
-    }
-    command.args(["keys", "create", "--name", name, "--scope", scope, "--data-dir"]).arg(data);
+    let mut command = program(&["keys", "create", "--name", name, "--scope", scope, "--data-dir"]);
+    command.arg(data);
     collections.iter().for_each(|collection| _ = command.args(["--collection", collection]));
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");

@@ -15,17 +15,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
-use known::Known;
-use progress::{Progress, Tally};
-use read::ReadLimits;
-use send::SendOptions;
 use serde_json::{Value, json};
-use walk::{Choice, Found, Root};
 
 use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
 use crate::proto::GetServerInfoRequest;
+use known::Known;
+use progress::{Progress, Tally};
+use read::ReadLimits;
+use send::SendOptions;
+use walk::{Choice, Found, Root};
 
 /// Arguments of `index`.
 #[derive(Debug, Clone, Args)]
