@@ -111,11 +111,11 @@ fn wrap(pieces: &[(String, bool)], layout: Layout) -> Vec<String> {
     let mut used = 0;
     for (piece, marked) in pieces {
         let columns = measure_text_width(piece);
-        if used > 0 && used + 1 + columns > layout.width {
+        if !line.is_empty() && used + 1 + columns > layout.width {
             lines.push(std::mem::take(&mut line));
             used = 0;
         }
-        if used > 0 {
+        if !line.is_empty() {
             line.push(' ');
             used += 1;
         }
@@ -175,6 +175,11 @@ mod tests {
         let text = "word ".repeat(60);
         let lines = snippet(&text, Some(0..text.len()), Layout { width: 30, lines: 2, bold: false });
         assert!(lines.len() <= 2 && lines.join(" ").ends_with("word<< …"), "{lines:?}");
+    }
+
+    #[test]
+    fn words_that_take_no_columns_stand_apart() {
+        assert_eq!(snippet("\u{113e1} \u{1bc90}", None, PLAIN), ["\u{113e1} \u{1bc90}"]);
     }
 
     proptest! {
