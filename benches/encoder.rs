@@ -47,6 +47,9 @@ struct Args {
     /// Records of the corpus to use.
     #[arg(long, default_value_t = 2000)]
     records: usize,
+    /// Kinds of texts to use.
+    #[arg(long, value_delimiter = ',', default_value = "short,mixed,passages")]
+    texts: Vec<String>,
     /// Model directory under models/.
     #[arg(long, default_value = "all-MiniLM-L6-v2")]
     model: String,
@@ -192,7 +195,8 @@ fn main() -> Outcome {
         ("passages", passages),
     ];
     let mut cases = Vec::new();
-    for (name, texts) in workloads {
+    for (name, texts) in workloads.into_iter().filter(|(name, _)| args.texts.iter().any(|text| text == name))
+    {
         let workload = Workload::new(name, texts, &encoder, budget).map_err(|e| e.to_string())?;
         cases.extend(cases_of(Arc::new(workload), args.tei.is_some()));
     }

@@ -39,6 +39,9 @@ struct Args {
     /// Where the collection is kept, to go on with; without it it is made anew.
     #[arg(long)]
     data_dir: Option<PathBuf>,
+    /// Writes the vectors of the passages, once the collection has its last size, for the bench of the index.
+    #[arg(long, value_name = "FILE")]
+    vectors: Option<PathBuf>,
     /// Queries.
     #[arg(long, default_value_t = 200)]
     queries: usize,
@@ -128,8 +131,8 @@ async fn run(args: &Args, models: &Path, corpus: corpus::Corpus) -> Result<(), F
     let temporary = tempfile::tempdir()?;
     let data = args.data_dir.as_deref().unwrap_or_else(|| temporary.path());
     server::borrow_models(models, data)?;
-    for &size in &args.sizes {
-        let size = size.min(records.len());
+    for &wanted in &args.sizes {
+        let size = wanted.min(records.len());
         if let Some(growth) = grow(data, &records[..size]).await? {
             growth.report(size, &mut rate, &mut cost);
         }
@@ -157,6 +160,10 @@ async fn run(args: &Args, models: &Path, corpus: corpus::Corpus) -> Result<(), F
                 milliseconds(&latencies, 0.5),
                 milliseconds(&latencies, 0.99),
             ]);
+        }
+        if let Some(path) = args.vectors.as_deref().filter(|_| args.sizes.last() == Some(&wanted)) {
+            let count = client::write_vectors(&channel, COLLECTION, path).await?;
+            eprintln!("wrote {count} vectors to {}", path.display());
         }
         let times = recover(server, data, &queries, held_out).await?;
         let times = times.iter().map(|time| format!("{:.2}", time.as_secs_f64()));

@@ -7,8 +7,9 @@ use std::process::Command;
 
 use common::{Server, data_dir, found, ids, models, query, reason, text_document, upsert};
 use tonic::Code;
+use trove::proto::fusion::Method;
 use trove::proto::search_service_client::SearchServiceClient;
-use trove::proto::{self, LateInteraction, Rerank, SearchUnit, rerank, search_query};
+use trove::proto::{self, LateInteraction, Rerank, SearchMode, SearchUnit, rerank, search_query};
 
 /// How far from its recorded value a measure may be: processors and precisions differ in the last digits of scores.
 const TOLERANCE: f64 = 0.01;
@@ -43,6 +44,56 @@ async fn retrieval_is_as_good_as_recorded() {
     }
     for ((arguments, expected), got_one) in RECORDED.into_iter().zip(&got) {
         assert!((got_one - expected).abs() <= TOLERANCE, "{arguments:?}: expected {expected}, all: {got:?}");
+    }
+}
+
+/// Candidates are fused by the similarities of their codes; what is returned has that of the vectors.
+#[tokio::test]
+async fn hybrid_hits_have_exact_similarities() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    common::create(&channel, common::NOTES).await;
+    let corpus = include_str!("data/scifact-sample/corpus.jsonl");
+    let documents: Vec<_> = corpus
+        .lines()
+        .map(|line| {
+            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+            let field = |name: &str| entry[name].as_str().unwrap().to_owned();
+            proto::Document { title: field("title"), ..text_document(&field("id"), &field("text")) }
+        })
+        .collect();
+    for some in documents.chunks(32) {
+        upsert(&channel, some.to_vec()).await;
+    }
+    let asked = "Bone marrow cells contribute to adult macrophage compartments in mice with a fever";
+    for unit in [SearchUnit::Passage, SearchUnit::Document] {
+        let asked = proto::SearchRequest { unit: unit.into(), ..query(asked) };
+        let all = proto::SearchRequest { mode: SearchMode::Vector.into(), limit: 1000, ..asked.clone() };
+        let all = found(&channel, all).await;
+        assert!(all.len() >= 190);
+        for (method, max_per_document) in [
+            (None, 0),
+            (None, 1),
+            (Some(Method::Alpha(0.0)), 0),
+            (Some(Method::Alpha(1.0)), 1),
+            (Some(Method::RrfK(1)), 0),
+        ] {
+            let fusion = method.map(|method| proto::Fusion { method: Some(method) });
+            let request = proto::SearchRequest { fusion, max_per_document, ..asked.clone() };
+            let hits = found(&channel, request).await;
+            assert_eq!(hits.len(), 10);
+            for hit in &hits {
+                let same = all.iter().find(|other| other.passage == hit.passage).unwrap();
+                assert_eq!(hit.vector_score, same.vector_score, "{fusion:?}");
+            }
+            if let Some(Method::Alpha(1.0)) = method {
+                assert_eq!(ids(&hits), ids(&all[..10]), "vectors alone");
+            }
+            let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
+            assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+        }
     }
 }
 

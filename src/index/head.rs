@@ -112,6 +112,15 @@ impl Head {
         self.places.contains_key(&point)
     }
 
+    /// Cosine of a query and the code of a living point.
+    pub(super) fn similarity(&self, query: &Code, point: u64) -> Option<f32> {
+        let &(number, slot) = self.places.get(&point)?;
+        let chunk = self.chunks.get((number - self.first) as usize)?;
+        let (mut dots, mut similarities) = (Vec::with_capacity(1), Vec::with_capacity(1));
+        chunk.codes.similarities(query, &[slot], &mut dots, &mut similarities);
+        similarities.first().copied()
+    }
+
     /// Adds a point, in place of one with the same id.
     pub(super) fn push(&mut self, point: u64, doc: u32, code: &Code) {
         if self.places.contains_key(&point) {

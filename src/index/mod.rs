@@ -304,6 +304,31 @@ impl VectorIndex {
         Ok(best.into_sorted().into_iter().map(|found| found.0).collect())
     }
 
+    /// Cosines of the codes of some points, in their order; `None` where no living point has the id.
+    ///
+    /// # Errors
+    /// `DIMENSION_MISMATCH`, `NOT_FINITE`, `ZERO_VECTOR`.
+    pub fn similarities(&self, query: &[f32], points: &[u64]) -> Result<Vec<Option<f32>>> {
+        let query = quantize(self.dimensions, query)?;
+        let (mut found, segments) = {
+            let state = self.state.read();
+            let head = points.iter().map(|&point| state.head.similarity(&query, point));
+            (head.collect::<Vec<_>>(), self.segments.load_full())
+        };
+        let (mut dots, mut similarities) = (Vec::new(), Vec::new());
+        for live in segments.iter() {
+            let slot = |point| live.segment.slot(point).filter(|&slot| !live.deleted.contains(slot));
+            let missing = points.iter().enumerate().filter(|&(at, _)| found[at].is_none());
+            let (places, slots): (Vec<usize>, Vec<u32>) =
+                missing.filter_map(|(at, &point)| Some((at, slot(point)?))).unzip();
+            live.segment.codes.similarities(&query, &slots, &mut dots, &mut similarities);
+            for (at, &similarity) in places.into_iter().zip(&similarities) {
+                found[at] = Some(similarity);
+            }
+        }
+        Ok(found)
+    }
+
     /// Number of living points.
     pub fn len(&self) -> usize {
         let state = self.state.read();

@@ -441,6 +441,12 @@ fn agrees(index: &VectorIndex, disk: &Disk, query: &[f32]) -> std::result::Resul
             }
         }
     }
+    let found = index.search(query, disk.vectors.len().max(1), 1, true, None).unwrap();
+    let points: Vec<u64> = found.iter().map(|c| c.point).chain([u64::MAX]).collect();
+    let similarities: Vec<_> = found.iter().map(|c| Some(c.similarity)).chain([None]).collect();
+    prop_assert_eq!(index.similarities(query, &points).unwrap(), similarities);
+    let gone: Vec<u64> = disk.tombstones.iter().cloned().flatten().collect();
+    prop_assert_eq!(index.similarities(query, &gone).unwrap(), vec![None; gone.len()]);
     prop_assert_eq!(index.len(), disk.vectors.len());
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::retrieve::Scored;
+use super::candidates::Scored;
 use crate::error::{Error, Result};
 
 /// How two rankings become one.
@@ -56,45 +56,81 @@ impl Fusion {
         }
     }
 
-    /// Fuses candidates by vectors with candidates by words, each best first. All have a vector score; `ceiling`
-    /// is the greatest possible keyword score.
-    pub(super) fn fuse(self, nearest: Vec<Scored>, matching: Vec<Scored>, ceiling: f32) -> Vec<Scored> {
-        let mut ranks: HashMap<u64, f32> = HashMap::new();
-        if let Fusion::ReciprocalRank { k } = self {
-            for list in [&nearest, &matching] {
-                for (rank, scored) in (1u32..).zip(list) {
-                    *ranks.entry(scored.point).or_default() += 1.0 / (k as f32 + rank as f32);
-                }
+    /// Fuses candidates by vectors with candidates by words, each best first: all of them with their scores, and what
+    /// these were made by. All have a vector score; `ceiling` is the greatest possible keyword score.
+    pub(super) fn fuse(
+        self,
+        nearest: Vec<Scored>,
+        matching: Vec<Scored>,
+        ceiling: f32,
+    ) -> (Vec<Scored>, Scoring) {
+        let ranks = match self {
+            Fusion::ReciprocalRank { k } => reciprocal_ranks(k, [&nearest, &matching]),
+            Fusion::Weighted { .. } | Fusion::Adaptive => HashMap::new(),
+        };
+        let mut fused = merge(nearest, matching);
+        let scoring = match self {
+            Fusion::ReciprocalRank { .. } => Scoring::Ranks(ranks),
+            Fusion::Weighted { alpha } => Scoring::Weights { alpha, ceiling },
+            Fusion::Adaptive => {
+                Scoring::Weights { alpha: adapted(fused.iter().map(|s| shares(s, ceiling))), ceiling }
+            }
+        };
+        for scored in &mut fused {
+            scored.score = scoring.score(scored);
+        }
+        (fused, scoring)
+    }
+}
+
+/// What fused candidates are scored by.
+pub(super) enum Scoring {
+    /// The sum for each point.
+    Ranks(HashMap<u64, f32>),
+    /// A weight of similarities, and the greatest possible keyword score.
+    Weights { alpha: f32, ceiling: f32 },
+}
+
+impl Scoring {
+    /// The score of a candidate by what is known of it now.
+    pub(super) fn score(&self, scored: &Scored) -> f32 {
+        match self {
+            Scoring::Ranks(ranks) => ranks.get(&scored.point).copied().unwrap_or_default(),
+            Scoring::Weights { alpha, ceiling } => {
+                let (similarity, words) = shares(scored, *ceiling);
+                alpha * similarity + (1.0 - alpha) * words
             }
         }
-        let mut keyword_scores: HashMap<u64, f32> =
-            matching.iter().filter_map(|m| Some((m.point, m.keyword_score?))).collect();
-        let mut fused = nearest;
-        for scored in &mut fused {
-            scored.keyword_score = keyword_scores.remove(&scored.point);
-        }
-        fused.extend(matching.into_iter().filter(|m| keyword_scores.contains_key(&m.point)));
-        let shares = |scored: &Scored| {
-            let similarity = scored.vector_score.unwrap_or_default().clamp(0.0, 1.0);
-            let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
-            (similarity, words)
-        };
-        let alpha = match self {
-            Fusion::Weighted { alpha } => alpha,
-            Fusion::ReciprocalRank { .. } => 0.0,
-            Fusion::Adaptive => adapted(fused.iter().map(shares)),
-        };
-        for scored in &mut fused {
-            scored.score = match self {
-                Fusion::ReciprocalRank { .. } => ranks.get(&scored.point).copied().unwrap_or_default(),
-                Fusion::Weighted { .. } | Fusion::Adaptive => {
-                    let (similarity, words) = shares(scored);
-                    alpha * similarity + (1.0 - alpha) * words
-                }
-            };
-        }
-        fused
     }
+}
+
+fn reciprocal_ranks(k: u32, rankings: [&[Scored]; 2]) -> HashMap<u64, f32> {
+    let mut ranks: HashMap<u64, f32> = HashMap::new();
+    for ranking in rankings {
+        for (rank, scored) in (1u32..).zip(ranking) {
+            *ranks.entry(scored.point).or_default() += 1.0 / (k as f32 + rank as f32);
+        }
+    }
+    ranks
+}
+
+/// The candidates of both rankings; those of the first get their keyword scores.
+fn merge(nearest: Vec<Scored>, matching: Vec<Scored>) -> Vec<Scored> {
+    let mut keyword_scores: HashMap<u64, f32> =
+        matching.iter().filter_map(|m| Some((m.point, m.keyword_score?))).collect();
+    let mut merged = nearest;
+    for scored in &mut merged {
+        scored.keyword_score = keyword_scores.remove(&scored.point);
+    }
+    merged.extend(matching.into_iter().filter(|m| keyword_scores.contains_key(&m.point)));
+    merged
+}
+
+/// The similarity and the share of the greatest possible keyword score, each between zero and one.
+fn shares(scored: &Scored, ceiling: f32) -> (f32, f32) {
+    let similarity = scored.vector_score.unwrap_or_default().clamp(0.0, 1.0);
+    let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
+    (similarity, words)
 }
 
 /// The weight of similarities, by the greatest similarity and the greatest share of the words.
@@ -129,7 +165,7 @@ mod tests {
     fn reciprocal_ranks_add_up() {
         let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.8), by_vector(3, 0.1)];
         let matching = vec![by_words(2, 7.0, 0.8), by_words(4, 5.0, 0.0)];
-        let fused = Fusion::ReciprocalRank { k: 60 }.fuse(nearest, matching, 10.0);
+        let (fused, _) = Fusion::ReciprocalRank { k: 60 }.fuse(nearest, matching, 10.0);
         let of = |point| fused.iter().find(|s| s.point == point).unwrap();
         assert!((of(2).score - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-6);
         assert_eq!(of(2).keyword_score, Some(7.0));
@@ -145,7 +181,7 @@ mod tests {
         };
         let fuse = |alpha| {
             let (nearest, matching) = lists();
-            Fusion::Weighted { alpha }.fuse(nearest, matching, 10.0)
+            Fusion::Weighted { alpha }.fuse(nearest, matching, 10.0).0
         };
         assert_eq!(order(fuse(1.0)), [1, 2, 3]);
         assert_eq!(order(fuse(0.0)), [2, 3, 1]);
@@ -158,7 +194,7 @@ mod tests {
     fn each_ranking_weighs_by_its_best() {
         // All words are in one passage, and no vector is near.
         let nearest = vec![by_vector(1, 0.3), by_vector(2, 0.25)];
-        let fused =
+        let (fused, _) =
             Fusion::Adaptive.fuse(nearest, vec![by_words(2, 10.0, 0.25), by_words(3, 9.0, 0.1)], 10.0);
         let alpha = 0.3 / (0.3 + WORDS_AGAINST_SIMILARITY);
         let two = fused.iter().find(|s| s.point == 2).unwrap();
@@ -166,14 +202,18 @@ mod tests {
         assert_eq!(order(fused), [2, 3, 1]);
         // A vector is near, and few of the words are anywhere.
         let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.5)];
-        assert_eq!(order(Fusion::Adaptive.fuse(nearest, vec![by_words(2, 2.0, 0.5)], 10.0)), [1, 2]);
+        let (fused, scoring) = Fusion::Adaptive.fuse(nearest, vec![by_words(2, 2.0, 0.5)], 10.0);
+        assert_eq!(order(fused.clone()), [1, 2]);
+        // The weights stay where a similarity turns out to be another.
+        let nearer = Scored { vector_score: Some(1.0), ..fused[1].clone() };
+        assert!((scoring.score(&nearer) - fused[1].score - 0.5 * 0.9 / (0.9 + 0.24)).abs() < 1e-6);
     }
 
     #[test]
     fn no_words_leave_the_vectors() {
-        let fused = Fusion::default().fuse(vec![by_vector(1, 0.5)], vec![], 0.0);
+        let (fused, _) = Fusion::default().fuse(vec![by_vector(1, 0.5)], vec![], 0.0);
         assert_eq!(fused[0].score, 0.5);
-        let nothing = Fusion::default().fuse(vec![by_vector(1, 0.0)], vec![], 0.0);
+        let (nothing, _) = Fusion::default().fuse(vec![by_vector(1, 0.0)], vec![], 0.0);
         assert_eq!(nothing[0].score, 0.0);
     }
 

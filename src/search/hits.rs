@@ -1,6 +1,6 @@
 //! What a hit shows.
 
-use super::retrieve::Scored;
+use super::candidates::Scored;
 use super::vectors::dot;
 use super::{Hit, Options};
 use crate::catalog::Catalog;

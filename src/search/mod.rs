@@ -1,6 +1,7 @@
 //! The way of a query: encode, plan the filter, candidates by vectors and by words, exact scores, fusion,
 //! highlights.
 
+mod candidates;
 mod fusion;
 mod hits;
 mod rerank;

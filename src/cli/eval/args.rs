@@ -25,6 +25,9 @@ pub struct EvalArgs {
     /// With --protocol service: whether the best are scored again.
     #[command(flatten)]
     pub rerank: RerankArgs,
+    /// How many documents each query ranks; below 100 there is no recall@100.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=200))]
+    pub depth: u32,
     /// With --protocol service: scan every vector instead of using the index.
     #[arg(long)]
     pub exact: bool,

@@ -22,8 +22,6 @@ use crate::proto::{
     SearchRequest, UpsertDocumentsRequest, search_query,
 };
 
-/// Depth of the rankings.
-const DEPTH: usize = 100;
 /// Documents of one upsert.
 const BATCH: usize = 32;
 
@@ -72,8 +70,12 @@ async fn rank_in_client(client: &Client, args: &EvalArgs, data: &Dataset) -> Res
     let texts: Vec<String> = data.queries.iter().map(|q| q.text.clone()).collect();
     let started = Instant::now();
     let queries = document_vectors(client, &texts, &options, "queries").await?;
-    let rankings =
-        data.queries.par_iter().zip(&queries).map(|(q, vector)| rank(data, q, vector, &documents)).collect();
+    let rankings = data
+        .queries
+        .par_iter()
+        .zip(&queries)
+        .map(|(q, vector)| rank(data, q, vector, &documents, args.depth))
+        .collect();
     Ok(Ranked { rankings, corpus_time, query_time: started.elapsed() })
 }
 
@@ -81,7 +83,13 @@ fn full_text(entry: &Entry) -> String {
     format!("{} {}", entry.title, entry.text).trim().to_owned()
 }
 
-fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[(&str, Vec<f32>)]) -> Vec<String> {
+fn rank(
+    data: &Dataset,
+    query: &Entry,
+    vector: &[f32],
+    documents: &[(&str, Vec<f32>)],
+    depth: u32,
+) -> Vec<String> {
     let mut scored: Vec<(f32, &str)> = documents.iter().map(|(id, d)| (dot(vector, d), *id)).collect();
     // A stable sort: ties stay in the order of the corpus.
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -90,7 +98,7 @@ fn rank(data: &Dataset, query: &Entry, vector: &[f32], documents: &[(&str, Vec<f
         .into_iter()
         .map(|(_, id)| id)
         .filter(|id| !excluded.is_some_and(|set| set.contains(*id)))
-        .take(DEPTH)
+        .take(depth as usize)
         .map(str::to_owned)
         .collect()
 }
@@ -172,7 +180,7 @@ async fn search(
     let request = SearchRequest {
         collection: collection.to_owned(),
         query: Some(SearchQuery { query: Some(search_query::Query::Text(query.text.clone())) }),
-        limit: DEPTH as u32 + data.excluded.get(&query.id).map_or(0, |set| set.len().min(800) as u32),
+        limit: args.depth + data.excluded.get(&query.id).map_or(0, |set| set.len().min(800) as u32),
         max_per_document: 1,
         unit: unit(args.unit).into(),
         mode: mode(&args.mode).into(),
@@ -184,7 +192,7 @@ async fn search(
     let hits = client.search().search(request).await?.into_inner().hits;
     let mut seen = data.excluded.get(&query.id).cloned().unwrap_or_else(HashSet::new);
     let ids = hits.into_iter().filter_map(|hit| hit.passage).map(|p| p.document_id);
-    Ok(ids.filter(|id| seen.insert(id.clone())).take(DEPTH).collect())
+    Ok(ids.filter(|id| seen.insert(id.clone())).take(args.depth as usize).collect())
 }
 
 fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Result<i32> {
@@ -197,7 +205,7 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
     let ndcg10 = mean(&|list, r| ndcg(list, r, 10));
     let mrr10 = mean(&|list, r| reciprocal_rank(list, r, 10));
     let recall10 = mean(&|list, r| recall(list, r, 10));
-    let recall100 = mean(&|list, r| recall(list, r, 100));
+    let recall100 = (args.depth >= 100).then(|| mean(&|list, r| recall(list, r, 100)));
     let (corpus_seconds, query_seconds) = (ranked.corpus_time.as_secs_f64(), ranked.query_time.as_secs_f64());
     let protocol = match args.protocol {
         Protocol::Beir => "beir".to_owned(),
@@ -223,7 +231,7 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
     if json {
         output::print_json(
             &json!({"task": "retrieval", "protocol": protocol, "documents": data.corpus.len(),
-            "queries": data.queries.len(), "ndcg_at_10": ndcg10, "mrr_at_10": mrr10, "recall_at_10": recall10,
+            "queries": data.queries.len(), "depth": args.depth, "ndcg_at_10": ndcg10, "mrr_at_10": mrr10, "recall_at_10": recall10,
             "recall_at_100": recall100, "corpus_seconds": corpus_seconds, "query_seconds": query_seconds}),
         )?;
         return Ok(EXIT_OK);
@@ -233,9 +241,8 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
         data.corpus.len(),
         data.queries.len()
     ))?;
-    for (name, value) in
-        [("nDCG@10", ndcg10), ("MRR@10", mrr10), ("Recall@10", recall10), ("Recall@100", recall100)]
-    {
+    let measures = [("nDCG@10", ndcg10), ("MRR@10", mrr10), ("Recall@10", recall10)];
+    for (name, value) in measures.into_iter().chain(recall100.map(|value| ("Recall@100", value))) {
         output::line(format!("{name:<11} {value:.4}"))?;
     }
     output::line(format!(

@@ -1,0 +1,264 @@
+//! Candidates of one collection: by vectors, by words, and by both.
+//!
+//! The index tells similarities by its 8-bit codes, without a look into the store; the best candidates are scored
+//! again by their stored vectors.
+
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
+use roaring::RoaringBitmap;
+use tracing::debug_span;
+
+use super::Options;
+use super::fusion::Scoring;
+use super::retrieve::{MAX_CANDIDATES, Probe};
+use super::vectors::dot;
+use crate::catalog::{Catalog, Indexes};
+use crate::domain::Level;
+use crate::error::{Error, ErrorKind, Result};
+use crate::index::Wanted;
+use crate::store::CollectionRecord;
+
+/// The ranking by words is read so many times deeper: what lies beyond is no candidate by itself, but gives those by
+/// vectors their keyword scores.
+const WORDS_DEPTH: usize = 4;
+/// Passages looked up for each document wanted, at first.
+const PASSAGES_OF_A_DOCUMENT: usize = 4;
+
+/// A candidate.
+#[derive(Debug, Clone, Default)]
+pub struct Scored {
+    /// Its point; that of a document is its number.
+    pub point: u64,
+    /// Its document.
+    pub doc_no: u32,
+    /// What it is ranked by.
+    pub score: f32,
+    /// Cosine similarity to the query, that of the codes until the vector is there.
+    pub vector_score: Option<f32>,
+    /// BM25.
+    pub keyword_score: Option<f32>,
+    /// Its vector; empty where it was not needed.
+    pub vector: Vec<f32>,
+}
+
+impl Scored {
+    fn is_exact(&self) -> bool {
+        !self.vector.is_empty()
+    }
+}
+
+/// Candidates, best first, and whether there are no more.
+pub struct Candidates {
+    pub list: Vec<Scored>,
+    pub is_exhausted: bool,
+}
+
+/// The reading of candidates for one search.
+pub struct Retrieval<'a> {
+    pub catalog: &'a Catalog,
+    pub record: &'a CollectionRecord,
+    pub probe: &'a Probe,
+    pub options: &'a Options,
+    pub indexes: &'a Indexes,
+    /// The documents that count, if not all.
+    pub allowed: Option<RoaringBitmap>,
+    /// Candidates whose vectors are damaged.
+    pub damaged: usize,
+}
+
+impl<'a> Retrieval<'a> {
+    fn vector(&self) -> Result<&'a [f32]> {
+        let missing = || Error::internal("NO_VECTOR", "the query has no vector");
+        self.probe.vector.as_deref().ok_or_else(missing)
+    }
+
+    /// Candidates by vectors, of which the first `exact` are scored by their stored vectors.
+    pub fn nearest(&mut self, wanted: usize, exact: usize) -> Result<Candidates> {
+        let span = debug_span!("index.search", wanted = wanted as i64).entered();
+        let query = self.vector()?;
+        let Options { unit, exact: is_scan, ef_search, .. } = *self.options;
+        let ef = ef_search.unwrap_or(self.record.ef_search as usize);
+        let allowed = self.allowed.as_ref();
+        let is_cancelled = || self.probe.caller.is_cancelled();
+        let found = match self.indexes.of(unit) {
+            Some(index) => {
+                let wanted = Wanted { k: wanted, ef: ef.max(wanted), exact: is_scan, filter: allowed };
+                index.search_until(query, wanted, &is_cancelled)?
+            }
+            None => {
+                let wanted = Wanted { k: wanted, ef, exact: is_scan, filter: allowed };
+                self.catalog.sentences_nearby(self.record, self.indexes, query, wanted, &is_cancelled)?
+            }
+        };
+        drop(span);
+        let _span = debug_span!("search.rescore").entered();
+        let is_exhausted = found.len() < wanted;
+        let mut list = Vec::with_capacity(found.len());
+        for candidate in found.into_iter().filter(|c| Some(c.doc_no) != self.probe.excluded) {
+            let scored = Scored {
+                point: candidate.point,
+                doc_no: candidate.doc_no,
+                score: candidate.similarity,
+                vector_score: Some(candidate.similarity),
+                ..Scored::default()
+            };
+            match list.len() < exact {
+                true => list.extend(self.with_similarity(scored, query)?),
+                false => list.push(scored),
+            }
+        }
+        list.sort_by(best_first);
+        Ok(Candidates { list, is_exhausted })
+    }
+
+    /// Adds the exact similarity. `None` where the point was removed since the index was read.
+    fn with_similarity(&mut self, scored: Scored, query: &[f32]) -> Result<Option<Scored>> {
+        let vector = self.catalog.store().vector(self.record.cid, self.options.unit, scored.point);
+        let Some(vector) = unless_damaged(vector, &mut self.damaged)? else { return Ok(None) };
+        let score = dot(query, &vector);
+        Ok(Some(Scored { score, vector_score: Some(score), vector, ..scored }))
+    }
+
+    /// Candidates by words, and the greatest possible score. A document ranks by its best passage.
+    pub fn matching(&mut self, wanted: usize) -> Result<(Candidates, f32)> {
+        let _span = debug_span!("keywords.search", wanted = wanted as i64).entered();
+        let keywords = self.catalog.keywords(self.record)?;
+        let by_document = self.options.unit == Level::Document;
+        let mut depth = if by_document { wanted * PASSAGES_OF_A_DOCUMENT } else { wanted };
+        loop {
+            let found =
+                keywords.search(self.catalog.store(), &self.probe.text, depth, self.allowed.as_ref())?;
+            let is_exhausted = found.matches.len() < depth;
+            let mut seen = HashSet::new();
+            let list: Vec<Scored> = found
+                .matches
+                .into_iter()
+                .filter(|m| !by_document || seen.insert(m.doc_no))
+                .take(wanted)
+                .map(|m| Scored {
+                    point: if by_document { u64::from(m.doc_no) } else { m.point },
+                    doc_no: m.doc_no,
+                    score: m.score,
+                    keyword_score: Some(m.score),
+                    ..Scored::default()
+                })
+                .collect();
+            if list.len() >= wanted || is_exhausted || depth >= MAX_CANDIDATES {
+                return Ok((Candidates { list, is_exhausted }, found.ceiling));
+            }
+            depth *= 4;
+        }
+    }
+
+    /// Candidates by both, of which the first `exact` are scored by their stored vectors: each ranking is read so deep
+    /// that reading every vector would take longer than all else.
+    pub fn fused(&mut self, depth: usize, exact: usize) -> Result<Candidates> {
+        // Words first: they are quick to fail.
+        let (matching, ceiling) = self.matching(depth * WORDS_DEPTH)?;
+        let nearest = self.nearest(depth, exact)?;
+        let query = self.vector()?;
+        let is_exhausted = nearest.is_exhausted && matching.is_exhausted && matching.list.len() <= depth;
+        let known: HashSet<u64> = nearest.list.iter().map(|scored| scored.point).collect();
+        // Beyond the depth words count for what the vectors found.
+        let ranked = matching.list.into_iter().enumerate();
+        let counted = ranked.filter(|(rank, scored)| *rank < depth || known.contains(&scored.point));
+        let matching = self.with_code_similarity(counted.map(|(_, scored)| scored).collect(), query)?;
+        let (list, scoring) = self.probe.fusion.fuse(nearest.list, matching, ceiling);
+        Ok(Candidates { list: self.rescored(list, &scoring, exact)?, is_exhausted })
+    }
+
+    /// Adds the similarity of the codes, and where the index has none yet the exact one.
+    fn with_code_similarity(&mut self, list: Vec<Scored>, query: &[f32]) -> Result<Vec<Scored>> {
+        let points: Vec<u64> = list.iter().map(|scored| scored.point).collect();
+        let similarities = match self.indexes.of(self.options.unit) {
+            Some(index) => index.similarities(query, &points)?,
+            None => vec![None; points.len()],
+        };
+        let mut found = Vec::with_capacity(list.len());
+        for (scored, similarity) in list.into_iter().zip(similarities) {
+            match similarity {
+                Some(_) => found.push(Scored { vector_score: similarity, ..scored }),
+                None => found.extend(self.with_similarity(scored, query)?),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Puts fused candidates in order, and scores again until the first `exact` that may become hits are all exact.
+    fn rescored(&mut self, mut list: Vec<Scored>, scoring: &Scoring, exact: usize) -> Result<Vec<Scored>> {
+        let _span = debug_span!("search.rescore").entered();
+        let query = self.vector()?;
+        loop {
+            self.probe.check_caller()?;
+            list.sort_by(best_first);
+            let first = within_documents(&list, self.options.max_per_document).take(exact);
+            let coded: HashSet<u64> = first.filter(|s| !s.is_exact()).map(|s| s.point).collect();
+            if coded.is_empty() {
+                return Ok(list);
+            }
+            let mut next = Vec::with_capacity(list.len());
+            for scored in list {
+                if !coded.contains(&scored.point) {
+                    next.push(scored);
+                } else if let Some(scored) = self.with_similarity(scored, query)? {
+                    next.push(Scored { score: scoring.score(&scored), ..scored });
+                }
+            }
+            list = next;
+        }
+    }
+}
+
+pub fn best_first(a: &Scored, b: &Scored) -> Ordering {
+    b.score.total_cmp(&a.score).then(a.point.cmp(&b.point))
+}
+
+/// The candidates that are left where a document gives no more than so many; zero means no limit.
+pub fn within_documents(list: &[Scored], most: usize) -> impl Iterator<Item = &Scored> {
+    let mut counts: HashMap<u32, usize> = HashMap::new();
+    list.iter().filter(move |scored| {
+        if most == 0 {
+            return true;
+        }
+        let count = counts.entry(scored.doc_no).or_default();
+        *count += 1;
+        *count <= most
+    })
+}
+
+/// What was read, or nothing where it is damaged, which is logged and counted: one damaged record must not
+/// hide all the others, nor be hidden itself.
+pub fn unless_damaged<T>(read: Result<Option<T>>, damaged: &mut usize) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind == ErrorKind::DataLoss => {
+            tracing::error!(%error, "a hit is left out");
+            *damaged += 1;
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_counted_and_other_errors_stop() {
+        let mut damaged = 0;
+        assert_eq!(unless_damaged(Ok(Some(1)), &mut damaged).unwrap(), Some(1));
+        assert_eq!(unless_damaged::<()>(Err(Error::data_loss("X", "x")), &mut damaged).unwrap(), None);
+        assert!(unless_damaged::<()>(Err(Error::internal("X", "x")), &mut damaged).is_err());
+        assert_eq!(damaged, 1);
+    }
+
+    #[test]
+    fn a_document_gives_no_more_hits_than_asked() {
+        let scored = |doc_no, point| Scored { point, doc_no, score: 1.0, ..Scored::default() };
+        let list = [scored(1, 0), scored(1, 1), scored(2, 2), scored(1, 3)];
+        let points = |most| within_documents(&list, most).map(|s| s.point).collect::<Vec<_>>();
+        assert_eq!(points(1), [0, 2]);
+        assert_eq!(points(0), [0, 1, 2, 3]);
+    }
+}
