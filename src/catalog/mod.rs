@@ -23,7 +23,7 @@ pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 
-use crate::domain::{CollectionName, Language, Level};
+use crate::domain::{CollectionName, Language, Level, dot};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
 use crate::index::{Candidate, IndexOptions, Wanted};
@@ -356,7 +356,7 @@ impl Catalog {
             for position in 0..stored.sentences.len().min(256) as u64 {
                 let point = passage.point << 8 | position;
                 let Some(vector) = self.store.vector(record.cid, Level::Sentence, point)? else { break };
-                let similarity = query.iter().zip(&vector).map(|(x, y)| x * y).sum();
+                let similarity = dot(query, &vector);
                 sentences.push(Candidate { point, doc_no: passage.doc_no, similarity });
             }
         }

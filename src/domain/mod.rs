@@ -5,12 +5,14 @@ mod filter;
 mod ids;
 mod language;
 mod value;
+mod vector;
 
 pub use document::{Extracted, Metadata, MetadataValue, Section, Span};
 pub use filter::{Filter, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
 pub use language::Language;
 pub use value::{Number, Time};
+pub use vector::dot;
 
 /// Which vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

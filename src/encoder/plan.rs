@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::options::{EmbedOptions, Level, Overflow, PassageInput, Representation};
 use super::tokens::{Encoded, Frame, TextTokenizer};
-use crate::domain::Span;
+use crate::domain::{Span, dot};
 use crate::error::{Error, Result};
 use crate::model::{ModelDir, Pooling, StaticTable};
 
@@ -320,7 +320,7 @@ pub(super) fn finish(plan: &Plan, reduced: &[Vec<Vec<f32>>], width: usize) -> Ve
 
 /// Scales to length one; leaves zeros.
 pub(super) fn scale_to_unit(vector: &mut [f32]) {
-    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let norm = dot(vector, vector).sqrt();
     if norm > 0.0 {
         vector.iter_mut().for_each(|x| *x /= norm);
     }

@@ -1,6 +1,7 @@
 use super::cross_encoder::Pairs;
 use super::plan::{reduce, scale_to_unit};
 use super::tokens::TextTokenizer;
+use crate::domain::dot;
 use crate::error::{Error, Result};
 use crate::model::{EncoderSession, ModelDir, Precision, Rows};
 
@@ -49,9 +50,8 @@ impl Check<'_> {
         for rows in self.batches()? {
             let expected = self.vectors(reference, &rows)?;
             let got = self.vectors(candidate, &rows)?;
-            let dot = |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
             let finite = |cosine: f32| if cosine.is_finite() { cosine } else { -1.0 };
-            cosines.extend(expected.iter().zip(&got).map(dot).map(finite));
+            cosines.extend(expected.iter().zip(&got).map(|(a, b)| finite(dot(a, b))));
         }
         let least = cosines.iter().copied().fold(1.0, f32::min);
         let found = Cosines { least, mean: cosines.iter().sum::<f32>() / cosines.len() as f32 };

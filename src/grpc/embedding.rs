@@ -7,6 +7,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Reply, convert};
+use crate::domain::dot;
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
 use crate::proto;
@@ -138,10 +139,6 @@ pub(super) fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> 
         overflow,
         splitter: |text| crate::text::sentences(text, crate::domain::Span::new(0, text.len() as u32)),
     })
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 fn classify(input: &[f32], labels: &[(String, Vec<f32>)]) -> proto::Classification {

@@ -1,10 +1,9 @@
 //! What a hit shows.
 
 use super::candidates::Scored;
-use super::vectors::dot;
 use super::{Hit, Options};
 use crate::catalog::Catalog;
-use crate::domain::{Level, Span};
+use crate::domain::{Level, Span, dot};
 use crate::error::Result;
 use crate::store::{CollectionRecord, PassageRecord};
 

@@ -6,9 +6,8 @@ use std::time::Instant;
 use ::metrics::histogram;
 use tokio_util::sync::CancellationToken;
 
-use super::vectors::dot;
 use super::{Hit, Mode};
-use crate::domain::Span;
+use crate::domain::{Span, dot};
 use crate::encoder::{CrossEncoder, EmbedOptions, Encoder, Level, Overflow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics;

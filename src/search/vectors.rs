@@ -1,5 +1,6 @@
 //! Arithmetic of vectors that come from callers.
 
+use crate::domain::dot;
 use crate::error::{Error, Result};
 
 /// A vector of unit length.
@@ -21,23 +22,6 @@ pub fn unit(mut vector: Vec<f32>) -> Result<Vec<f32>> {
     let norm = dot(&vector, &vector).sqrt();
     vector.iter_mut().for_each(|x| *x /= norm);
     Ok(vector)
-}
-
-/// Sums that are kept side by side, so that the compiler can use vector instructions.
-const LANES: usize = 16;
-
-/// The dot product; of unit vectors the cosine similarity.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a, a_rest) = a.as_chunks::<LANES>();
-    let (b, b_rest) = b.as_chunks::<LANES>();
-    let mut sums = [0.0_f32; LANES];
-    for (a, b) in a.iter().zip(b) {
-        for (sum, (x, y)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            *sum += x * y;
-        }
-    }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum();
-    sums.iter().sum::<f32>() + rest
 }
 
 /// Cosine similarity.

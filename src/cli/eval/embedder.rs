@@ -5,6 +5,7 @@ use futures::{StreamExt, TryStreamExt};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::client::Client;
+use crate::domain::dot;
 use crate::proto::{EmbedOptions, EmbedRequest, EmbedResult};
 
 /// Inputs of one request.
@@ -60,11 +61,6 @@ pub async fn document_vectors(
             vector.map(|v| v.values).ok_or_else(|| anyhow::anyhow!("text {index} got no vector"))
         })
         .collect()
-}
-
-/// Dot product.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(x, y)| x * y).sum()
 }
 
 /// Cosine similarity; zero if one is zero.

@@ -11,11 +11,12 @@ use serde_json::json;
 
 use super::args::{EvalArgs, Protocol};
 use super::dataset::{self, Dataset, Entry, Selection};
-use super::embedder::{document_vectors, dot};
+use super::embedder::document_vectors;
 use super::metrics::{ndcg, recall, reciprocal_rank};
 use crate::cli::client::Client;
 use crate::cli::search::{fusion, mode, rerank, unit};
 use crate::cli::{EXIT_OK, output};
+use crate::domain::dot;
 use crate::proto::document::Content;
 use crate::proto::{
     DeleteCollectionRequest, Document, DocumentStatus, EmbedOptions, EmbeddingLevel, Overflow, SearchQuery,
