@@ -21,6 +21,12 @@ impl Encoders {
         Ok(Self(encoders.into()))
     }
 
+    /// No encoder at all, for tests of what lies below encoding.
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self(Vec::new().into())
+    }
+
     /// The encoder of an id; an empty id means the default.
     ///
     /// # Errors

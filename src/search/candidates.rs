@@ -62,8 +62,8 @@ pub struct Retrieval<'a> {
     pub indexes: &'a Indexes,
     /// The documents that count, if not all.
     pub allowed: Option<RoaringBitmap>,
-    /// Candidates whose vectors are damaged.
-    pub damaged: usize,
+    /// Points whose vectors are damaged: both rankings may hold one.
+    pub damaged: HashSet<u64>,
 }
 
 impl<'a> Retrieval<'a> {
@@ -113,8 +113,16 @@ impl<'a> Retrieval<'a> {
 
     /// Adds the exact similarity. `None` where the point was removed since the index was read.
     fn with_similarity(&mut self, scored: Scored, query: &[f32]) -> Result<Option<Scored>> {
+        if self.damaged.contains(&scored.point) {
+            return Ok(None);
+        }
+        let mut damaged = 0;
         let vector = self.catalog.store().vector(self.record.cid, self.options.unit, scored.point);
-        let Some(vector) = unless_damaged(vector, &mut self.damaged)? else { return Ok(None) };
+        let vector = unless_damaged(vector, &mut damaged)?;
+        if damaged > 0 {
+            self.damaged.insert(scored.point);
+        }
+        let Some(vector) = vector else { return Ok(None) };
         let score = dot(query, &vector);
         Ok(Some(Scored { score, vector_score: Some(score), vector, ..scored }))
     }

@@ -1,5 +1,6 @@
 //! Candidates by vectors, by words or by both, until there are as many hits as wanted.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use ::metrics::{counter, histogram};
@@ -76,11 +77,11 @@ pub fn retrieve(
     if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
         mode = Mode::Vector;
     }
+    let damaged = HashSet::new();
     let mut retrieval =
-        Retrieval { catalog, record, probe: &probe, options, indexes: &indexes, allowed, damaged: 0 };
+        Retrieval { catalog, record, probe: &probe, options, indexes: &indexes, allowed, damaged };
     loop {
         probe.check_caller()?;
-        retrieval.damaged = 0;
         let candidates = match mode {
             Mode::Vector => retrieval.nearest(wanted, wanted),
             Mode::Keyword => retrieval.matching(wanted).map(|(candidates, _)| candidates),
@@ -94,7 +95,7 @@ pub fn retrieve(
             },
         };
         let Candidates { list: mut scored, is_exhausted } = candidates?;
-        let mut damaged = retrieval.damaged;
+        let mut damaged = retrieval.damaged.len();
         scored.sort_by(best_first);
         scored.retain(|s| options.score_threshold.is_none_or(|least| s.score >= least));
         let kept: Vec<&Scored> = within_documents(&scored, options.max_per_document).collect();
@@ -136,19 +137,97 @@ fn is_keywords_alone(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::vectors::unit;
     use super::*;
+    use crate::domain::{Level, Span, dot};
+    use crate::encoder::Encoders;
+    use crate::index::IndexOptions;
+    use crate::store::{NewDocument, NewPassage, Store, StoreOptions};
+
+    /// A vector that a number decides.
+    fn vector(number: u32) -> Vec<f32> {
+        let component = |x: u32| ((number * 16 + x).wrapping_mul(2_654_435_761) >> 16) as f32 - 32_768.0;
+        unit((0..16).map(component).collect()).unwrap()
+    }
+
+    fn probe(text: &str, vector: Vec<f32>) -> Probe {
+        Probe {
+            mode: Mode::Hybrid,
+            fusion: Fusion::default(),
+            vector: Some(vector),
+            text: text.to_owned(),
+            excluded: None,
+            caller: CancellationToken::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn hits_by_both_have_the_similarity_of_their_vectors_and_damage_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions { cache_bytes: 16 << 20, ..StoreOptions::default() };
+        let store = Arc::new(Store::open(&dir.path().join("store"), options).unwrap());
+        let record = CollectionRecord {
+            name: "a".to_owned(),
+            dimensions: 16,
+            ef_search: 64,
+            ..CollectionRecord::default()
+        };
+        let record = store.create_collection(record).unwrap();
+        let catalog =
+            Catalog::open(store.clone(), dir.path(), Encoders::none(), IndexOptions::default()).unwrap();
+        for number in 0..400 {
+            let text = format!("lighthouse {}", "lamp ".repeat(number as usize % 9));
+            let span = Span::new(0, text.len() as u32);
+            let passage = NewPassage { span, vector: vector(number), ..NewPassage::default() };
+            let document = NewDocument {
+                id: format!("d{number}"),
+                text,
+                passages: vec![passage],
+                document_vector: vector(number),
+                ..NewDocument::default()
+            };
+            store.upsert(record.cid, document).await.unwrap();
+        }
+        let query = vector(1000);
+        let options = Options {
+            unit: Level::Passage,
+            mode: None,
+            fusion: None,
+            limit: 10,
+            filter: None,
+            score_threshold: None,
+            ef_search: None,
+            exact: false,
+            max_per_document: 0,
+            rerank: None,
+            include_vectors: true,
+            include_highlights: false,
+        };
+        let search =
+            || retrieve(&catalog, &record, probe("lighthouse lamp", query.clone()), &options).unwrap();
+        let found = search();
+        assert_eq!((found.hits.len(), found.damaged, found.mode), (10, 0, Mode::Hybrid));
+        for hit in &found.hits {
+            let stored = hit.vector.as_ref().unwrap();
+            assert_eq!(hit.vector_score, Some(dot(&query, stored)));
+            assert!(hit.keyword_score.is_some());
+        }
+        assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score));
+        // The best is a candidate by its words and by its vector.
+        let best = found.hits[0].document.doc_no;
+        store.damage_vector(record.cid, Level::Passage, u64::from(best));
+        let without = search();
+        assert_eq!((without.hits.len(), without.damaged), (10, 1));
+        let left = |found: &Found| found.hits.iter().map(|hit| hit.document.doc_no).collect::<Vec<_>>();
+        assert_eq!(left(&without)[..9], left(&found)[1..]);
+    }
 
     #[test]
     fn a_search_ends_when_its_caller_leaves() {
         let caller = CancellationToken::new();
-        let probe = Probe {
-            mode: Mode::Vector,
-            fusion: Fusion::default(),
-            vector: None,
-            text: String::new(),
-            excluded: None,
-            caller: caller.clone(),
-        };
+        let probe = Probe { caller: caller.clone(), ..probe("", Vec::new()) };
         assert!(probe.check_caller().is_ok());
         drop(caller.drop_guard());
         assert_eq!(probe.check_caller().unwrap_err().kind, ErrorKind::Cancelled);

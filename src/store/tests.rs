@@ -214,6 +214,11 @@ impl Store {
     pub(crate) fn damage_segment(&self, cid: u32, level: Level, id: u64) {
         damage(self, &keys::segment_chunk(cid, level, id, 0));
     }
+
+    /// Flips a bit of a vector.
+    pub(crate) fn damage_vector(&self, cid: u32, level: Level, point: u64) {
+        damage(self, &keys::vector(cid, level, point));
+    }
 }
 
 #[tokio::test]
