@@ -293,6 +293,7 @@ def main():
     parser.add_argument("--dimensions", type=int, default=384)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int, help="use the first so many vectors")
+    parser.add_argument("--peers", help="names of those to compare with, separated by commas; all if left out")
     arguments = parser.parse_args()
     vectors = np.fromfile(arguments.vectors, "<f4").reshape(-1, arguments.dimensions)[: arguments.count]
     held = np.arange(len(vectors)) % 100 == 50
@@ -301,6 +302,13 @@ def main():
     libraries = [
         Hnswlib(), Usearch("f32"), Usearch("i8"), Faiss(), QdrantEdge("f32"), QdrantEdge("int8")
     ]
+    if arguments.peers:
+        names = arguments.peers.split(",")
+        unknown = set(names) - {library.name for library in libraries}
+        if unknown:
+            known = ", ".join(library.name for library in libraries)
+            parser.error(f"--peers: expected some of {known}, got {', '.join(sorted(unknown))}")
+        libraries = [library for library in libraries if library.name in names]
     scratch = tempfile.mkdtemp()
     peers = [
         Peer(library, base, queries, os.path.join(scratch, str(number)))
