@@ -204,8 +204,8 @@ fn truth(data: &Data, counts: impl Fn(usize) -> bool + Sync) -> Vec<Vec<u64>> {
             if ten < scored.len() {
                 scored.select_nth_unstable_by(ten, |a, b| b.0.total_cmp(&a.0));
             }
-            scored.truncate(ten);
-            scored.into_iter().map(|(_, i)| i).collect()
+            // By reference: collecting what is consumed would keep the room for all of them.
+            scored.iter().take(ten).map(|&(_, i)| i).collect()
         })
         .collect()
 }
