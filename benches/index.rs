@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use roaring::RoaringBitmap;
+use trove::domain::dot;
 use trove::index::{IndexOptions, VectorIndex};
 
 #[global_allocator]
@@ -178,16 +179,6 @@ fn build(data: &Data, options: IndexOptions, settles: bool) -> (VectorIndex, Bui
     }
     built.merge += cpu() - start;
     (index, built)
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0f32; 16];
-    for (a, b) in a.as_chunks::<16>().0.iter().zip(b.as_chunks::<16>().0) {
-        for i in 0..16 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    sums.iter().sum()
 }
 
 /// The ten nearest of each query among the points that count.

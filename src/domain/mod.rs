@@ -12,7 +12,7 @@ pub use filter::{Filter, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
 pub use language::Language;
 pub use value::{Number, Time};
-pub use vector::dot;
+pub use vector::{dot, scale_to_unit};
 
 /// Which vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -31,11 +31,11 @@ pub use tokens::Token;
 
 pub use crate::model::{Activation, CudaOptions, Device, Pooling, Precision};
 
-use crate::domain::Span;
+use crate::domain::{Span, scale_to_unit};
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ModelDir, StaticTable};
 use crate::task;
-use plan::{Plan, finish, reduce_static, scale_to_unit};
+use plan::{Plan, finish, reduce_static};
 use queue::Class;
 use tokens::TextTokenizer;
 use workers::Workers;

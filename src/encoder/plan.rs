@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::options::{EmbedOptions, Level, Overflow, PassageInput, Representation};
 use super::tokens::{Encoded, Frame, TextTokenizer};
-use crate::domain::{Span, dot};
+use crate::domain::Span;
 use crate::error::{Error, Result};
 use crate::model::{ModelDir, Pooling, StaticTable};
 
@@ -316,14 +316,6 @@ pub(super) fn finish(plan: &Plan, reduced: &[Vec<Vec<f32>>], width: usize) -> Ve
         }
     }
     vectors
-}
-
-/// Scales to length one; leaves zeros.
-pub(super) fn scale_to_unit(vector: &mut [f32]) {
-    let norm = dot(vector, vector).sqrt();
-    if norm > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= norm);
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 use super::cross_encoder::Pairs;
-use super::plan::{reduce, scale_to_unit};
+use super::plan::reduce;
 use super::tokens::TextTokenizer;
-use crate::domain::dot;
+use crate::domain::{dot, scale_to_unit};
 use crate::error::{Error, Result};
 use crate::model::{EncoderSession, ModelDir, Precision, Rows};
 

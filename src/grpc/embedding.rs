@@ -7,7 +7,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Reply, convert};
-use crate::domain::dot;
+use crate::domain::{dot, scale_to_unit};
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
 use crate::proto;
@@ -165,10 +165,7 @@ fn centroid(vectors: &[Vec<f32>]) -> Vec<f32> {
     for vector in vectors {
         sum.iter_mut().zip(vector).for_each(|(s, x)| *s += x);
     }
-    let norm = dot(&sum, &sum).sqrt();
-    if norm > 0.0 {
-        sum.iter_mut().for_each(|x| *x /= norm);
-    }
+    scale_to_unit(&mut sum);
     sum
 }
 

@@ -54,6 +54,11 @@ impl Live {
         self.segment.len().saturating_sub(self.deleted.len() as usize)
     }
 
+    /// The slot of a point that was not removed.
+    pub fn slot(&self, point: u64) -> Option<u32> {
+        self.segment.slot(point).filter(|&slot| !self.deleted.contains(slot))
+    }
+
     /// Removes the points of a range; whether any of it is there, dead or alive.
     pub fn remove(&mut self, range: &Range<u64>) -> bool {
         let slots = self.segment.slots(range);

@@ -233,10 +233,7 @@ impl VectorIndex {
     }
 
     fn in_segments(&self, point: u64) -> bool {
-        self.segments
-            .load()
-            .iter()
-            .any(|live| live.segment.slot(point).is_some_and(|slot| !live.deleted.contains(slot)))
+        self.segments.load().iter().any(|live| live.slot(point).is_some())
     }
 
     /// Whether a living point of this id is there.
@@ -317,10 +314,9 @@ impl VectorIndex {
         };
         let (mut dots, mut similarities) = (Vec::new(), Vec::new());
         for live in segments.iter() {
-            let slot = |point| live.segment.slot(point).filter(|&slot| !live.deleted.contains(slot));
             let missing = points.iter().enumerate().filter(|&(at, _)| found[at].is_none());
             let (places, slots): (Vec<usize>, Vec<u32>) =
-                missing.filter_map(|(at, &point)| Some((at, slot(point)?))).unzip();
+                missing.filter_map(|(at, &point)| Some((at, live.slot(point)?))).unzip();
             live.segment.codes.similarities(&query, &slots, &mut dots, &mut similarities);
             for (at, &similarity) in places.into_iter().zip(&similarities) {
                 found[at] = Some(similarity);

@@ -7,11 +7,11 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
+use tokio_util::sync::CancellationToken;
 use tracing::debug_span;
 
-use super::Options;
-use super::fusion::Scoring;
-use super::retrieve::{MAX_CANDIDATES, Probe};
+use super::fusion::{Fusion, Scoring};
+use super::{MAX_LIMIT, Mode, Options};
 use crate::catalog::{Catalog, Indexes};
 use crate::domain::{Level, dot};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +23,34 @@ use crate::store::CollectionRecord;
 const WORDS_DEPTH: usize = 4;
 /// Passages looked up for each document wanted, at first.
 const PASSAGES_OF_A_DOCUMENT: usize = 4;
+/// With so many candidates the search ends, whatever is missing.
+pub const MAX_CANDIDATES: usize = 64 * MAX_LIMIT;
+
+/// What is looked for, ready to be compared.
+pub struct Probe {
+    /// How candidates are found.
+    pub mode: Mode,
+    /// How two rankings become one.
+    pub fusion: Fusion,
+    /// A unit vector; there unless words alone count and nothing is highlighted.
+    pub vector: Option<Vec<f32>>,
+    /// The words; empty for a search by vectors.
+    pub text: String,
+    /// A document that is left out.
+    pub excluded: Option<u32>,
+    /// Cancelled when the caller leaves.
+    pub caller: CancellationToken,
+}
+
+impl Probe {
+    /// Fails where nobody waits for the hits any more.
+    pub fn check_caller(&self) -> Result<()> {
+        match self.caller.is_cancelled() {
+            true => Err(Error::new(ErrorKind::Cancelled, "CALLER_LEFT", "the caller has left")),
+            false => Ok(()),
+        }
+    }
+}
 
 /// A candidate.
 #[derive(Debug, Clone, Default)]

@@ -15,7 +15,7 @@ pub fn hit(
     catalog: &Catalog,
     record: &CollectionRecord,
     query: Option<&[f32]>,
-    scored: Scored,
+    scored: &Scored,
     options: &Options,
 ) -> Result<Option<Hit>> {
     let store = catalog.store();
@@ -44,7 +44,7 @@ pub fn hit(
     };
     let vector = match options.include_vectors {
         true if scored.vector.is_empty() => store.vector(record.cid, options.unit, scored.point)?,
-        wanted => wanted.then_some(scored.vector),
+        wanted => wanted.then(|| scored.vector.clone()),
     };
     Ok(Some(Hit {
         text,

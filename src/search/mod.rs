@@ -22,8 +22,9 @@ use crate::encoder::{CrossEncoders, EmbedOptions, Encoders, Overflow};
 use crate::error::{Error, Result};
 use crate::store::{CollectionRecord, DocumentRecord};
 use crate::task;
+use candidates::Probe;
 use rerank::Reranker;
-use retrieve::{Probe, retrieve};
+use retrieve::retrieve;
 use vectors::{cosine, unit};
 
 /// Most hits of one search.
@@ -325,7 +326,7 @@ pub fn unknown_document(id: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
+    pub fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
         Options {
             unit,
             mode,

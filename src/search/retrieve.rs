@@ -4,15 +4,15 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use ::metrics::{counter, histogram};
-use tokio_util::sync::CancellationToken;
 use tracing::debug_span;
 
-use super::candidates::{Candidates, Retrieval, Scored, best_first, unless_damaged, within_documents};
-use super::fusion::Fusion;
+use super::candidates::{
+    Candidates, MAX_CANDIDATES, Probe, Retrieval, Scored, best_first, unless_damaged, within_documents,
+};
 use super::hits::hit;
-use super::{Found, MAX_LIMIT, Mode, Options};
+use super::{Found, Mode, Options};
 use crate::catalog::Catalog;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::keywords::KeywordReader;
 use crate::metrics;
 use crate::store::CollectionRecord;
@@ -24,34 +24,6 @@ const RESCORE_EXTRA: usize = 10;
 const RESCORE_SHARE: f32 = 0.4;
 /// Least candidates of each ranking that fusion is given.
 const FUSION_DEPTH: usize = 100;
-/// With so many candidates the search ends, whatever is missing.
-pub(super) const MAX_CANDIDATES: usize = 64 * MAX_LIMIT;
-
-/// What is looked for, ready to be compared.
-pub struct Probe {
-    /// How candidates are found.
-    pub mode: Mode,
-    /// How two rankings become one.
-    pub fusion: Fusion,
-    /// A unit vector; there unless words alone count and nothing is highlighted.
-    pub vector: Option<Vec<f32>>,
-    /// The words; empty for a search by vectors.
-    pub text: String,
-    /// A document that is left out.
-    pub excluded: Option<u32>,
-    /// Cancelled when the caller leaves.
-    pub caller: CancellationToken,
-}
-
-impl Probe {
-    /// Fails where nobody waits for the hits any more.
-    pub fn check_caller(&self) -> Result<()> {
-        match self.caller.is_cancelled() {
-            true => Err(Error::new(ErrorKind::Cancelled, "CALLER_LEFT", "the caller has left")),
-            false => Ok(()),
-        }
-    }
-}
 
 /// Searches one collection. Blocks.
 pub fn retrieve(
@@ -109,7 +81,7 @@ pub fn retrieve(
                     break;
                 }
                 probe.check_caller()?;
-                let hit = hit(catalog, record, probe.vector.as_deref(), scored.clone(), options);
+                let hit = hit(catalog, record, probe.vector.as_deref(), scored, options);
                 hits.extend(unless_damaged(hit, &mut damaged)?);
             }
             measure(started, probe.mode, mode, damaged);
@@ -139,10 +111,15 @@ fn is_keywords_alone(error: &Error) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::fusion::Fusion;
+    use super::super::tests::options;
     use super::super::vectors::unit;
     use super::*;
     use crate::domain::{Level, Span, dot};
     use crate::encoder::Encoders;
+    use crate::error::ErrorKind;
     use crate::index::IndexOptions;
     use crate::store::{NewDocument, NewPassage, Store, StoreOptions};
 
@@ -166,8 +143,8 @@ mod tests {
     #[tokio::test]
     async fn hits_by_both_have_the_similarity_of_their_vectors_and_damage_counts_once() {
         let dir = tempfile::tempdir().unwrap();
-        let options = StoreOptions { cache_bytes: 16 << 20, ..StoreOptions::default() };
-        let store = Arc::new(Store::open(&dir.path().join("store"), options).unwrap());
+        let small = StoreOptions { cache_bytes: 16 << 20, ..StoreOptions::default() };
+        let store = Arc::new(Store::open(&dir.path().join("store"), small).unwrap());
         let record = CollectionRecord {
             name: "a".to_owned(),
             dimensions: 16,
@@ -191,20 +168,7 @@ mod tests {
             store.upsert(record.cid, document).await.unwrap();
         }
         let query = vector(1000);
-        let options = Options {
-            unit: Level::Passage,
-            mode: None,
-            fusion: None,
-            limit: 10,
-            filter: None,
-            score_threshold: None,
-            ef_search: None,
-            exact: false,
-            max_per_document: 0,
-            rerank: None,
-            include_vectors: true,
-            include_highlights: false,
-        };
+        let options = Options { limit: 10, include_vectors: true, ..options(None, Level::Passage, None) };
         let search =
             || retrieve(&catalog, &record, probe("lighthouse lamp", query.clone()), &options).unwrap();
         let found = search();
