@@ -1,7 +1,8 @@
 //! What the benches ask of a server.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
+use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -92,29 +93,36 @@ pub async fn ingest(
     Ok(passages)
 }
 
-/// Writes the vectors of a collection's passages as little-endian f32, in the order of their documents; gives their number.
+/// Writes the vectors of a collection's passages as little-endian f32, in the order of their documents, equal ones once;
+/// gives their number.
 pub async fn write_vectors(
     channel: &Channel,
     name: &str,
     path: &Path,
-) -> Result<u64, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<usize, Box<dyn std::error::Error + Send + Sync>> {
     use proto::export_documents_response::Part;
     let mut file = BufWriter::new(File::create(path)?);
     let request = proto::ExportDocumentsRequest { collection: name.to_owned(), filter: None };
     let client = DocumentServiceClient::new(channel.clone());
     let mut parts = client.max_decoding_message_size(64 << 20).export_documents(request).await?.into_inner();
-    let mut count = 0;
+    let mut seen = HashSet::new();
     while let Some(response) = parts.next().await.transpose()? {
         let Some(Part::Passages(passages)) = response.part else { continue };
         for vector in passages.passages.into_iter().filter_map(|passage| passage.vector) {
-            for value in vector.values {
-                file.write_all(&value.to_le_bytes())?;
+            let bytes: Vec<u8> = vector.values.into_iter().flat_map(f32::to_le_bytes).collect();
+            if seen.insert(hash(&bytes)) {
+                file.write_all(&bytes)?;
             }
-            count += 1;
         }
     }
     file.flush()?;
-    Ok(count)
+    Ok(seen.len())
+}
+
+fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// Waits until a server's indexes, of vectors and of keywords, have been at rest for a moment; gives the time until
