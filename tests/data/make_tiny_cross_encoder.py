@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Make tests/data/golden/cross_encoder.json: logits of a small BertForSequenceClassification with random weights.
+"""Make tests/data/golden/cross_encoder.json: logits of small cross-encoders with random weights, one of each family.
 
-The weights are no file: tests/models/cross_encoder.rs makes the same ones from the same counter. Tokens, token types
+They are a BertForSequenceClassification and a RobertaForSequenceClassification. The weights are no file: tests/models/cross_encoder.rs makes the same ones from the same counter. Tokens, token types
 and truncation are those of the tokenizers library; numpy computes the logits in 64-bit floats. Needs numpy and
-tokenizers. Argument: the tokenizer.json of all-MiniLM-L6-v2.
+tokenizers. Argument: the tokenizer.json of all-MiniLM-L6-v2, which the first has; the second has that of tiny-roberta.
 """
+import dataclasses
 import json
 import math
 import pathlib
@@ -13,7 +14,7 @@ import sys
 import numpy as np
 from tokenizers import Tokenizer
 
-WIDTH, INNER, HEADS, LAYERS, POSITIONS, VOCABULARY = 32, 64, 4, 2, 64, 30522
+WIDTH, INNER, HEADS, LAYERS, TOKENS = 32, 64, 4, 2, 64
 EPSILON = 1e-12
 LONG = " ".join(f"word {n} of a long text" for n in range(40))
 PAIRS = [
@@ -24,6 +25,27 @@ PAIRS = [
     ("where are backups kept", LONG),
     (LONG, "short"),
     (LONG, LONG),
+]
+
+
+@dataclasses.dataclass
+class Family:
+    """What tells two kinds of models apart."""
+
+    name: str
+    vocabulary: int
+    types: int
+    # Rows of the position table before the first token's.
+    offset: int
+    # Special tokens around a pair.
+    special: int
+    # The two layers of the head.
+    head: tuple
+
+
+FAMILIES = [
+    Family("bert", 30522, 2, 0, 3, ("bert.pooler.dense", "classifier")),
+    Family("roberta", 268, 1, 2, 4, ("classifier.dense", "classifier.out_proj")),
 ]
 
 
@@ -38,10 +60,10 @@ def uniform(seed: int, count: int) -> np.ndarray:
     return (x >> np.uint64(40)).astype(np.float64) / 2**24 - 0.5
 
 
-def shapes() -> list:
+def shapes(family: Family) -> list:
     """Every tensor's name, shape, factor and summand, in the order of their seeds."""
-    all_ = [(f"embeddings.{name}_embeddings.weight", (rows, WIDTH), 1.0, 0.0)
-            for name, rows in (("word", VOCABULARY), ("position", POSITIONS), ("token_type", 2))]
+    tables = (("word", family.vocabulary), ("position", family.offset + TOKENS), ("token_type", family.types))
+    all_ = [(f"embeddings.{name}_embeddings.weight", (rows, WIDTH), 1.0, 0.0) for name, rows in tables]
 
     def norm(name):
         return [(name + ".weight", (WIDTH,), 0.2, 1.0), (name + ".bias", (WIDTH,), 0.2, 0.0)]
@@ -57,20 +79,20 @@ def shapes() -> list:
         all_ += norm(base + "attention.output.LayerNorm")
         all_ += dense(base + "intermediate.dense", INNER, WIDTH) + dense(base + "output.dense", WIDTH, INNER)
         all_ += norm(base + "output.LayerNorm")
-    all_ = [("bert." + name, *rest) for name, *rest in all_ + dense("pooler.dense", WIDTH, WIDTH)]
-    return all_ + dense("classifier", 1, WIDTH)
+    all_ = [(f"{family.name}.{name}", *rest) for name, *rest in all_]
+    return all_ + dense(family.head[0], WIDTH, WIDTH) + dense(family.head[1], 1, WIDTH)
 
 
-def make_weights() -> dict:
+def make_weights(family: Family) -> dict:
     weights = {}
-    for seed, (name, shape, factor, summand) in enumerate(shapes()):
+    for seed, (name, shape, factor, summand) in enumerate(shapes(family)):
         values = uniform(seed, int(np.prod(shape))) * factor + summand
         # As the file holds them.
         weights[name] = values.astype(np.float32).astype(np.float64).reshape(shape)
     return weights
 
 
-def logit(w: dict, ids: list, types: list) -> float:
+def logit(family: Family, w: dict, ids: list, types: list) -> float:
     erf = np.vectorize(math.erf)
 
     def dense(x, name):
@@ -81,11 +103,12 @@ def logit(w: dict, ids: list, types: list) -> float:
         x = x / np.sqrt((x * x).mean(-1, keepdims=True) + EPSILON)
         return x * w[name + ".weight"] + w[name + ".bias"]
 
-    e = "bert.embeddings."
-    x = w[e + "word_embeddings.weight"][ids] + w[e + "position_embeddings.weight"][: len(ids)]
+    e = family.name + ".embeddings."
+    positions = np.arange(len(ids)) + family.offset
+    x = w[e + "word_embeddings.weight"][ids] + w[e + "position_embeddings.weight"][positions]
     x = norm(x + w[e + "token_type_embeddings.weight"][types], e + "LayerNorm")
     for layer in range(LAYERS):
-        base = f"bert.encoder.layer.{layer}."
+        base = f"{family.name}.encoder.layer.{layer}."
         q, k, v = (dense(x, base + "attention.self." + part) for part in ("query", "key", "value"))
         size = WIDTH // HEADS
         heads = []
@@ -99,25 +122,32 @@ def logit(w: dict, ids: list, types: list) -> float:
         up = dense(x, base + "intermediate.dense")
         up = up * 0.5 * (1 + erf(up / math.sqrt(2)))
         x = norm(x + dense(up, base + "output.dense"), base + "output.LayerNorm")
-    return float(dense(np.tanh(dense(x[:1], "bert.pooler.dense")), "classifier")[0, 0])
+    first, second = family.head
+    return float(dense(np.tanh(dense(x[:1], first)), second)[0, 0])
 
 
-def main() -> None:
-    tokenizer = Tokenizer.from_file(sys.argv[1])
+def score(family: Family, tokenizer: Tokenizer) -> list:
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    weights, items = make_weights(), []
+    weights, items = make_weights(family), []
     for query, text in PAIRS:
-        # Three special tokens stand around a pair.
-        fits = len(tokenizer.encode(query, add_special_tokens=False).ids) + 3 < POSITIONS
-        tokenizer.enable_truncation(POSITIONS, strategy="only_second" if fits else "longest_first")
+        fits = len(tokenizer.encode(query, add_special_tokens=False).ids) + family.special < TOKENS
+        tokenizer.enable_truncation(TOKENS, strategy="only_second" if fits else "longest_first")
         pair = tokenizer.encode(query, text)
         tokenizer.no_truncation()
         whole = len(tokenizer.encode(query, text).ids)
-        items.append({"query": query, "text": text, "input_ids": pair.ids, "token_type_ids": pair.type_ids,
-                      "truncated": whole > len(pair.ids), "logit": logit(weights, pair.ids, pair.type_ids)})
-    path = pathlib.Path(__file__).parent / "golden" / "cross_encoder.json"
-    path.write_text(json.dumps(items, ensure_ascii=False) + "\n")
+        types = [0] * len(pair.ids) if family.types == 1 else pair.type_ids
+        items.append({"query": query, "text": text, "input_ids": pair.ids, "token_type_ids": types,
+                      "truncated": whole > len(pair.ids), "logit": logit(family, weights, pair.ids, types)})
+    return items
+
+
+def main() -> None:
+    here = pathlib.Path(__file__).parent
+    paths = {"bert": sys.argv[1], "roberta": str(here / "tiny-roberta" / "tokenizer.json")}
+    scored = {family.name: score(family, Tokenizer.from_file(paths[family.name])) for family in FAMILIES}
+    path = here / "golden" / "cross_encoder.json"
+    path.write_text(json.dumps(scored, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

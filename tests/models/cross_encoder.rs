@@ -1,5 +1,6 @@
-//! Cross-encoders: a small BertForSequenceClassification with the real vocabulary and weights from a counter, whose
-//! logits tests/data/make_tiny_cross_encoder.py computes by itself.
+//! Cross-encoders: a small BertForSequenceClassification with the real vocabulary and a RobertaForSequenceClassification
+//! with a small one, both with weights from a counter, whose logits tests/data/make_tiny_cross_encoder.py computes by
+//! itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,8 +21,39 @@ use super::{copy, data, load, minilm, options, read_json, tiny, write};
 const WIDTH: usize = 32;
 const INNER: usize = 64;
 const LAYERS: usize = 2;
-const POSITIONS: usize = 64;
-const VOCABULARY: usize = 30522;
+const TOKENS: usize = 64;
+
+/// What tells two kinds of models apart.
+struct Family {
+    name: &'static str,
+    architecture: &'static str,
+    vocabulary: usize,
+    types: usize,
+    padding: usize,
+    /// Rows of the position table before the first token's.
+    offset: usize,
+    /// The two layers of the head.
+    head: [&'static str; 2],
+}
+
+const BERT: Family = Family {
+    name: "bert",
+    architecture: "BertForSequenceClassification",
+    vocabulary: 30522,
+    types: 2,
+    padding: 0,
+    offset: 0,
+    head: ["bert.pooler.dense", "classifier"],
+};
+const ROBERTA: Family = Family {
+    name: "roberta",
+    architecture: "RobertaForSequenceClassification",
+    vocabulary: 268,
+    types: 1,
+    padding: 1,
+    offset: 2,
+    head: ["classifier.dense", "classifier.out_proj"],
+};
 
 /// Numbers from -0.5 to 0.5: SplitMix64 of a counter, its upper 24 bits.
 fn uniform(seed: u64, count: usize) -> impl Iterator<Item = f64> {
@@ -48,8 +80,9 @@ fn dense(name: &str, rows: usize, columns: usize) -> [Shape; 2] {
 }
 
 /// Every tensor's name, shape, factor and summand, in the order of their seeds.
-fn shapes() -> Vec<Shape> {
-    let tables = [("word", VOCABULARY), ("position", POSITIONS), ("token_type", 2)];
+fn shapes(family: &Family) -> Vec<Shape> {
+    let tables =
+        [("word", family.vocabulary), ("position", family.offset + TOKENS), ("token_type", family.types)];
     let table = |(name, rows)| (format!("embeddings.{name}_embeddings.weight"), vec![rows, WIDTH], 1.0, 0.0);
     let mut all: Vec<Shape> = tables.map(table).into();
     all.extend(norm("embeddings.LayerNorm"));
@@ -63,16 +96,16 @@ fn shapes() -> Vec<Shape> {
         all.extend(dense(&name("output.dense"), WIDTH, INNER));
         all.extend(norm(&name("output.LayerNorm")));
     }
-    all.extend(dense("pooler.dense", WIDTH, WIDTH));
-    all.iter_mut().for_each(|shape| shape.0.insert_str(0, "bert."));
-    all.extend(dense("classifier", 1, WIDTH));
+    all.iter_mut().for_each(|shape| shape.0 = format!("{}.{}", family.name, shape.0));
+    all.extend(dense(family.head[0], WIDTH, WIDTH));
+    all.extend(dense(family.head[1], 1, WIDTH));
     all
 }
 
 /// Writes the model; `activation` is what sentence-transformers calls it, if anything.
-fn model(data: &Path, activation: Option<&str>) -> tempfile::TempDir {
+fn model(family: &Family, data: &Path, activation: Option<&str>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let tensors: Vec<_> = shapes()
+    let tensors: Vec<_> = shapes(family)
         .into_iter()
         .zip(0..)
         .map(|((name, shape, factor, summand), seed)| {
@@ -86,24 +119,25 @@ fn model(data: &Path, activation: Option<&str>) -> tempfile::TempDir {
         .map(|(name, shape, data)| (name, TensorView::new(Dtype::F32, shape.clone(), data).unwrap()));
     write(dir.path(), "model.safetensors", safetensors::serialize(views, None).unwrap());
     let mut config = serde_json::json!({
-        "model_type": "bert", "architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"},
+        "model_type": family.name, "architectures": [family.architecture], "id2label": {"0": "LABEL_0"},
         "hidden_size": WIDTH, "intermediate_size": INNER, "num_attention_heads": 4, "num_hidden_layers": LAYERS,
-        "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "vocab_size": VOCABULARY, "pad_token_id": 0,
-        "layer_norm_eps": 1e-12, "hidden_act": "gelu"
+        "max_position_embeddings": family.offset + TOKENS, "type_vocab_size": family.types,
+        "vocab_size": family.vocabulary, "pad_token_id": family.padding, "layer_norm_eps": 1e-12, "hidden_act": "gelu"
     });
     if let Some(activation) = activation {
         config["sbert_ce_default_activation_function"] = activation.into();
     }
     write(dir.path(), "config.json", config.to_string());
-    std::fs::copy(minilm(data).join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let tokenizer = if family.name == "bert" { minilm(data) } else { tiny() };
+    std::fs::copy(tokenizer.join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     dir
 }
 
 const IDENTITY: &str = "torch.nn.modules.linear.Identity";
 
-fn golden() -> Vec<serde_json::Value> {
+fn golden(family: &Family) -> Vec<serde_json::Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden/cross_encoder.json");
-    read_json(&path).as_array().unwrap().clone()
+    read_json(&path)[family.name].as_array().unwrap().clone()
 }
 
 fn field(item: &serde_json::Value, name: &str) -> String {
@@ -114,8 +148,8 @@ fn load_cross_encoder(dir: &Path, device: Device, precision: Precision) -> Resul
     CrossEncoder::load(dir, options(device, precision))
 }
 
-async fn agrees(model: &CrossEncoder, tolerance: f64) {
-    for item in golden() {
+async fn agrees(family: &Family, model: &CrossEncoder, tolerance: f64) {
+    for item in golden(family) {
         let scored = model.score(field(&item, "query"), vec![field(&item, "text")]).await.unwrap();
         let (expected, got) = (item["logit"].as_f64().unwrap(), f64::from(scored.scores[0]));
         assert!((expected - got).abs() < tolerance, "expected {expected}, got {got}: {item}");
@@ -127,16 +161,24 @@ async fn agrees(model: &CrossEncoder, tolerance: f64) {
 #[tokio::test]
 async fn logits_are_those_that_numpy_computes() {
     let Some(data) = data() else { return };
-    let dir = model(&data, Some(IDENTITY));
-    let exact = load_cross_encoder(dir.path(), Device::Cpu, Precision::Fp32).unwrap();
-    assert_eq!((exact.info().activation, exact.info().max_tokens), (Activation::Identity, 64));
-    agrees(&exact, 2e-5).await;
-    let quantized = load_cross_encoder(dir.path(), Device::Cpu, Precision::Int8).unwrap();
-    agrees(&quantized, 0.1).await;
-    let fastest = load_cross_encoder(dir.path(), Device::Auto, Precision::Auto).unwrap();
-    agrees(&fastest, 0.05).await;
+    for family in [BERT, ROBERTA] {
+        let dir = model(&family, &data, Some(IDENTITY));
+        let exact = load_cross_encoder(dir.path(), Device::Cpu, Precision::Fp32).unwrap();
+        assert_eq!((exact.info().activation, exact.info().max_tokens), (Activation::Identity, 64));
+        agrees(&family, &exact, 2e-5).await;
+        let quantized = load_cross_encoder(dir.path(), Device::Cpu, Precision::Int8).unwrap();
+        agrees(&family, &quantized, 0.1).await;
+        let fastest = load_cross_encoder(dir.path(), Device::Auto, Precision::Auto).unwrap();
+        agrees(&family, &fastest, 0.05).await;
+    }
+}
 
-    let items = golden();
+#[tokio::test]
+async fn texts_of_one_call_score_as_they_do_alone() {
+    let Some(data) = data() else { return };
+    let dir = model(&BERT, &data, Some(IDENTITY));
+    let exact = load_cross_encoder(dir.path(), Device::Cpu, Precision::Fp32).unwrap();
+    let items = golden(&BERT);
     let query = field(&items[0], "query");
     let texts: Vec<String> =
         items.iter().filter(|i| i["query"] == query.as_str()).map(|i| field(i, "text")).collect();
@@ -155,7 +197,7 @@ async fn logits_are_those_that_numpy_computes() {
 #[tokio::test]
 async fn a_ready_made_or_imported_graph_scores_alike_and_the_activation_is_the_files() {
     let Some(data) = data() else { return };
-    let dir = model(&data, None);
+    let dir = model(&BERT, &data, None);
     let models = tempfile::tempdir().unwrap();
     let import =
         Import { source: dir.path(), label: "a test", models: models.path(), name: "cross", replace: false };
@@ -168,7 +210,7 @@ async fn a_ready_made_or_imported_graph_scores_alike_and_the_activation_is_the_f
     for dir in [imported.as_path(), ready.path()] {
         let model = load_cross_encoder(dir, Device::Cpu, Precision::Fp32).unwrap();
         assert_eq!(model.info().activation, Activation::Sigmoid);
-        for item in golden() {
+        for item in golden(&BERT) {
             let scored = model.score(field(&item, "query"), vec![field(&item, "text")]).await.unwrap();
             let expected = 1.0 / (1.0 + (-item["logit"].as_f64().unwrap()).exp());
             assert!((f64::from(scored.scores[0]) - expected).abs() < 1e-5, "{item}");
@@ -179,7 +221,7 @@ async fn a_ready_made_or_imported_graph_scores_alike_and_the_activation_is_the_f
 #[test]
 fn each_kind_is_refused_as_the_other() {
     let Some(data) = data() else { return };
-    let dir = model(&data, None);
+    let dir = model(&BERT, &data, None);
     let error = load(dir.path()).err().unwrap();
     assert_eq!(error.reason, "WRONG_MODEL_KIND");
     assert!(error.message.contains("expected an encoder, got a cross-encoder"), "{}", error.message);
@@ -210,7 +252,7 @@ async fn rerank_and_search_over_grpc() {
     let data = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(fetched.join("runtime"), data.path().join("runtime")).unwrap();
     let models = data.path().join("models");
-    let cross = model(&fetched, Some(IDENTITY));
+    let cross = model(&BERT, &fetched, Some(IDENTITY));
     for (source, name) in [(minilm(&fetched).as_path(), "mini"), (cross.path(), "cross")] {
         Import { source, label: "a test", models: &models, name, replace: false }.run(fine).unwrap();
     }
@@ -220,7 +262,7 @@ async fn rerank_and_search_over_grpc() {
     assert_eq!(kinds[1], ("cross", ModelKind::CrossEncoder, proto::Activation::Identity));
 
     let mut embedding = EmbeddingServiceClient::new(server.channel.clone());
-    let items = golden();
+    let items = golden(&BERT);
     let asked = |model: &str, texts: Vec<String>, limit| {
         let query = field(&items[0], "query");
         proto::RerankRequest { model: model.to_owned(), query, texts, limit }
