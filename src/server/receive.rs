@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
@@ -71,8 +71,11 @@ pub(super) struct Received {
     inner: Body,
     receiving: Receiving,
     framing: Framing,
-    /// A frame that waits for memory, and the units that it needs.
-    waiting: Option<(Frame<Bytes>, u32)>,
+    /// What waits for memory, and the units that it needs.
+    waiting: Option<(Bytes, u32)>,
+    /// What came after the end of a message: one is handed on before the next takes memory, or it would wait for
+    /// its own.
+    rest: Option<Bytes>,
     semaphore: PollSemaphore,
     /// Runs while bytes are missing.
     timer: Option<Pin<Box<Sleep>>>,
@@ -81,11 +84,19 @@ pub(super) struct Received {
 impl Received {
     pub fn new(inner: Body, receiving: Receiving) -> Self {
         let semaphore = PollSemaphore::new(receiving.memory.units.clone());
-        Self { inner, receiving, framing: Framing::default(), waiting: None, semaphore, timer: None }
+        Self {
+            inner,
+            receiving,
+            framing: Framing::default(),
+            waiting: None,
+            rest: None,
+            semaphore,
+            timer: None,
+        }
     }
 
-    /// Takes memory for the messages that begin in a frame, before the frame is handed on.
-    fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, Error>> {
+    /// Takes memory for the message that begins in some bytes, before these are handed on.
+    fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         let Some((_, units)) = &self.waiting else { return Poll::Ready(Ok(None)) };
         let permit = if self.receiving.is_stream {
             ready!(self.semaphore.poll_acquire_many(context, *units))
@@ -98,7 +109,23 @@ impl Received {
             Some(held) => held.merge(permit),
             None => *held = Some(permit),
         }
-        Poll::Ready(Ok(self.waiting.take().map(|(frame, _)| frame)))
+        Poll::Ready(Ok(self.waiting.take().map(|(bytes, _)| bytes)))
+    }
+
+    /// The next bytes, those that were kept back first; trailers and the end as they come.
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(rest) = self.rest.take() {
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        }
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
+            self.timer = None;
+            return Poll::Ready(frame);
+        }
+        ready!(self.poll_timer(context));
+        let seconds = self.receiving.timeout.as_secs();
+        let message = format!("expected a whole message, got no byte of it for {seconds} s");
+        let error = Error::new(ErrorKind::DeadlineExceeded, "REQUEST_INCOMPLETE", message);
+        Poll::Ready(Some(Err(error.into())))
     }
 
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -123,41 +150,34 @@ impl http_body::Body for Received {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        if let Some(frame) = ready!(this.poll_memory(context))? {
-            return Poll::Ready(Some(Ok(frame)));
+        if let Some(bytes) = ready!(this.poll_memory(context))? {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if this.receiving.is_stream && this.framing.is_between() {
             // Whoever asks for more has taken what came before.
             *this.receiving.held.lock() = None;
         }
-        let polled = Pin::new(&mut this.inner).poll_frame(context);
-        let frame = match polled {
-            Poll::Pending => {
-                ready!(this.poll_timer(context));
-                let seconds = this.receiving.timeout.as_secs();
-                let message = format!("expected a whole message, got no byte of it for {seconds} s");
-                let error = Error::new(ErrorKind::DeadlineExceeded, "REQUEST_INCOMPLETE", message);
-                return Poll::Ready(Some(Err(error.into())));
-            }
-            Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(other) => return Poll::Ready(other),
+        let frame = match ready!(this.poll_bytes(context)) {
+            Some(Ok(frame)) => frame,
+            other => return Poll::Ready(other),
         };
-        this.timer = None;
-        let most = this.receiving.max_message_bytes;
-        let bytes = frame.data_ref().map_or(0, |data| this.framing.read(data, most));
-        if bytes == 0 {
-            return Poll::Ready(Some(Ok(frame)));
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => return Poll::Ready(Some(Ok(frame))),
+        };
+        let Read { bytes, begun } = this.framing.read(&data, this.receiving.max_message_bytes);
+        let piece = data.split_to(bytes);
+        this.rest = Some(data).filter(|rest| !rest.is_empty());
+        if begun == 0 {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        this.waiting = Some((frame, this.receiving.memory.units_of(bytes)));
-        Poll::Ready(ready!(this.poll_memory(context))?.map(Ok))
+        this.waiting = Some((piece, this.receiving.memory.units_of(begun)));
+        let bytes = ready!(this.poll_memory(context))?;
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.waiting.is_none() && self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.waiting.is_none() && self.rest.is_none() && self.inner.is_end_stream()
     }
 }
 
@@ -171,33 +191,42 @@ struct Framing {
     left: usize,
 }
 
+/// What was read of some bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Read {
+    /// How many, up to the end of a message.
+    bytes: usize,
+    /// The length of the message that began in them; zero if none did or it is over the limit.
+    begun: usize,
+}
+
 impl Framing {
-    /// Reads on and gives the bytes of the messages that begin here, those over the limit left out.
-    fn read(&mut self, mut data: &[u8], most: usize) -> usize {
-        let mut begun = 0_usize;
-        while !data.is_empty() {
-            if self.left > 0 {
-                let skipped = self.left.min(data.len());
-                self.left -= skipped;
-                data = data.get(skipped..).unwrap_or_default();
-                continue;
-            }
-            let Some((first, rest)) = data.split_first() else { break };
-            if let Some(byte) = self.header.get_mut(self.filled) {
-                *byte = *first;
-            }
-            self.filled += 1;
-            data = rest;
-            if self.filled == HEADER {
-                let [_, length @ ..] = self.header;
-                self.left = u32::from_be_bytes(length) as usize;
-                self.filled = 0;
-                if self.left <= most {
-                    begun = begun.saturating_add(self.left);
+    /// Reads on, up to the end of a message.
+    fn read(&mut self, data: &[u8], most: usize) -> Read {
+        let mut read = Read { bytes: 0, begun: 0 };
+        if self.left == 0 {
+            for byte in data {
+                if let Some(place) = self.header.get_mut(self.filled) {
+                    *place = *byte;
+                }
+                self.filled += 1;
+                read.bytes += 1;
+                if self.filled == HEADER {
+                    break;
                 }
             }
+            if self.filled < HEADER {
+                return read;
+            }
+            let [_, length @ ..] = self.header;
+            self.left = u32::from_be_bytes(length) as usize;
+            self.filled = 0;
+            read.begun = Some(self.left).filter(|&length| length <= most).unwrap_or_default();
         }
-        begun
+        let part = self.left.min(data.len() - read.bytes);
+        self.left -= part;
+        read.bytes += part;
+        read
     }
 
     /// Whether the last message that began is whole.
@@ -209,7 +238,6 @@ impl Framing {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt;
-    use http_body::Body as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -301,6 +329,22 @@ mod tests {
         assert_eq!(free(&memory), 10);
     }
 
+    #[tokio::test]
+    async fn messages_are_freed_however_they_are_cut_into_frames() {
+        let memory = Memory::new(10 * UNIT, UNIT);
+        // The longest ones need all the memory there is, so that none may wait for that of the one before.
+        for length in [UNIT, 8 * UNIT] {
+            let messages = vec![message(length); 20].concat();
+            let pieces = messages.chunks(700).map(<[u8]>::to_vec).collect();
+            let (mut body, _held) = received(&memory, pieces, false, true);
+            let mut read = 0;
+            while let Some(frame) = next(&mut body).await {
+                read += frame.unwrap().into_data().unwrap().len();
+            }
+            assert_eq!((read, free(&memory)), (messages.len(), 10));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn half_a_message_is_given_up_and_a_quiet_stream_is_not() {
         let memory = Memory::new(10 * UNIT, UNIT);
@@ -337,8 +381,13 @@ mod tests {
             let mut framing = Framing::default();
             let (mut rest, mut begun) = (all.as_slice(), 0);
             for cut in cuts.iter().cycle() {
-                let (piece, after) = rest.split_at(rest.len().min(*cut));
-                begun += framing.read(piece, 40);
+                let (mut piece, after) = rest.split_at(rest.len().min(*cut));
+                while !piece.is_empty() {
+                    let read = framing.read(piece, 40);
+                    begun += read.begun;
+                    piece = &piece[read.bytes..];
+                    prop_assert!(piece.is_empty() || framing.is_between());
+                }
                 rest = after;
                 if rest.is_empty() {
                     break;
