@@ -22,7 +22,8 @@ pub(super) struct Size {
 /// The greatest segment, with all that are smaller, whose smaller ones together hold at least one
 /// over `factor` of its living points. So sizes fall geometrically, their number grows with the
 /// logarithm of the points, and each point is rewritten that many times, but only searched for when
-/// it comes from the smaller side. Of many, the smallest come first. Else a segment that is dead for the greater part.
+/// it comes from the smaller side. Of many, the smallest come first. Else a segment of which more
+/// than one point in [`DEAD_SHARE`] is dead.
 pub(super) fn merge(mut sizes: Vec<Size>, factor: usize) -> Option<Vec<u64>> {
     sizes.sort_by_key(|size| Reverse((size.alive, size.points)));
     for (at, size) in sizes.iter().enumerate() {

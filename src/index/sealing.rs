@@ -19,7 +19,7 @@ const MANY_SETTLED: usize = 1024;
 pub struct SealedSegment {
     /// Under which number to keep its bytes.
     pub id: u64,
-    /// What to keep.
+    /// What to keep; nothing where no point of what it was built of is left.
     pub bytes: Vec<u8>,
     /// Segments whose bytes may go once the manifest that no longer names them is stored.
     pub obsolete: Vec<u64>,
@@ -128,7 +128,9 @@ impl VectorIndex {
         for range in &state.since_build {
             live.remove(range);
         }
-        lives.push(live);
+        if !live.segment.is_empty() {
+            lives.push(live);
+        }
         self.segments.store(Arc::new(lives));
         state.head.drop_sealed(pending.chunks);
         state.since_build.clear();
@@ -144,7 +146,7 @@ impl VectorIndex {
     }
 
     fn finish(&self, segment: Segment, obsolete: Vec<u64>, chunks: usize) -> SealedSegment {
-        let bytes = segment.to_bytes();
+        let bytes = if segment.is_empty() { Vec::new() } else { segment.to_bytes() };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let live = Live {
             id,
