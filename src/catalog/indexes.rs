@@ -25,6 +25,13 @@ pub struct Indexes {
 }
 
 impl Indexes {
+    /// Those of a collection that is being made.
+    pub fn new(record: &CollectionRecord, options: IndexOptions) -> Self {
+        let empty = || VectorIndex::new(record.dimensions as usize, options);
+        let sentence = record.index_sentences.then(empty);
+        Self { passage: empty(), document: empty(), sentence, upkeep: Mutex::new(()) }
+    }
+
     /// Reads the stored indexes and catches them up.
     pub fn open(store: &Store, record: &CollectionRecord, options: IndexOptions) -> Result<Self> {
         let open = |level| open_level(store, record, level, options);
@@ -270,7 +277,9 @@ fn built(operation: &'static str, started: Instant) {
 
 /// Stores a segment, takes it into use, and only then drops what it replaces.
 fn switch(store: &Store, cid: u32, level: Level, index: &VectorIndex, segment: SealedSegment) -> Result<()> {
-    store.write_segment(cid, level, segment.id, &segment.bytes)?;
+    if !segment.bytes.is_empty() {
+        store.write_segment(cid, level, segment.id, &segment.bytes)?;
+    }
     index.commit(segment.id)?;
     put_manifest(store, cid, level, index)?;
     for id in segment.obsolete {

@@ -19,25 +19,30 @@ const IDLE_POINTS: usize = 2048;
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Starts the thread; it ends with the catalog.
-pub fn start(catalog: Weak<Catalog>, jobs: mpsc::Receiver<u32>, threads: usize) -> Result<()> {
-    let failed = |e: Box<dyn std::error::Error + Send + Sync>| {
-        Error::internal("NO_THREAD", format!("the index threads can't be started: {e}"))
-    };
-    let pool = rayon::ThreadPoolBuilder::new()
+/// The threads that build.
+pub fn builders(threads: usize) -> Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .thread_name(|i| format!("index-build-{i}"))
         .start_handler(|_| step_back())
         .build()
-        .map_err(|e| failed(e.into()))?;
+        .map_err(|e| failed(&e))
+}
+
+/// Starts the thread; it ends with the catalog.
+pub fn start(catalog: Weak<Catalog>, jobs: mpsc::Receiver<u32>) -> Result<()> {
     std::thread::Builder::new()
         .name("index-maintenance".to_owned())
         .spawn(move || {
             step_back();
-            run(&catalog, &jobs, &pool);
+            run(&catalog, &jobs);
         })
         .map(drop)
-        .map_err(|e| failed(e.into()))
+        .map_err(|e| failed(&e))
+}
+
+fn failed(error: &dyn std::error::Error) -> Error {
+    Error::internal("NO_THREAD", format!("the index threads can't be started: {error}"))
 }
 
 /// Gives the calling thread a lower priority; where that is not possible it keeps its own.
@@ -47,49 +52,45 @@ fn step_back() {
     let _ = rustix::process::setpriority_process(None, NICENESS);
 }
 
-fn run(catalog: &Weak<Catalog>, jobs: &mpsc::Receiver<u32>, pool: &rayon::ThreadPool) {
+fn run(catalog: &Weak<Catalog>, jobs: &mpsc::Receiver<u32>) {
     let mut unsealed: HashMap<u32, usize> = HashMap::new();
     loop {
         let job = jobs.recv_timeout(IDLE);
         let Some(catalog) = catalog.upgrade() else { return };
         match job {
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            Err(mpsc::RecvTimeoutError::Timeout) => unsealed = settle_idle(&catalog, pool, &unsealed),
+            Err(mpsc::RecvTimeoutError::Timeout) => unsealed = settle_idle(&catalog, &unsealed),
             Ok(cid) => {
                 // One pass serves all wishes that wait.
                 let mut waiting = vec![cid];
                 waiting.extend(jobs.try_iter());
                 waiting.sort_unstable();
                 waiting.dedup();
-                waiting.into_iter().for_each(|cid| maintain(&catalog, pool, cid));
+                waiting.into_iter().for_each(|cid| maintain(&catalog, cid));
             }
         }
     }
 }
 
-fn maintain(catalog: &Catalog, pool: &rayon::ThreadPool, cid: u32) {
+fn maintain(catalog: &Catalog, cid: u32) {
     let Some(indexes) = catalog.open_of(cid).map(|open| open.indexes).filter(|indexes| indexes.has_work())
     else {
         return;
     };
-    if let Err(error) = pool.install(|| indexes.maintain(&catalog.store, cid)) {
+    if let Err(error) = catalog.builders.install(|| indexes.maintain(&catalog.store, cid)) {
         counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
         tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
     }
 }
 
 /// Settles the indexes of which as many points are unsealed as the last time, and returns how many each has now.
-fn settle_idle(
-    catalog: &Catalog,
-    pool: &rayon::ThreadPool,
-    before: &HashMap<u32, usize>,
-) -> HashMap<u32, usize> {
+fn settle_idle(catalog: &Catalog, before: &HashMap<u32, usize>) -> HashMap<u32, usize> {
     let mut now = HashMap::new();
     for (cid, indexes) in catalog.all_indexes() {
         let idle = before.get(&cid) == Some(&indexes.unsealed());
         if idle
             && indexes.is_unsettled(IDLE_POINTS)
-            && let Err(error) = pool.install(|| indexes.settle(&catalog.store, cid, IDLE_POINTS))
+            && let Err(error) = catalog.builders.install(|| indexes.settle(&catalog.store, cid, IDLE_POINTS))
         {
             counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
             tracing::error!(cid, %error, "an idle index could not be settled; searches of it are slower");

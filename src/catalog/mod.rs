@@ -23,16 +23,14 @@ pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 
-use crate::domain::{CollectionName, Language, Level, dot};
+use crate::domain::{CollectionName, Language};
 use crate::encoder::Encoders;
 use crate::error::{Error, Result};
-use crate::index::{Candidate, IndexOptions, Wanted};
+use crate::index::IndexOptions;
 use crate::keywords::remove_others;
 use crate::store::{CollectionRecord, CommitListener, Committed, Store};
 use crate::task::Cancelled;
 
-/// Passages whose sentences are ranked where sentences have no graph of their own.
-const SENTENCE_PASSAGES: usize = 200;
 /// Candidates while searching, unless the collection or the call says otherwise.
 const DEFAULT_EF_SEARCH: u32 = 96;
 
@@ -80,6 +78,8 @@ pub struct Catalog {
     open: RwLock<HashMap<u32, Open>>,
     work: parking_lot::Mutex<mpsc::Sender<u32>>,
     wakes: parking_lot::Mutex<mpsc::Sender<()>>,
+    /// Threads that build graphs.
+    builders: rayon::ThreadPool,
 }
 
 /// A collection with its indexes.
@@ -140,8 +140,9 @@ impl Catalog {
             open: RwLock::new(open),
             work: parking_lot::Mutex::new(work),
             wakes: parking_lot::Mutex::new(wakes),
+            builders: maintenance::builders(build_threads(options))?,
         });
-        maintenance::start(Arc::downgrade(&catalog), jobs, build_threads(options))?;
+        maintenance::start(Arc::downgrade(&catalog), jobs)?;
         keywords::start(Arc::downgrade(&catalog), woken)?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
@@ -226,7 +227,15 @@ impl Catalog {
         let most = info.passage_tokens;
         let max_tokens = if new.max_tokens == 0 { most } else { new.max_tokens };
         check_chunking(max_tokens, new.overlap_tokens, most)?;
-        let record = self.store.create_collection(CollectionRecord {
+        let mut cid = None;
+        let prepare = |record: &CollectionRecord| {
+            cid = Some(record.cid);
+            let indexes = Arc::new(Indexes::new(record, self.options));
+            let folder = self.folder.join(record.cid.to_string());
+            let keywords = Arc::new(Keywords::new(record.cid, folder, new.language));
+            self.open.write().insert(record.cid, Open { indexes, keywords, filters: Arc::default() });
+        };
+        let record = CollectionRecord {
             name: new.name.as_str().to_owned(),
             description: new.description,
             model_id: info.id.clone(),
@@ -238,13 +247,14 @@ impl Catalog {
             index_sentences: new.index_sentences,
             language: new.language.name().to_owned(),
             ..CollectionRecord::default()
-        })?;
-        let indexes = Arc::new(Indexes::open(&self.store, &record, self.options)?);
-        let keywords =
-            Arc::new(Keywords::new(record.cid, self.folder.join(record.cid.to_string()), new.language));
-        self.open.write().insert(record.cid, Open { indexes, keywords, filters: Arc::default() });
+        };
+        // The indexes are there before the first document can be, or they would miss it.
+        let created = self.store.create_collection_with(record, prepare);
+        if created.is_err() {
+            cid.and_then(|cid| self.open.write().remove(&cid));
+        }
         self.wake_keywords();
-        Ok(record)
+        created
     }
 
     /// Changes a collection.
@@ -291,16 +301,8 @@ impl Catalog {
     /// # Errors
     /// `COLLECTION_NOT_EMPTY` without `force`, or that the etag is no longer the collection's.
     pub fn delete(&self, name: &CollectionName, etag: &str, force: bool) -> Result<()> {
-        let record = self.collection(name)?;
-        let (documents, _) = self.store.counts(record.cid)?;
-        if documents > 0 && !force {
-            return Err(Error::precondition(
-                "COLLECTION_NOT_EMPTY",
-                format!("collection {name} holds {documents} documents: set force to delete it all the same"),
-            ));
-        }
         let etag = Some(etag).filter(|e| !e.is_empty());
-        let record = self.store.delete_collection(name.as_str(), etag)?;
+        let record = self.store.delete_collection(name.as_str(), etag, force)?;
         let removed = self.open.write().remove(&record.cid);
         // The last user of the keyword index deletes it.
         removed.iter().for_each(|open| open.keywords.delete());
@@ -316,53 +318,19 @@ impl Catalog {
         let record = self.collection(name)?;
         let indexes = self.indexes(&record)?;
         let dropped = indexes.tombstones();
-        indexes.compact(&self.store, record.cid, is_cancelled)?;
+        self.builders.install(|| indexes.compact(&self.store, record.cid, is_cancelled))?;
         self.store.compact(is_cancelled)?;
         self.keywords(&record)?.compact(&self.store, is_cancelled)?;
         Ok(dropped)
     }
 
-    /// An upper bound of the points that a document has on one level.
+    /// The number of passages that a document has; zero where it is gone.
     ///
     /// # Errors
     /// `DATA_LOSS` where a record is damaged.
-    pub fn points_of(&self, cid: u32, doc_no: u32) -> Result<usize> {
+    pub fn passages_of(&self, cid: u32, doc_no: u32) -> Result<usize> {
         let Some(id) = self.store.document_id(cid, doc_no)? else { return Ok(0) };
         Ok(self.store.document(cid, &id)?.map_or(0, |d| d.passage_count as usize))
-    }
-
-    /// The sentences closest to a query among those of the nearest passages.
-    ///
-    /// # Errors
-    /// Bad queries and damaged records.
-    pub fn sentences_nearby(
-        &self,
-        record: &CollectionRecord,
-        indexes: &Indexes,
-        query: &[f32],
-        nearby: Wanted<'_>,
-        is_cancelled: Cancelled<'_>,
-    ) -> Result<Vec<Candidate>> {
-        let wanted = nearby.k;
-        let k = SENTENCE_PASSAGES;
-        let passages = indexes.passage.search_until(
-            query,
-            Wanted { k, ef: nearby.ef.max(k), ..nearby },
-            is_cancelled,
-        )?;
-        let mut sentences = Vec::new();
-        for passage in passages {
-            let Some(stored) = self.store.passage(record.cid, passage.point)? else { continue };
-            for position in 0..stored.sentences.len().min(256) as u64 {
-                let point = passage.point << 8 | position;
-                let Some(vector) = self.store.vector(record.cid, Level::Sentence, point)? else { break };
-                let similarity = dot(query, &vector);
-                sentences.push(Candidate { point, doc_no: passage.doc_no, similarity });
-            }
-        }
-        sentences.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
-        sentences.truncate(wanted);
-        Ok(sentences)
     }
 }
 

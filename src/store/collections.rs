@@ -10,7 +10,16 @@ use crate::error::{Error, ErrorKind, Result};
 
 impl Store {
     /// Makes a collection; number, times and etag are set here.
-    pub fn create_collection(&self, mut record: CollectionRecord) -> Result<CollectionRecord> {
+    pub fn create_collection(&self, record: CollectionRecord) -> Result<CollectionRecord> {
+        self.create_collection_with(record, |_| ())
+    }
+
+    /// The same; `prepare` sees the record before anyone can write to the collection. It must not write to the store.
+    pub fn create_collection_with(
+        &self,
+        mut record: CollectionRecord,
+        prepare: impl FnOnce(&CollectionRecord),
+    ) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_room()?;
         let live = self.live();
@@ -30,6 +39,7 @@ impl Store {
         batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &next));
         batch.insert(counters_key.as_slice(), codec::pack(&counters_key, &counters));
         batch.insert(key.as_slice(), codec::pack(&key, &record));
+        prepare(&record);
         live.apply(batch)?;
         live.sync()?;
         Ok(record)
@@ -82,12 +92,20 @@ impl Store {
     }
 
     /// Deletes a collection and all that is in it. Once its record is gone it is deleted, even if the
-    /// program stops before the rest is: that is done at the next open.
-    pub fn delete_collection(&self, name: &str, etag: Option<&str>) -> Result<CollectionRecord> {
+    /// program stops before the rest is: that is done at the next open. One that holds documents is only deleted with
+    /// `force`.
+    pub fn delete_collection(&self, name: &str, etag: Option<&str>, force: bool) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_little_room()?;
         let record = self.get_collection(name)?;
         check_etag(&record, etag)?;
+        let (documents, _) = self.counts(record.cid)?;
+        if documents > 0 && !force {
+            return Err(Error::precondition(
+                "COLLECTION_NOT_EMPTY",
+                format!("collection {name} holds {documents} documents: set force to delete it all the same"),
+            ));
+        }
         let live = self.live();
         let mut batch = sled::Batch::default();
         batch.remove(keys::collection(name));

@@ -13,7 +13,7 @@ use super::records::{
 };
 use super::snapshot::Hold;
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
-use crate::domain::Level;
+use crate::domain::{Filter, Level};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics;
 
@@ -28,7 +28,7 @@ const MAX_SENTENCES: usize = 256;
 pub enum Op {
     Upsert { cid: u32, document: Box<NewDocument>, answer: oneshot::Sender<Result<DocumentRecord>> },
     Update { cid: u32, update: DocumentUpdate, answer: oneshot::Sender<Result<Option<DocumentRecord>>> },
-    Delete { cid: u32, ids: Vec<String>, answer: oneshot::Sender<Result<u64>> },
+    Delete { cid: u32, ids: Vec<String>, filter: Option<Filter>, answer: oneshot::Sender<Result<u64>> },
 }
 
 /// An answer that waits for the fsync.
@@ -56,7 +56,14 @@ impl Store {
     /// Deletes documents; unknown ids are passed over. Answers with how many there were when that is on disk.
     pub async fn delete_documents(&self, cid: u32, ids: Vec<String>) -> Result<u64> {
         let (answer, receiver) = oneshot::channel();
-        self.send("delete", Op::Delete { cid, ids, answer }, receiver).await
+        self.send("delete", Op::Delete { cid, ids, filter: None, answer }, receiver).await
+    }
+
+    /// Deletes those of the documents that a filter matches when it comes to it: one may have been written anew since it
+    /// was looked for. Answers as [`Store::delete_documents`] does.
+    pub async fn delete_matching(&self, cid: u32, ids: Vec<String>, filter: Filter) -> Result<u64> {
+        let (answer, receiver) = oneshot::channel();
+        self.send("delete", Op::Delete { cid, ids, filter: Some(filter), answer }, receiver).await
     }
 
     /// Hands a write to the committing thread and waits for its answer.
@@ -117,9 +124,10 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
             Op::Update { cid, update, answer } => {
                 Answer::Update(answer, room().and_then(|()| self::update(target, cid, update, &mut events)))
             }
-            Op::Delete { cid, ids, answer } => {
+            Op::Delete { cid, ids, filter, answer } => {
                 let room = little_room.as_ref().map_err(Error::copy);
-                Answer::Delete(answer, room.and_then(|()| delete(target, cid, &ids, &mut events)))
+                let deleted = room.and_then(|()| delete(target, cid, &ids, filter.as_ref(), &mut events));
+                Answer::Delete(answer, deleted)
             }
         })
         .collect();
@@ -288,13 +296,22 @@ fn update(
     Ok(Some(record))
 }
 
-fn delete(target: &Target<'_>, cid: u32, ids: &[String], events: &mut Vec<Committed>) -> Result<u64> {
+fn delete(
+    target: &Target<'_>,
+    cid: u32,
+    ids: &[String],
+    filter: Option<&Filter>,
+    events: &mut Vec<Committed>,
+) -> Result<u64> {
     let live = target.live;
     let mut deleted = 0;
     live.check_writable()?;
     let mut counters = counters(live, cid)?;
     for id in ids {
         let Some(old) = old_record(live, cid, id)? else { continue };
+        if filter.is_some_and(|filter| !filter.matches(&old.id, &old.metadata)) {
+            continue;
+        }
         target.before_change(cid, &old);
         let mut batch = sled::Batch::default();
         remove(&mut batch, cid, &old, &mut counters);

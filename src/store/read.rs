@@ -118,6 +118,15 @@ impl Store {
         Ok(vectors.into_iter().nth((point & 0xff) as usize))
     }
 
+    /// The vectors of a passage's sentences, in their order: at most 256, as many as a point's number tells apart.
+    pub fn sentence_vectors(&self, cid: u32, point: u64) -> Result<Option<Vec<Vec<f32>>>> {
+        let key = keys::vector(cid, Level::Sentence, point);
+        let Some(value) = self.live().get(&key)? else { return Ok(None) };
+        let (_, mut vectors) = codec::unpack_sentences(&key, &value)?;
+        vectors.truncate(256);
+        Ok(Some(vectors))
+    }
+
     /// All points from `first_point` on in order: point, document number, vector. Damaged vectors are logged
     /// and left out, so that one of them does not keep an index from opening.
     pub fn vectors_after(

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Level, Metadata, MetadataValue, Span};
+use crate::domain::{Filter, Level, Metadata, MetadataValue, Span, Test};
 use crate::error::ErrorKind;
 
 pub(super) fn open(dir: &Path) -> Store {
@@ -159,7 +159,7 @@ async fn documents_come_in_pages() {
     };
     assert_eq!(page(None, 2), ["a", "b"]);
     assert_eq!(page(Some("b"), 2), ["c"]);
-    store.delete_collection("a", None).unwrap();
+    store.delete_collection("a", None, true).unwrap();
     assert_eq!(store.upsert(cid, document("c", "t", 0)).await.unwrap_err().reason, "UNKNOWN_COLLECTION");
     assert_eq!(store.list_collections().unwrap().len(), 1);
     assert_eq!(store.documents(cid, None, 9).unwrap(), []);
@@ -219,6 +219,26 @@ impl Store {
     pub(crate) fn damage_vector(&self, cid: u32, level: Level, point: u64) {
         damage(self, &keys::vector(cid, level, point));
     }
+}
+
+#[tokio::test]
+async fn what_no_longer_matches_is_not_deleted_and_a_collection_with_documents_only_by_force() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    for id in ["x", "y"] {
+        let metadata = [("id".to_owned(), MetadataValue::String(id.to_owned()))].into();
+        store.upsert(cid, NewDocument { metadata, ..document(id, "text", 1) }).await.unwrap();
+    }
+    let ids = vec!["x".to_owned(), "y".to_owned(), "z".to_owned()];
+    let filter = Filter::Field("id".to_owned(), Test::Equals(MetadataValue::String("y".to_owned())));
+    assert_eq!(store.delete_matching(cid, ids, filter).await.unwrap(), 1);
+    assert!(store.document(cid, "x").unwrap().is_some() && store.document(cid, "y").unwrap().is_none());
+    let refused = store.delete_collection("a", None, false).unwrap_err();
+    assert_eq!(refused.reason, "COLLECTION_NOT_EMPTY");
+    store.delete_collection("a", None, true).unwrap();
+    collection(&store, "b");
+    store.delete_collection("b", None, false).unwrap();
 }
 
 #[tokio::test]
@@ -294,7 +314,7 @@ async fn damaged_counters_are_counted_again() {
     assert_eq!(collection(&store, "c"), other + 1);
     let next = store.upsert(cid, document("w", "text", 1)).await.unwrap();
     assert!(next.doc_no > new.doc_no);
-    store.delete_collection("a", None).unwrap();
+    store.delete_collection("a", None, true).unwrap();
     assert_eq!(store.counts(cid).unwrap_err().reason, "UNKNOWN_COLLECTION");
 }
 

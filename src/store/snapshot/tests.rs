@@ -65,7 +65,7 @@ async fn a_snapshot_gives_everything_back_here_and_elsewhere() {
     let a = store.get_collection("a").unwrap();
     store.delete_documents(a.cid, vec!["d01".to_owned(), "d02".to_owned()]).await.unwrap();
     store.upsert(a.cid, document("d03", "changed", 1)).await.unwrap();
-    store.delete_collection("b", None).unwrap();
+    store.delete_collection("b", None, true).unwrap();
     let other = collection(&store, "other");
     store.upsert(other, document("x", "stays", 1)).await.unwrap();
     restore(&store, "one").unwrap();
@@ -155,7 +155,7 @@ async fn a_snapshot_is_of_one_moment_while_writes_go_on() {
     // A collection that is deleted meanwhile is in the snapshot, and gone afterwards.
     let cid = store.get_collection("a").unwrap().cid;
     with_writes_meanwhile(&store, "two", 3, || async {
-        store.delete_collection("a", None).unwrap();
+        store.delete_collection("a", None, true).unwrap();
         assert_ne!(store.live().prefix(&keys::texts(cid, 19)).count(), 0);
     })
     .await;
