@@ -52,7 +52,7 @@ async fn filters_follow_the_store_and_are_the_same_after_a_restart() {
     assert!(gone > first);
     for filters in [filters, Arc::new(Filters::open(&store, cid).unwrap())] {
         let found = |filter: Filter| -> Vec<u32> {
-            filters.matching(&store, cid, &filter).unwrap().0.iter().collect()
+            filters.matching(&store, cid, &filter, &|| false).unwrap().0.iter().collect()
         };
         assert!(found(kind("x")).is_empty());
         assert_eq!(found(kind("y")), [third, first]);

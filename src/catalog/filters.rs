@@ -1,13 +1,16 @@
 //! Filters of a collection: its metadata index, made from the store on open and kept up with its commits.
 
+use std::sync::Arc;
+
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::Catalog;
+use super::{Catalog, gone};
 use crate::domain::Filter;
 use crate::error::{ErrorKind, Result};
 use crate::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
-use crate::store::{Committed, DocumentRecord, Store};
+use crate::store::{CollectionRecord, Committed, DocumentRecord, Store};
+use crate::task::{self, Cancelled};
 
 /// Documents read at once while they are listed.
 const PAGE: usize = 512;
@@ -57,12 +60,18 @@ impl Filters {
     /// Numbers of the documents that a filter matches, and how many documents there are.
     ///
     /// # Errors
-    /// What the look-up of the ids that the filter names gives.
-    pub fn matching(&self, store: &Store, cid: u32, filter: &Filter) -> Result<(RoaringBitmap, u64)> {
+    /// `CANCELLED`; what the look-up of the ids that the filter names gives.
+    pub fn matching(
+        &self,
+        store: &Store,
+        cid: u32,
+        filter: &Filter,
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<(RoaringBitmap, u64)> {
         // Ids are looked up before the index is locked: commits wait for the lock.
-        let resolved = ResolvedFilter::new(filter, &Ids { store, cid })?;
+        let resolved = ResolvedFilter::new(filter, &Ids { store, cid }, is_cancelled)?;
         let index = self.0.read();
-        Ok((index.matching(&resolved), index.len()))
+        Ok((index.matching(&resolved, is_cancelled)?, index.len()))
     }
 }
 
@@ -86,19 +95,34 @@ impl Catalog {
     /// Numbers of the documents that a filter matches.
     ///
     /// # Errors
-    /// `DATA_LOSS` where the record of a document that the filter names by its id is damaged.
-    pub fn matching(&self, cid: u32, filter: &Filter) -> Result<RoaringBitmap> {
-        let Some(open) = self.open_of(cid) else { return Ok(RoaringBitmap::new()) };
-        Ok(open.filters.matching(&self.store, cid, filter)?.0)
+    /// `UNKNOWN_COLLECTION` where it is gone, `CANCELLED`; `DATA_LOSS` where the record of a document that the filter
+    /// names by its id is damaged.
+    pub fn matching(
+        &self,
+        record: &CollectionRecord,
+        filter: &Filter,
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<RoaringBitmap> {
+        let open = self.open_of(record.cid).ok_or_else(|| gone(record))?;
+        Ok(open.filters.matching(&self.store, record.cid, filter, is_cancelled)?.0)
     }
 
-    /// Ids of the documents that a filter matches.
+    /// Deletes the documents that a filter matches, and tells how many there were.
     ///
     /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn matching_ids(&self, cid: u32, filter: &Filter) -> Result<Vec<String>> {
-        let numbers = self.matching(cid, filter)?;
-        numbers.iter().filter_map(|number| self.store.document_id(cid, number).transpose()).collect()
+    /// `DATA_LOSS` where a record is damaged; those of the store's commit.
+    pub async fn delete_matching(self: &Arc<Self>, record: &CollectionRecord, filter: Filter) -> Result<u64> {
+        let cid = record.cid;
+        if let Filter::DocumentIds(ids) = filter {
+            return self.store.delete_documents(cid, ids).await;
+        }
+        let (catalog, record, sought) = (self.clone(), record.clone(), filter.clone());
+        let find = move || {
+            let numbers = catalog.matching(&record, &sought, &|| false)?;
+            numbers.iter().filter_map(|number| catalog.store.document_id(cid, number).transpose()).collect()
+        };
+        let ids = task::blocking("TASK_FAILED", find).await?;
+        self.store.delete_matching(cid, ids, filter).await
     }
 
     /// A page of matching documents by id, and whether there are more.
@@ -113,7 +137,7 @@ impl Catalog {
         filter: Option<&Filter>,
     ) -> Result<(Vec<DocumentRecord>, bool)> {
         if let (Some(filter), Some(open)) = (filter, self.open_of(cid)) {
-            let (matching, all) = open.filters.matching(&self.store, cid, filter)?;
+            let (matching, all) = open.filters.matching(&self.store, cid, filter, &|| false)?;
             if matching.len() < all / NARROW {
                 return self.narrow_page(cid, after, size, filter, &matching);
             }

@@ -10,6 +10,8 @@ use crate::proto;
 const MAX_FILTER_DEPTH: usize = 16;
 /// Filters of more nodes and listed values than this are refused.
 const MAX_FILTER_SIZE: usize = 65_536;
+/// Filters of more ranges and prefixes than this are refused: each goes over all the values or ids within it.
+const MAX_FILTER_RANGES: usize = 256;
 
 /// A span as a message.
 pub fn span(span: Span) -> proto::ByteSpan {
@@ -83,7 +85,7 @@ fn value_out(value: &MetadataValue) -> proto::MetadataValue {
 pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
     match filter {
         Some(proto::Filter { node: Some(node) }) => {
-            let mut reader = FilterReader { size: 0 };
+            let mut reader = FilterReader { size: 0, ranges: 0 };
             reader.node(node, 0).map(Some).map_err(|error| error.within("filter"))
         }
         _ => Ok(None),
@@ -93,6 +95,8 @@ pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
 struct FilterReader {
     /// Nodes and listed values so far.
     size: usize,
+    /// Ranges and prefixes so far.
+    ranges: usize,
 }
 
 impl FilterReader {
@@ -112,7 +116,10 @@ impl FilterReader {
                 self.count(list.values.len())?;
                 Filter::DocumentIds(list.values)
             }
-            Node::DocumentIdPrefix(prefix) => Filter::DocumentIdPrefix(prefix),
+            Node::DocumentIdPrefix(prefix) => {
+                self.count_range()?;
+                Filter::DocumentIdPrefix(prefix)
+            }
         })
     }
 
@@ -140,6 +147,7 @@ impl FilterReader {
                 Test::In(list.values)
             }
             Some(Message::Range(r)) => {
+                self.count_range()?;
                 if [r.gte, r.gt, r.lte, r.lt].into_iter().flatten().any(f64::is_nan) {
                     let message = "expected numbers as bounds, got NaN";
                     return Err(Error::invalid_field("field.range", "NOT_FINITE", message));
@@ -147,10 +155,14 @@ impl FilterReader {
                 Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::StringRange(r)) => {
+                self.count_range()?;
                 Test::StringRange(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::Exists(wanted)) => Test::Exists(wanted),
-            Some(Message::Prefix(prefix)) => Test::Prefix(prefix),
+            Some(Message::Prefix(prefix)) => {
+                self.count_range()?;
+                Test::Prefix(prefix)
+            }
         })
     }
 
@@ -159,6 +171,16 @@ impl FilterReader {
         if self.size > MAX_FILTER_SIZE {
             let message =
                 format!("expected a filter of at most {MAX_FILTER_SIZE} nodes and values, got more");
+            return Err(Error::invalid("FILTER_TOO_LARGE", message));
+        }
+        Ok(())
+    }
+
+    fn count_range(&mut self) -> Result<()> {
+        self.ranges += 1;
+        if self.ranges > MAX_FILTER_RANGES {
+            let message =
+                format!("expected a filter of at most {MAX_FILTER_RANGES} ranges and prefixes, got more");
             return Err(Error::invalid("FILTER_TOO_LARGE", message));
         }
         Ok(())
@@ -216,6 +238,13 @@ mod tests {
         let ids =
             proto::Filter { node: Some(proto::filter::Node::DocumentIds(proto::StringList { values })) };
         assert_eq!(filter_in(Some(ids)).unwrap_err().reason, "FILTER_TOO_LARGE");
+        let prefixes = |count| {
+            let prefix = proto::filter::Node::DocumentIdPrefix("x".to_owned());
+            let filters = vec![proto::Filter { node: Some(prefix) }; count];
+            proto::Filter { node: Some(proto::filter::Node::Any(proto::FilterList { filters })) }
+        };
+        assert!(filter_in(Some(prefixes(MAX_FILTER_RANGES))).is_ok());
+        assert_eq!(filter_in(Some(prefixes(MAX_FILTER_RANGES + 1))).unwrap_err().reason, "FILTER_TOO_LARGE");
         let field = proto::FieldCondition { key: "k".to_owned(), test: None };
         let filter = proto::Filter { node: Some(proto::filter::Node::Field(field)) };
         let error = filter_in(Some(filter)).unwrap_err();

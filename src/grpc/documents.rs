@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::ingest::Room;
 use super::{Reply, Stop, blocking, caller, check_batch, code, collection_name, convert, explain};
 use crate::catalog::Catalog;
-use crate::domain::{CollectionName, Filter};
+use crate::domain::CollectionName;
 use crate::error::{Error, Result};
 use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
@@ -276,12 +276,7 @@ impl proto::document_service_server::DocumentService for Documents {
             let message = "expected a filter, got an empty one";
             return Err(Error::invalid_field("filter", "EMPTY_FILTER", message).into());
         };
-        let catalog = self.catalog.clone();
-        let ids = blocking(move || match filter {
-            Filter::DocumentIds(ids) => Ok(ids),
-            filter => catalog.matching_ids(record.cid, &filter),
-        });
-        let deleted = self.catalog.store().delete_documents(record.cid, ids.await?).await?;
+        let deleted = self.catalog.delete_matching(&record, filter).await?;
         Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64 }))
     }
 

@@ -15,6 +15,7 @@ use roaring::RoaringBitmap;
 
 use crate::domain::{Filter, Metadata, MetadataValue, Number, Test, Time};
 use crate::error::Result;
+use crate::task::{Cancelled, check_cancelled};
 use postings::Postings;
 
 /// Looks documents up by their ids, which this index does not hold.
@@ -51,15 +52,16 @@ impl<'a> ResolvedFilter<'a> {
     /// Looks up the ids of a filter.
     ///
     /// # Errors
-    /// What the look-up gives.
-    pub fn new(filter: &'a Filter, ids: &impl DocumentIds) -> Result<Self> {
+    /// `CANCELLED`; what the look-up gives.
+    pub fn new(filter: &'a Filter, ids: &impl DocumentIds, is_cancelled: Cancelled<'_>) -> Result<Self> {
+        check_cancelled(is_cancelled)?;
         let all = |children: &'a [Filter]| -> Result<Vec<Self>> {
-            children.iter().map(|child| Self::new(child, ids)).collect()
+            children.iter().map(|child| Self::new(child, ids, is_cancelled)).collect()
         };
         Ok(match filter {
             Filter::All(children) => Self::All(all(children)?),
             Filter::Any(children) => Self::Any(all(children)?),
-            Filter::Not(child) => Self::Not(Box::new(Self::new(child, ids)?)),
+            Filter::Not(child) => Self::Not(Box::new(Self::new(child, ids, is_cancelled)?)),
             Filter::Field(key, test) => Self::Field(key, test),
             Filter::DocumentIdPrefix(prefix) => Self::Documents(ids.numbers(prefix)?),
             Filter::DocumentIds(list) => {
@@ -131,27 +133,39 @@ impl MetadataIndex {
     }
 
     /// Numbers of the documents that a filter matches.
-    pub fn matching(&self, filter: &ResolvedFilter<'_>) -> RoaringBitmap {
+    ///
+    /// # Errors
+    /// `CANCELLED`.
+    pub fn matching(
+        &self,
+        filter: &ResolvedFilter<'_>,
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<RoaringBitmap> {
         // What was removed by other metadata than its own leaves traces, which do not count.
-        self.evaluate(filter) & &self.documents
+        Ok(self.evaluate(filter, is_cancelled)? & &self.documents)
     }
 
-    fn evaluate(&self, filter: &ResolvedFilter<'_>) -> RoaringBitmap {
-        match filter {
+    fn evaluate(&self, filter: &ResolvedFilter<'_>, is_cancelled: Cancelled<'_>) -> Result<RoaringBitmap> {
+        check_cancelled(is_cancelled)?;
+        Ok(match filter {
             ResolvedFilter::All(children) => {
                 let mut found = self.documents.clone();
                 for child in children {
                     if found.is_empty() {
                         break;
                     }
-                    found &= self.evaluate(child);
+                    found &= self.evaluate(child, is_cancelled)?;
                 }
                 found
             }
             ResolvedFilter::Any(children) => {
-                children.iter().fold(RoaringBitmap::new(), |found, child| found | self.evaluate(child))
+                let mut found = RoaringBitmap::new();
+                for child in children {
+                    found |= self.evaluate(child, is_cancelled)?;
+                }
+                found
             }
-            ResolvedFilter::Not(child) => &self.documents - self.evaluate(child),
+            ResolvedFilter::Not(child) => &self.documents - self.evaluate(child, is_cancelled)?,
             ResolvedFilter::Documents(numbers) => numbers.clone(),
             ResolvedFilter::Field(key, Test::Exists(false)) => match self.fields.get(*key) {
                 Some(field) => &self.documents - &field.present,
@@ -160,7 +174,7 @@ impl MetadataIndex {
             ResolvedFilter::Field(key, test) => {
                 self.fields.get(*key).map(|field| field.passing(test)).unwrap_or_default()
             }
-        }
+        })
     }
 }
 
