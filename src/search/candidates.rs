@@ -15,7 +15,7 @@ use super::{MAX_LIMIT, Mode, Options};
 use crate::catalog::{Catalog, Indexes};
 use crate::domain::{Level, dot};
 use crate::error::{Error, ErrorKind, Result};
-use crate::index::Wanted;
+use crate::index::{Candidate, Wanted};
 use crate::store::CollectionRecord;
 
 /// The ranking by words is read so many times deeper: what lies beyond is no candidate by itself, but gives those by
@@ -23,6 +23,10 @@ use crate::store::CollectionRecord;
 const WORDS_DEPTH: usize = 4;
 /// Passages looked up for each document wanted, at first.
 const PASSAGES_OF_A_DOCUMENT: usize = 4;
+/// Passages whose sentences are ranked where sentences have no index of their own.
+const SENTENCE_PASSAGES: usize = 200;
+/// Candidates read from the store after which it is asked whether the caller waits still.
+const CHECKED: usize = 256;
 /// With so many candidates the search ends, whatever is missing.
 pub const MAX_CANDIDATES: usize = 64 * MAX_LIMIT;
 
@@ -61,6 +65,8 @@ pub struct Scored {
     pub doc_no: u32,
     /// What it is ranked by.
     pub score: f32,
+    /// Its place in the ranking that found it, from one.
+    pub rank: u32,
     /// Cosine similarity to the query, that of the codes until the vector is there.
     pub vector_score: Option<f32>,
     /// BM25.
@@ -90,7 +96,7 @@ pub struct Retrieval<'a> {
     pub indexes: &'a Indexes,
     /// The documents that count, if not all.
     pub allowed: Option<RoaringBitmap>,
-    /// Points whose vectors are damaged: both rankings may hold one.
+    /// Points whose vectors are damaged: both rankings may hold one. Of a passage's sentences the first.
     pub damaged: HashSet<u64>,
 }
 
@@ -106,23 +112,22 @@ impl<'a> Retrieval<'a> {
         let query = self.vector()?;
         let Options { unit, exact: is_scan, ef_search, .. } = *self.options;
         let ef = ef_search.unwrap_or(self.record.ef_search as usize);
-        let allowed = self.allowed.as_ref();
-        let is_cancelled = || self.probe.caller.is_cancelled();
         let found = match self.indexes.of(unit) {
             Some(index) => {
-                let wanted = Wanted { k: wanted, ef: ef.max(wanted), exact: is_scan, filter: allowed };
-                index.search_until(query, wanted, &is_cancelled)?
+                let filter = self.allowed.as_ref();
+                let wanted = Wanted { k: wanted, ef: ef.max(wanted), exact: is_scan, filter };
+                index.search_until(query, wanted, &|| self.probe.caller.is_cancelled())?
             }
-            None => {
-                let wanted = Wanted { k: wanted, ef, exact: is_scan, filter: allowed };
-                self.catalog.sentences_nearby(self.record, self.indexes, query, wanted, &is_cancelled)?
-            }
+            None => self.sentences_nearby(query, ef, wanted)?,
         };
         drop(span);
         let _span = debug_span!("search.rescore").entered();
         let is_exhausted = found.len() < wanted;
         let mut list = Vec::with_capacity(found.len());
         for candidate in found.into_iter().filter(|c| Some(c.doc_no) != self.probe.excluded) {
+            if list.len().is_multiple_of(CHECKED) {
+                self.probe.check_caller()?;
+            }
             let scored = Scored {
                 point: candidate.point,
                 doc_no: candidate.doc_no,
@@ -136,7 +141,42 @@ impl<'a> Retrieval<'a> {
             }
         }
         list.sort_by(best_first);
+        (1..).zip(&mut list).for_each(|(rank, scored)| scored.rank = rank);
         Ok(Candidates { list, is_exhausted })
+    }
+
+    /// The sentences closest to a query among those of the nearest passages.
+    fn sentences_nearby(&mut self, query: &[f32], ef: usize, wanted: usize) -> Result<Vec<Candidate>> {
+        let (k, filter) = (SENTENCE_PASSAGES, self.allowed.as_ref());
+        let nearby = Wanted { k, ef: ef.max(k), exact: self.options.exact, filter };
+        let is_cancelled = || self.probe.caller.is_cancelled();
+        let passages = self.indexes.passage.search_until(query, nearby, &is_cancelled)?;
+        let mut sentences = Vec::new();
+        for passage in passages {
+            self.probe.check_caller()?;
+            let first = passage.point << 8;
+            let mut damaged = 0;
+            let vectors = self.catalog.store().sentence_vectors(self.record.cid, passage.point);
+            let vectors = unless_damaged(vectors, &mut damaged)?.unwrap_or_default();
+            if damaged > 0 {
+                self.damaged.insert(first);
+            }
+            let scored = (first..).zip(&vectors).map(|(point, vector)| Candidate {
+                point,
+                doc_no: passage.doc_no,
+                similarity: dot(query, vector),
+            });
+            sentences.extend(scored);
+        }
+        sentences.sort_by(|a, b| b.similarity.total_cmp(&a.similarity));
+        sentences.truncate(wanted);
+        Ok(sentences)
+    }
+
+    /// Candidates by vectors, of which the first `exact` that may become hits are scored by their stored vectors.
+    pub fn by_vectors(&mut self, wanted: usize, exact: usize) -> Result<Candidates> {
+        let Candidates { list, is_exhausted } = self.nearest(wanted, exact)?;
+        Ok(Candidates { list: self.rescored(list, &Scoring::Similarity, exact)?, is_exhausted })
     }
 
     /// Adds the exact similarity. `None` where the point was removed since the index was read.
@@ -171,10 +211,12 @@ impl<'a> Retrieval<'a> {
                 .into_iter()
                 .filter(|m| !by_document || seen.insert(m.doc_no))
                 .take(wanted)
-                .map(|m| Scored {
+                .zip(1..)
+                .map(|(m, rank)| Scored {
                     point: if by_document { u64::from(m.doc_no) } else { m.point },
                     doc_no: m.doc_no,
                     score: m.score,
+                    rank,
                     keyword_score: Some(m.score),
                     ..Scored::default()
                 })
@@ -196,9 +238,9 @@ impl<'a> Retrieval<'a> {
         let is_exhausted = nearest.is_exhausted && matching.is_exhausted && matching.list.len() <= depth;
         let known: HashSet<u64> = nearest.list.iter().map(|scored| scored.point).collect();
         // Beyond the depth words count for what the vectors found.
-        let ranked = matching.list.into_iter().enumerate();
-        let counted = ranked.filter(|(rank, scored)| *rank < depth || known.contains(&scored.point));
-        let matching = self.with_code_similarity(counted.map(|(_, scored)| scored).collect(), query)?;
+        let counts = |scored: &Scored| scored.rank as usize <= depth || known.contains(&scored.point);
+        let counted = matching.list.into_iter().filter(counts).collect();
+        let matching = self.with_code_similarity(counted, query)?;
         let (list, scoring) = self.probe.fusion.fuse(nearest.list, matching, ceiling);
         Ok(Candidates { list: self.rescored(list, &scoring, exact)?, is_exhausted })
     }

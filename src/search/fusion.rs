@@ -56,8 +56,8 @@ impl Fusion {
         }
     }
 
-    /// Fuses candidates by vectors with candidates by words, each best first: all of them with their scores, and what
-    /// these were made by. All have a vector score; `ceiling` is the greatest possible keyword score.
+    /// Fuses candidates by vectors with candidates by words: all of them with their scores, and what these were made by.
+    /// All have a rank and a vector score; `ceiling` is the greatest possible keyword score.
     pub(super) fn fuse(
         self,
         nearest: Vec<Scored>,
@@ -83,8 +83,10 @@ impl Fusion {
     }
 }
 
-/// What fused candidates are scored by.
+/// What candidates are scored by.
 pub(super) enum Scoring {
+    /// Their similarity alone.
+    Similarity,
     /// The sum for each point.
     Ranks(HashMap<u64, f32>),
     /// A weight of similarities, and the greatest possible keyword score.
@@ -95,6 +97,7 @@ impl Scoring {
     /// The score of a candidate by what is known of it now.
     pub(super) fn score(&self, scored: &Scored) -> f32 {
         match self {
+            Scoring::Similarity => scored.vector_score.unwrap_or_default(),
             Scoring::Ranks(ranks) => ranks.get(&scored.point).copied().unwrap_or_default(),
             Scoring::Weights { alpha, ceiling } => {
                 let (similarity, words) = shares(scored, *ceiling);
@@ -106,10 +109,8 @@ impl Scoring {
 
 fn reciprocal_ranks(k: u32, rankings: [&[Scored]; 2]) -> HashMap<u64, f32> {
     let mut ranks: HashMap<u64, f32> = HashMap::new();
-    for ranking in rankings {
-        for (rank, scored) in (1u32..).zip(ranking) {
-            *ranks.entry(scored.point).or_default() += 1.0 / (k as f32 + rank as f32);
-        }
+    for scored in rankings.into_iter().flatten() {
+        *ranks.entry(scored.point).or_default() += 1.0 / (k as f32 + scored.rank as f32);
     }
     ranks
 }
@@ -156,6 +157,11 @@ mod tests {
         Scored { keyword_score: Some(score), ..by_vector(point, similarity) }
     }
 
+    /// Gives ranks in the order of the list.
+    fn ranked(list: Vec<Scored>) -> Vec<Scored> {
+        (1..).zip(list).map(|(rank, scored)| Scored { rank, ..scored }).collect()
+    }
+
     fn order(mut fused: Vec<Scored>) -> Vec<u64> {
         fused.sort_by(|a, b| b.score.total_cmp(&a.score));
         fused.iter().map(|scored| scored.point).collect()
@@ -163,14 +169,17 @@ mod tests {
 
     #[test]
     fn reciprocal_ranks_add_up() {
-        let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.8), by_vector(3, 0.1)];
-        let matching = vec![by_words(2, 7.0, 0.8), by_words(4, 5.0, 0.0)];
+        let nearest = ranked(vec![by_vector(1, 0.9), by_vector(2, 0.8), by_vector(3, 0.1)]);
+        let mut matching = ranked(vec![by_words(2, 7.0, 0.8), by_words(4, 5.0, 0.0)]);
+        // Of the later ones by words only those are given that the vectors found.
+        matching.push(Scored { rank: 300, ..by_words(3, 1.0, 0.1) });
         let (fused, _) = Fusion::ReciprocalRank { k: 60 }.fuse(nearest, matching, 10.0);
         let of = |point| fused.iter().find(|s| s.point == point).unwrap();
         assert!((of(2).score - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-6);
+        assert!((of(3).score - (1.0 / 63.0 + 1.0 / 360.0)).abs() < 1e-6);
         assert_eq!(of(2).keyword_score, Some(7.0));
         assert_eq!(of(1).keyword_score, None);
-        assert_eq!(order(fused), [2, 1, 4, 3]);
+        assert_eq!(order(fused), [2, 3, 1, 4]);
     }
 
     #[test]

@@ -70,15 +70,10 @@ fn highlights(
     passage: &PassageRecord,
     text: &str,
 ) -> Result<Vec<(Span, f32)>> {
-    let mut best = Vec::with_capacity(passage.sentences.len());
-    for (position, span) in passage.sentences.iter().enumerate().take(256) {
-        if !has_letters(text, passage.span, *span) {
-            continue;
-        }
-        if let Some(vector) = catalog.store().vector(cid, Level::Sentence, point << 8 | position as u64)? {
-            best.push((*span, dot(query, &vector)));
-        }
-    }
+    let vectors = catalog.store().sentence_vectors(cid, point)?.unwrap_or_default();
+    let sentences = passage.sentences.iter().zip(&vectors);
+    let speaking = sentences.filter(|(span, _)| has_letters(text, passage.span, **span));
+    let mut best: Vec<(Span, f32)> = speaking.map(|(span, vector)| (*span, dot(query, vector))).collect();
     best.sort_by(|a, b| b.1.total_cmp(&a.1));
     best.truncate(HIGHLIGHTS);
     Ok(best)

@@ -6,6 +6,8 @@ mod fusion;
 mod hits;
 mod rerank;
 mod retrieve;
+#[cfg(test)]
+mod tests;
 mod vectors;
 
 use std::sync::Arc;
@@ -127,6 +129,9 @@ pub struct Found {
     pub mode: Mode,
 }
 
+/// How often a search begins again because its collection was restored meanwhile.
+const MOST_RESTORES: usize = 2;
+
 /// Finds passages, sentences and documents.
 pub struct Search {
     catalog: Arc<Catalog>,
@@ -155,14 +160,33 @@ impl Search {
             return Err(Error::invalid_field("limit", "BAD_LIMIT", message));
         }
         let mode = mode_of(&query, options)?;
-        let record = self.catalog.collection(collection)?;
-        let rerank = self.reranker(&record, &query, options)?;
+        let mut record = self.catalog.collection(collection)?;
+        for _ in 0..MOST_RESTORES {
+            let found = self.search_in(&record, query.clone(), mode, options).await;
+            let now = self.catalog.collection(collection)?;
+            if now.cid == record.cid {
+                return found;
+            }
+            // A snapshot was restored in its place: what was read of the old one may have been half gone.
+            record = now;
+        }
+        self.search_in(&record, query, mode, options).await
+    }
+
+    async fn search_in(
+        &self,
+        record: &CollectionRecord,
+        query: Query,
+        mode: Mode,
+        options: &Options,
+    ) -> Result<Found> {
+        let rerank = self.reranker(record, &query, options)?;
         let vector = match mode {
             Mode::Keyword if !options.include_highlights => {
                 check_query(&query)?;
                 None
             }
-            _ => Some(self.query_vector(&record, &query).await?),
+            _ => Some(self.query_vector(record, &query).await?),
         };
         let excluded = match &query {
             Query::Document(id) => self.catalog.store().document(record.cid, id)?.map(|d| d.doc_no),
@@ -176,7 +200,7 @@ impl Search {
         let _leaves = caller.clone().drop_guard();
         let fusion = options.fusion.unwrap_or_default();
         let probe = Probe { mode, fusion, vector, text, excluded, caller };
-        let catalog = self.catalog.clone();
+        let (catalog, record) = (self.catalog.clone(), record.clone());
         let mut options = options.clone();
         let limit = options.limit;
         options.limit = limit.max(rerank.as_ref().map_or(0, |(_, _, depth)| *depth));
@@ -320,45 +344,4 @@ fn check_query(query: &Query) -> Result<()> {
 /// The error for a document that is not there.
 pub fn unknown_document(id: &str) -> Error {
     Error::not_found("UNKNOWN_DOCUMENT", format!("no document has the id {id:?}")).about("document", id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
-        Options {
-            unit,
-            mode,
-            fusion,
-            limit: 1,
-            filter: None,
-            score_threshold: None,
-            ef_search: None,
-            exact: false,
-            max_per_document: 0,
-            rerank: None,
-            include_vectors: false,
-            include_highlights: false,
-        }
-    }
-
-    #[test]
-    fn texts_are_searched_by_both_and_all_else_by_vectors() {
-        let text = Query::Text("x".to_owned());
-        let document = Query::Document("d".to_owned());
-        let of = |query: &Query, mode, unit| mode_of(query, &options(mode, unit, None));
-        assert_eq!(of(&text, None, Level::Passage).unwrap(), Mode::Hybrid);
-        assert_eq!(of(&text, None, Level::Document).unwrap(), Mode::Hybrid);
-        assert_eq!(of(&text, None, Level::Sentence).unwrap(), Mode::Vector);
-        assert_eq!(of(&document, None, Level::Passage).unwrap(), Mode::Vector);
-        assert_eq!(of(&text, Some(Mode::Keyword), Level::Passage).unwrap(), Mode::Keyword);
-        for (query, unit) in [(&document, Level::Passage), (&text, Level::Sentence)] {
-            let error = of(query, Some(Mode::Hybrid), unit).unwrap_err();
-            assert_eq!((error.reason, error.field.as_deref()), ("BAD_SEARCH_MODE", Some("mode")));
-        }
-        let fusion = Some(Fusion::default());
-        let error = mode_of(&text, &options(Some(Mode::Vector), Level::Passage, fusion)).unwrap_err();
-        assert_eq!((error.reason, error.field.as_deref()), ("BAD_FUSION", Some("fusion")));
-    }
 }

@@ -1,0 +1,253 @@
+//! Searches of a store without models: vectors are made from numbers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use super::candidates::Probe;
+use super::retrieve::retrieve;
+use super::vectors::unit;
+use super::*;
+use crate::catalog::Catalog;
+use crate::domain::{Level, Span, dot};
+use crate::encoder::Encoders;
+use crate::error::ErrorKind;
+use crate::index::IndexOptions;
+use crate::store::{NewDocument, NewPassage, SnapshotName, Store, StoreOptions};
+
+const NEVER: task::Cancelled<'static> = &|| false;
+
+/// A vector that a number decides.
+fn vector(number: u32) -> Vec<f32> {
+    let component = |x: u32| ((number * 16 + x).wrapping_mul(2_654_435_761) >> 16) as f32 - 32_768.0;
+    unit((0..16).map(component).collect()).unwrap()
+}
+
+/// Between two vectors, nearer to the first one.
+fn near(vector: &[f32], other: &[f32]) -> Vec<f32> {
+    unit(vector.iter().zip(other).map(|(a, b)| 4.0 * a + b).collect()).unwrap()
+}
+
+fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
+    Options {
+        unit,
+        mode,
+        fusion,
+        limit: 10,
+        filter: None,
+        score_threshold: None,
+        ef_search: None,
+        exact: false,
+        max_per_document: 0,
+        rerank: None,
+        include_vectors: false,
+        include_highlights: false,
+    }
+}
+
+fn probe(mode: Mode, text: &str, vector: Vec<f32>) -> Probe {
+    Probe {
+        mode,
+        fusion: Fusion::default(),
+        vector: Some(vector),
+        text: text.to_owned(),
+        excluded: None,
+        caller: CancellationToken::new(),
+    }
+}
+
+/// A document whose passages have these vectors, and sentences with the same ones.
+fn document(id: &str, sentence: &str, passages: Vec<Vec<f32>>, sentences: usize) -> NewDocument {
+    let length = sentence.len() as u32;
+    let passage = |(at, vector): (u32, Vec<f32>)| {
+        let span = Span::new(at * length, (at + 1) * length);
+        NewPassage {
+            span,
+            sentences: vec![span; sentences],
+            sentence_vectors: vec![vector.clone(); sentences],
+            vector,
+            ..NewPassage::default()
+        }
+    };
+    NewDocument {
+        id: id.to_owned(),
+        text: sentence.repeat(passages.len()),
+        document_vector: passages[0].clone(),
+        passages: (0..).zip(passages).map(passage).collect(),
+        ..NewDocument::default()
+    }
+}
+
+/// A store with one collection.
+struct Fixture {
+    _dir: tempfile::TempDir,
+    store: Arc<Store>,
+    catalog: Arc<Catalog>,
+    record: CollectionRecord,
+}
+
+impl Fixture {
+    fn new(index_sentences: bool) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let small = StoreOptions { cache_bytes: 16 << 20, ..StoreOptions::default() };
+        let store = Arc::new(Store::open(&dir.path().join("store"), small).unwrap());
+        let record = CollectionRecord {
+            name: "a".to_owned(),
+            dimensions: 16,
+            ef_search: 64,
+            index_sentences,
+            ..CollectionRecord::default()
+        };
+        let record = store.create_collection(record).unwrap();
+        let catalog =
+            Catalog::open(store.clone(), dir.path(), Encoders::none(), IndexOptions::default()).unwrap();
+        Self { _dir: dir, store, catalog, record }
+    }
+
+    async fn add(&self, document: NewDocument) -> u32 {
+        self.store.upsert(self.record.cid, document).await.unwrap().doc_no
+    }
+
+    fn found(&self, probe: Probe, options: &Options) -> Found {
+        retrieve(&self.catalog, &self.record, probe, options).unwrap()
+    }
+}
+
+fn numbers(found: &Found) -> Vec<u32> {
+    found.hits.iter().map(|hit| hit.document.doc_no).collect()
+}
+
+#[test]
+fn texts_are_searched_by_both_and_all_else_by_vectors() {
+    let text = Query::Text("x".to_owned());
+    let document = Query::Document("d".to_owned());
+    let of = |query: &Query, mode, unit| mode_of(query, &options(mode, unit, None));
+    assert_eq!(of(&text, None, Level::Passage).unwrap(), Mode::Hybrid);
+    assert_eq!(of(&text, None, Level::Document).unwrap(), Mode::Hybrid);
+    assert_eq!(of(&text, None, Level::Sentence).unwrap(), Mode::Vector);
+    assert_eq!(of(&document, None, Level::Passage).unwrap(), Mode::Vector);
+    assert_eq!(of(&text, Some(Mode::Keyword), Level::Passage).unwrap(), Mode::Keyword);
+    for (query, unit) in [(&document, Level::Passage), (&text, Level::Sentence)] {
+        let error = of(query, Some(Mode::Hybrid), unit).unwrap_err();
+        assert_eq!((error.reason, error.field.as_deref()), ("BAD_SEARCH_MODE", Some("mode")));
+    }
+    let fusion = Some(Fusion::default());
+    let error = mode_of(&text, &options(Some(Mode::Vector), Level::Passage, fusion)).unwrap_err();
+    assert_eq!((error.reason, error.field.as_deref()), ("BAD_FUSION", Some("fusion")));
+}
+
+#[tokio::test]
+async fn hits_by_both_have_the_similarity_of_their_vectors_and_damage_counts_once() {
+    let fixture = Fixture::new(false);
+    for number in 0..400 {
+        let text = format!("lighthouse {}", "lamp ".repeat(number as usize % 9));
+        fixture.add(document(&format!("d{number}"), &text, vec![vector(number)], 0)).await;
+    }
+    let query = vector(1000);
+    let options = Options { include_vectors: true, ..options(None, Level::Passage, None) };
+    let search = || fixture.found(probe(Mode::Hybrid, "lighthouse lamp", query.clone()), &options);
+    let found = search();
+    assert_eq!((found.hits.len(), found.damaged, found.mode), (10, 0, Mode::Hybrid));
+    for hit in &found.hits {
+        let stored = hit.vector.as_ref().unwrap();
+        assert_eq!(hit.vector_score, Some(dot(&query, stored)));
+        assert!(hit.keyword_score.is_some());
+    }
+    assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score));
+    // The best is a candidate by its words and by its vector.
+    let best = found.hits[0].document.doc_no;
+    fixture.store.damage_vector(fixture.record.cid, Level::Passage, u64::from(best));
+    let without = search();
+    assert_eq!((without.hits.len(), without.damaged), (10, 1));
+    assert_eq!(numbers(&without)[..9], numbers(&found)[1..]);
+}
+
+#[tokio::test]
+async fn sentences_like_a_document_are_those_of_others_however_many_are_its_own() {
+    for index_sentences in [false, true] {
+        let fixture = Fixture::new(index_sentences);
+        let query = vector(1);
+        let own = (0..210).map(|number| near(&query, &near(&query, &vector(number)))).collect();
+        let own = fixture.add(document("own", "A lamp burns. ", own, 2)).await;
+        let other = (0..3).map(|number| near(&query, &vector(500 + number))).collect();
+        let other = fixture.add(document("other", "A light shines. ", other, 4)).await;
+        let mut options = options(None, Level::Sentence, None);
+        options.score_threshold = Some(0.5);
+        let probe = Probe { excluded: Some(own), ..probe(Mode::Vector, "", query) };
+        let found = fixture.found(probe, &options);
+        assert_eq!(numbers(&found), [other; 10], "index_sentences {index_sentences}");
+    }
+}
+
+#[tokio::test]
+async fn damage_hides_the_sentences_of_its_passage_alone() {
+    let fixture = Fixture::new(false);
+    fixture.add(document("a", "A lamp burns. ", vec![vector(1)], 2)).await;
+    let whole = fixture.add(document("b", "A light shines. ", vec![vector(2)], 2)).await;
+    fixture.store.damage_vector(fixture.record.cid, Level::Sentence, 0);
+    let found = fixture.found(probe(Mode::Vector, "", vector(1)), &options(None, Level::Sentence, None));
+    assert_eq!((numbers(&found), found.damaged), (vec![whole; 2], 1));
+}
+
+#[tokio::test]
+async fn a_limit_for_each_document_ends_where_all_have_given_theirs() {
+    let fixture = Fixture::new(false);
+    for number in 0..3 {
+        let passages = (0..100).map(|at| vector(number * 100 + at)).collect();
+        fixture.add(document(&format!("d{number}"), "A lamp burns. ", passages, 0)).await;
+    }
+    let options = Options { max_per_document: 1, ..options(None, Level::Passage, None) };
+    let found = fixture.found(probe(Mode::Vector, "", vector(7)), &options);
+    let mut documents = numbers(&found);
+    documents.sort_unstable();
+    assert_eq!(documents, [0, 1, 2]);
+    // The best of each, by their exact scores.
+    let of =
+        |number: u32| (0..100).map(|at| dot(&vector(7), &vector(number * 100 + at))).fold(-1.0, f32::max);
+    for hit in &found.hits {
+        assert_eq!(hit.score, of(hit.document.doc_no));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_find_as_much_while_their_collection_is_restored() {
+    let fixture = Fixture::new(false);
+    for number in 0..300 {
+        fixture.add(document(&format!("d{number}"), "A lamp burns. ", vec![vector(number)], 0)).await;
+    }
+    let snapshot = SnapshotName::new("s").unwrap();
+    fixture.store.create_snapshot(&snapshot, &[], false, NEVER).unwrap();
+    let search =
+        Arc::new(Search::new(fixture.catalog.clone(), Encoders::none(), CrossEncoders::new(Vec::new())));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let searches = tokio::spawn({
+        let is_over = is_over.clone();
+        async move {
+            let name = CollectionName::new("a").unwrap();
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let options = options(None, Level::Passage, None);
+                let found = search.search(&name, Query::Vector(vector(7)), &options).await.unwrap();
+                assert_eq!(found.hits.len(), 10);
+                count += 1;
+            }
+            count
+        }
+    });
+    for _ in 0..5 {
+        let (catalog, snapshot) = (fixture.catalog.clone(), snapshot.clone());
+        tokio::task::spawn_blocking(move || catalog.restore(&snapshot, &[], NEVER).unwrap()).await.unwrap();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    assert!(searches.await.unwrap() > 0);
+}
+
+#[test]
+fn a_search_ends_when_its_caller_leaves() {
+    let caller = CancellationToken::new();
+    let probe = Probe { caller: caller.clone(), ..probe(Mode::Hybrid, "", Vec::new()) };
+    assert!(probe.check_caller().is_ok());
+    drop(caller.drop_guard());
+    assert_eq!(probe.check_caller().unwrap_err().kind, ErrorKind::Cancelled);
+}
