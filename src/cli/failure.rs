@@ -90,6 +90,12 @@ pub fn hint(error: &anyhow::Error, server: &str) -> Option<String> {
     Some(hint.to_owned())
 }
 
+/// Whether a status says that no server answers: one that does gives a reason, such as `KEYWORDS_NOT_READY`.
+fn is_unanswered(status: &tonic::Status) -> bool {
+    status.code() == Code::Unavailable
+        && status.get_details_error_info().is_none_or(|info| info.reason.is_empty())
+}
+
 /// Whether the reader of standard output has left.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
@@ -104,7 +110,22 @@ pub fn exit_code(error: &anyhow::Error) -> i32 {
         return EXIT_UNREACHABLE;
     }
     match error.downcast_ref::<tonic::Status>() {
-        Some(status) if status.code() == Code::Unavailable => EXIT_UNREACHABLE,
+        Some(status) if is_unanswered(status) => EXIT_UNREACHABLE,
         _ => EXIT_FAILED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_gives_a_reason_was_reached() {
+        let gone = anyhow::Error::from(tonic::Status::unavailable("tcp connect error")).context("gave up");
+        assert_eq!(exit_code(&gone), EXIT_UNREACHABLE);
+        assert!(hint(&gone, "http://here").is_some_and(|hint| hint.contains("running at http://here")));
+        let refusal = Error::new(ErrorKind::Unavailable, "KEYWORDS_NOT_READY", "they are made anew");
+        let refused = anyhow::Error::from(tonic::Status::from(refusal));
+        assert_eq!((exit_code(&refused), hint(&refused, "http://here")), (EXIT_FAILED, None));
     }
 }
