@@ -411,12 +411,38 @@ fn the_configuration_is_checked_and_printed() {
     assert_eq!(row(&good, "encoder.threads"), "1 TROVE__ENCODER__THREADS");
     assert_eq!(row(&good, "listen"), "127.0.0.1:7700 default");
     std::fs::write(&file, "[limits]\nmax_batch_size = 0\n[encodr]\ndevice = \"cpu\"\n").unwrap();
-    let bad = check(&["--set", "encoder.models=absent"]);
+    let settings = [
+        "encoder.models=absent",
+        "generator.models=none,auto,typo",
+        "tls.certificate=/no/such/certificate.pem",
+        "encoder.device=cpu",
+        "encoder.precision=fp16",
+        "cuda.device_id=5000000000",
+        "answer.prompt=none-such",
+    ];
+    let bad = check(&settings.map(|setting| ["--set", setting]).concat());
     assert_eq!(bad.status.code(), Some(1));
-    for problem in ["expected a whole number of at least 1, got 0", "perhaps encoder.device", "models/absent"]
-    {
+    let problems = [
+        "expected a whole number of at least 1, got 0",
+        "perhaps encoder.device",
+        "models/absent",
+        "models/typo",
+        "tls.certificate (--set): expected a path that exists",
+        "expected both tls.certificate and tls.key",
+        "UNSUPPORTED_PRECISION",
+        "cuda.device_id (--set): expected a whole number from 0 to 2147483647, got \"5000000000\"",
+        "UNKNOWN_PROMPT",
+        "9 problems",
+    ];
+    for problem in problems {
         assert!(stderr(&bad).contains(problem), "{problem} is not in {}", stderr(&bad));
     }
+    let no_pem = file.to_str().unwrap();
+    let pair = ["certificate", "key"].map(|part| format!("tls.{part}={no_pem}"));
+    let bad = check(&["--set", &pair[0], "--set", &pair[1]]);
+    assert!(stderr(&bad).contains("BAD_CERTIFICATE: tls.certificate"), "{}", stderr(&bad));
+    let open = check(&["--listen", "0.0.0.0:7700", "--set", "access.strict=true"]);
+    assert!(stderr(&open).contains("UNPROTECTED: access.strict"), "{}", stderr(&open));
     let default = program().args(["config", "default"]).output().unwrap();
     std::fs::write(&file, &default.stdout).unwrap();
     assert_eq!(check(&[]).status.code(), Some(0));

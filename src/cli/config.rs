@@ -10,8 +10,13 @@ use serde_json::{Value, json};
 
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_OK, output};
+use crate::access::Keyring;
+use crate::answer::Prompts;
 use crate::config::{self, Config, Flag, Loaded, Setting};
+use crate::encoder::EncoderOptions;
 use crate::error::Error;
+use crate::model::SessionOptions;
+use crate::server::{check_exposure, encoder_options, has_tls};
 
 /// The server's settings on the command line; they win over the environment and the file.
 #[derive(Debug, Clone, Args)]
@@ -130,7 +135,14 @@ fn load(args: &ServeArgs) -> Result<Loaded> {
 
 fn check(json: bool, args: &ServeArgs) -> Result<i32> {
     let mut loaded = load(args)?;
-    loaded.problems.extend(missing_files(&loaded.settings));
+    let mut problems = std::mem::take(&mut loaded.problems);
+    problems.extend(missing_files(&loaded.settings));
+    // Of the settings that fit: where one does not, the value of the source before stands for it.
+    match loaded.config() {
+        Ok(config) => problems.extend(refusals(&config)),
+        Err(error) => problems.push(error.message),
+    }
+    loaded.problems = problems;
     let code = if loaded.problems.is_empty() { EXIT_OK } else { EXIT_FAILED };
     if json {
         let settings = loaded.settings.iter().map(|s| {
@@ -179,7 +191,7 @@ fn missing_files(settings: &[Setting]) -> Vec<String> {
         Some((setting.value.as_str().map(str::to_owned), setting))
     };
     let mut problems = Vec::new();
-    for name in ["encoder.library", "extract.worker"] {
+    for name in ["encoder.library", "extract.worker", "tls.certificate", "tls.key", "tls.client_ca"] {
         if let Some((Some(path), setting)) = text(name)
             && !Path::new(&path).exists()
         {
@@ -194,10 +206,12 @@ fn missing_files(settings: &[Setting]) -> Vec<String> {
         let place = data_dir.join("runtime");
         problems.push(format!("encoder.library: expected the ONNX Runtime library in {}", place.display()));
     }
-    for key in ["encoder.models", "reranker.models"] {
+    for (key, words) in
+        [("encoder.models", &[][..]), ("reranker.models", &["none"]), ("generator.models", &["none", "auto"])]
+    {
         let models = settings.iter().find(|s| s.key.name == key);
         let names = models.and_then(|s| s.value.as_array()).into_iter().flatten().filter_map(Value::as_str);
-        for name in names.filter(|name| key == "encoder.models" || *name != "none") {
+        for name in names.filter(|name| !words.contains(name)) {
             let place = data_dir.join("models").join(name);
             if !place.is_dir() {
                 problems.push(format!("{key}: expected a model directory {}", place.display()));
@@ -205,4 +219,41 @@ fn missing_files(settings: &[Setting]) -> Vec<String> {
         }
     }
     problems
+}
+
+/// What else stops the start before a model is loaded: settings that do not go together, certificates and prompts
+/// that do not work.
+fn refusals(config: &Config) -> Vec<String> {
+    let prompts = Prompts::load(&config.data_dir.join("prompts"));
+    let checked = [
+        precision(config),
+        prompts.and_then(|prompts| prompts.check(&config.answer.prompt)),
+        protection(config),
+    ];
+    let errors = checked.into_iter().filter_map(Result::err);
+    errors.map(|error| format!("{}: {}", error.reason, error.message)).collect()
+}
+
+fn precision(config: &Config) -> Result<(), Error> {
+    let EncoderOptions { device, precision, threads, cuda, .. } = encoder_options(config)?;
+    SessionOptions { device, precision, threads, cuda }.candidates().map(|_| ())
+}
+
+fn protection(config: &Config) -> Result<(), Error> {
+    let tls = &config.tls;
+    let files = [&tls.certificate, &tls.key, &tls.client_ca];
+    let has_tls = match has_tls(config) {
+        Ok(has_tls) => has_tls,
+        // Files that are not there are told each by itself.
+        Err(error)
+            if error.reason == "BAD_CERTIFICATE" && !files.into_iter().flatten().all(|f| f.exists()) =>
+        {
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    if !config.access.strict {
+        return Ok(());
+    }
+    check_exposure(config, has_tls, !Keyring::open(&config.data_dir)?.is_open())
 }

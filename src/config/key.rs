@@ -22,6 +22,8 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A whole number of at least this.
     AtLeast(u64),
+    /// A whole number from the first to the second.
+    Between(u64, u64),
     /// `true` or `false`.
     Switch,
     /// A number from 0 to 1.
@@ -45,6 +47,7 @@ impl Rule {
             Rule::Path | Rule::OptionalPath => "a path".to_owned(),
             Rule::OneOf(words) => format!("one of {}", words.join(", ")),
             Rule::AtLeast(least) => format!("a whole number of at least {least}"),
+            Rule::Between(least, most) => format!("a whole number from {least} to {most}"),
             Rule::Switch => "true or false".to_owned(),
             Rule::Fraction => "a number from 0 to 1".to_owned(),
             Rule::DirectoryNames => "a list of one or more directory names".to_owned(),
@@ -56,7 +59,7 @@ impl Rule {
     /// The value of a text from the environment or a flag, or none if it does not fit.
     pub(super) fn value_of_text(self, text: &str) -> Option<Value> {
         let value = match self {
-            Rule::AtLeast(_) => json!(text.trim().parse::<u64>().ok()?),
+            Rule::AtLeast(_) | Rule::Between(..) => json!(text.trim().parse::<u64>().ok()?),
             Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
             Rule::Fraction => json!(text.trim().parse::<f64>().ok()?),
             Rule::DirectoryNames => text.split(',').map(|name| json!(name.trim())).collect(),
@@ -80,6 +83,9 @@ impl Rule {
             Rule::OptionalPath => value.is_string() || value.is_null(),
             Rule::OneOf(words) => value.as_str().is_some_and(|text| words.contains(&text)),
             Rule::AtLeast(least) => value.as_u64().is_some_and(|number| number >= least),
+            Rule::Between(least, most) => {
+                value.as_u64().is_some_and(|number| (least..=most).contains(&number))
+            }
             Rule::Switch => value.is_boolean(),
             Rule::Fraction => value.as_f64().is_some_and(|number| (0.0..=1.0).contains(&number)),
             Rule::DirectoryNames => value.as_array().is_some_and(|names| {

@@ -42,7 +42,8 @@ pub fn markdown() -> String {
         3. the environment: `TROVE__ENCODER__DEVICE=cpu` sets `encoder.device`, and commas separate the items of a list;\n\
         4. flags: `--listen`, `--data-dir`, `--device`, `--precision`, `--log-filter`, `--log-format`, and `--set KEY=VALUE` for every key.\n\n\
         An unknown key or a value that does not fit stops the start with `BAD_CONFIG`. `trove config check` takes the same\n\
-        flags, prints every setting with where it comes from, and tells all problems at once.\n\n\
+        flags, prints every setting with where it comes from, and tells all problems at once: keys and values that do not fit,\n\
+        files, models and prompts that are not there, certificates that do not work. It loads no model; `trove doctor` does.\n\n\
         | key | default | values | meaning |\n|---|---|---|---|\n",
     );
     for setting in defaults() {

@@ -6,6 +6,11 @@ use std::path::PathBuf;
 
 use super::key::{Rule, section};
 
+/// Most of a 32-bit number.
+const U32: u64 = u32::MAX as u64;
+/// Ten years: longer than anything waits, and short enough to be added to a time.
+const MOST_SECONDS: u64 = 10 * 365 * 86_400;
+
 section! {
     /// Everything that can be set.
     Config in "" {
@@ -113,9 +118,9 @@ section! {
         /// Passages whose sentences an extractive answer is chosen from, unless a request says otherwise.
         extractive_passages: usize = 5, Rule::AtLeast(1);
         /// Most sentences of an extractive answer.
-        extractive_sentences: usize = 1, Rule::AtLeast(1);
+        extractive_sentences: usize = 1, Rule::Between(1, 1000);
         /// Room for a generated answer in tokens, unless a request says otherwise.
-        max_tokens: u32 = 128, Rule::AtLeast(1);
+        max_tokens: u32 = 128, Rule::Between(1, U32);
         /// Least answerability of a question by the passages from which on an answer is written.
         answerability_threshold: f64 = 0.5, Rule::Fraction;
         /// Least support of an answer's sentence by a passage from which on the passage is cited for it.
@@ -130,7 +135,7 @@ section! {
     /// Settings of the CUDA provider, used where a device is `cuda`.
     CudaConfig in "cuda." {
         /// Number of the device.
-        device_id: u32 = 0, Rule::AtLeast(0);
+        device_id: u32 = 0, Rule::Between(0, i32::MAX as u64);
         /// Most bytes of the memory arena of each session. Zero means no limit.
         memory_limit_bytes: u64 = 0, Rule::AtLeast(0);
         /// How the arena grows; `same_as_requested` is slower and smaller.
@@ -180,7 +185,7 @@ section! {
         /// Calls of one API key that may run at once.
         max_concurrent_requests_per_key: usize = 512, Rule::AtLeast(1);
         /// Calls that one connection may have open at once; clients keep further ones back themselves.
-        max_concurrent_requests_per_connection: u32 = 256, Rule::AtLeast(1);
+        max_concurrent_requests_per_connection: u32 = 256, Rule::Between(1, U32);
         /// Calls of the whole server whose client sends messages without end, such as IngestDocuments.
         max_streams: usize = 128, Rule::AtLeast(1);
         /// Such calls of one client: an IPv4 address or the first 64 bits of an IPv6 one.
@@ -192,15 +197,15 @@ section! {
         /// Memory for messages that were received and whose calls have not ended. A stream waits for room.
         max_request_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Seconds without a byte after which a message that is not whole is given up.
-        receive_timeout_seconds: u64 = 30, Rule::AtLeast(1);
+        receive_timeout_seconds: u64 = 30, Rule::Between(1, MOST_SECONDS);
         /// Seconds that a client may take to read what it was sent, before more of it is sent. Then the call is ended.
-        send_timeout_seconds: u64 = 60, Rule::AtLeast(1);
+        send_timeout_seconds: u64 = 60, Rule::Between(1, MOST_SECONDS);
         /// Seconds a new connection may take for TLS and the beginning of HTTP/2.
-        handshake_timeout_seconds: u64 = 10, Rule::AtLeast(1);
+        handshake_timeout_seconds: u64 = 10, Rule::Between(1, MOST_SECONDS);
         /// Seconds without a call after which a connection is closed; clients open another one when they need it.
-        idle_timeout_seconds: u64 = 600, Rule::AtLeast(1);
+        idle_timeout_seconds: u64 = 600, Rule::Between(1, MOST_SECONDS);
         /// Seconds that calls may take to end once the server stops.
-        shutdown_seconds: u64 = 20, Rule::AtLeast(0);
+        shutdown_seconds: u64 = 20, Rule::Between(0, MOST_SECONDS);
     }
 }
 
@@ -210,7 +215,7 @@ section! {
         /// Program that runs `extract-worker`. Unset means this one.
         worker: Option<PathBuf> = None, Rule::OptionalPath;
         /// Seconds one file may take.
-        timeout_seconds: u64 = 60, Rule::AtLeast(1);
+        timeout_seconds: u64 = 60, Rule::Between(1, MOST_SECONDS);
         /// Bytes of address space one file may take.
         memory_bytes: u64 = 2 << 30, Rule::AtLeast(1);
         /// Files extracted at once.
@@ -227,7 +232,7 @@ section! {
         /// half of it all other writes.
         min_free_bytes: u64 = 64 << 20, Rule::AtLeast(0);
         /// Writes that may wait for the disk before further ones wait to be prepared.
-        queue: usize = 256, Rule::AtLeast(1);
+        queue: usize = 256, Rule::Between(1, U32);
     }
 }
 
@@ -235,7 +240,7 @@ section! {
     /// The vector index.
     IndexConfig in "index." {
         /// New points of a level that are scanned before a graph is built of them. Fewer make many small graphs.
-        head_limit: usize = 16_384, Rule::AtLeast(1);
+        head_limit: usize = 16_384, Rule::Between(1, U32);
     }
 }
 

@@ -235,6 +235,7 @@ fn similar(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Rule;
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
         pairs.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect()
@@ -281,7 +282,12 @@ mod tests {
         let text = "typo = 1\n[encoder]\ndevice = \"tpu\"\nmodels = [\"../x\"]\n[limits]\nmax_batch_size = 0\n\
                     max_message_bytes = 1.5\n[log]\nfilter = \"a=b=c\"\n[device]\ndevice = \"cpu\"\n";
         std::fs::write(&path, text).unwrap();
-        let flags = [flag("listen", "here"), flag("extract.workers", "-1")];
+        let flags = [
+            flag("listen", "here"),
+            flag("extract.workers", "-1"),
+            flag("answer.max_tokens", "5000000000"),
+            flag("limits.send_timeout_seconds", "9223372036854775807"),
+        ];
         let loaded = Loaded::merge(Some(&path), variables(&[("TROVE__NO__SUCH", "1")]), &flags);
         let error = loaded.config().unwrap_err();
         assert_eq!(error.reason, "BAD_CONFIG");
@@ -297,10 +303,12 @@ mod tests {
             "no.such (TROVE__NO__SUCH): expected a known key",
             "listen (--set): expected an IP address and a port, such as 127.0.0.1:7700, got \"here\"",
             "extract.workers (--set): expected a whole number of at least 1, got \"-1\"",
+            "answer.max_tokens (--set): expected a whole number from 1 to 4294967295, got \"5000000000\"",
+            "limits.send_timeout_seconds (--set): expected a whole number from 1 to 315360000",
         ] {
             assert!(error.message.contains(wanted), "{wanted} is not in {}", error.message);
         }
-        assert_eq!(loaded.problems.len(), 10, "{:?}", loaded.problems);
+        assert_eq!(loaded.problems.len(), 12, "{:?}", loaded.problems);
     }
 
     #[test]
@@ -310,5 +318,22 @@ mod tests {
         assert!(Loaded::merge(Some(&path), [], &[]).problems[0].contains("can be read"));
         std::fs::write(&path, "not toml").unwrap();
         assert!(Loaded::merge(Some(&path), [], &[]).problems[0].contains("expected TOML"));
+    }
+
+    #[test]
+    fn the_greatest_numbers_that_fit_are_read() {
+        for setting in defaults() {
+            let most = match setting.key.rule {
+                Rule::AtLeast(_) => u64::MAX,
+                Rule::Between(_, most) => most,
+                _ => continue,
+            };
+            let name = setting.key.name;
+            let loaded = Loaded::merge(None, [], &[flag(name, &most.to_string())]);
+            assert!(loaded.config().is_ok(), "{name} = {most}: {:?}", loaded.config());
+            let is_time = name.ends_with("_seconds");
+            let longest = std::time::Duration::from_secs(most);
+            assert!(!is_time || std::time::Instant::now().checked_add(longest).is_some(), "{name} = {most}");
+        }
     }
 }

@@ -144,7 +144,10 @@ impl Parts {
 }
 
 /// Warns of a server that others on the network can reach and use, or refuses it where the settings are strict.
-fn check_exposure(config: &Config, has_tls: bool, has_keys: bool) -> Result<()> {
+///
+/// # Errors
+/// `UNPROTECTED`.
+pub(crate) fn check_exposure(config: &Config, has_tls: bool, has_keys: bool) -> Result<()> {
     if config.listen.ip().to_canonical().is_loopback() || (has_tls && has_keys) {
         return Ok(());
     }
