@@ -1,6 +1,6 @@
 //! Reads found files into documents, on a thread of its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -149,24 +149,33 @@ impl Reader<'_> {
             }
         };
         let source_uri = source_uri(&file.path);
+        let mut ids = HashSet::new();
         let mut alive = true;
         read(opened, &mut |record| {
-            alive = self.send(self.record(file, &source_uri, record));
+            alive = self.send(self.record(file, &source_uri, record, &mut ids));
             alive
         });
         alive
     }
 
-    fn record(&self, file: &FoundFile, source_uri: &str, record: Record) -> Item {
-        let size = record.size;
-        let mut document = match record.document {
+    /// Reads a record, given the ids of those before it in the file.
+    fn record(&self, file: &FoundFile, source_uri: &str, record: Record, ids: &mut HashSet<String>) -> Item {
+        let Record { place, document, size } = record;
+        let failed = |id, reason| Item { id, size, read: Read::Failed(format!("{place}: {reason}")) };
+        let mut document = match document {
             Ok(document) => document,
             // The file's own id, so that --delete-missing keeps the records that it had.
-            Err((place, reason)) => {
-                return Item { id: file.id.clone(), size, read: Read::Failed(format!("{place}: {reason}")) };
-            }
+            Err(reason) => return failed(file.id.clone(), reason),
         };
-        document.id = format!("{}#{}", file.id, document.id);
+        let own_id = document.id;
+        document.id = format!("{}#{own_id}", file.id);
+        if ids.contains(&own_id) {
+            let reason = format!(
+                "expected one record of the id {own_id:?}, got another one; a record without an id takes its number"
+            );
+            return failed(document.id, reason);
+        }
+        ids.insert(own_id);
         document.source_uri = source_uri.to_owned();
         document.metadata.extend(describe(file));
         let id = document.id.clone();
@@ -212,7 +221,38 @@ fn describe(file: &FoundFile) -> HashMap<String, MetadataValue> {
     .into()
 }
 
-fn source_uri(path: &Path) -> String {
+/// Where the documents of a file come from.
+pub fn source_uri(path: &Path) -> String {
     let full = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     format!("file://{}", full.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::index::walk::{Choice, Root, walk};
+
+    #[test]
+    fn the_second_record_of_an_id_fails_and_says_where() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let lines = "{\"id\":\"a\",\"text\":\"x\"}\n{\"id\":\"a\",\"text\":\"y\"}\n{\"id\":4,\"text\":\"z\"}\n{\"text\":\"no id\"}\n";
+        std::fs::write(dir.path().join("rows.jsonl"), lines)?;
+        let found = walk(&[Root::new(dir.path().to_owned(), Some("r".to_owned()))], &Choice::default());
+        let limits = ReadLimits { message_bytes: 1 << 20, file_bytes: 1 << 20 };
+        let mut items = start(found.files, Arc::default(), limits, false);
+        let mut read = Vec::new();
+        while let Some(item) = items.blocking_recv() {
+            let failed = match item.read {
+                Read::Failed(reason) => reason,
+                _ => String::new(),
+            };
+            read.push((item.id, failed));
+        }
+        let [first, second, third, fourth] = read.as_slice() else { anyhow::bail!("got {read:?}") };
+        assert_eq!((first.0.as_str(), first.1.as_str()), ("r/rows.jsonl#a", ""));
+        assert!(second.1.starts_with("line 2: expected one record of the id \"a\""), "{second:?}");
+        assert_eq!((third.0.as_str(), third.1.as_str()), ("r/rows.jsonl#4", ""));
+        assert!(fourth.1.starts_with("line 4: ") && fourth.1.contains("takes its number"), "{fourth:?}");
+        Ok(())
+    }
 }

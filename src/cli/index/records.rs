@@ -12,26 +12,28 @@ use crate::proto::{Document, MetadataValue, StringList};
 
 /// One record with the bytes that it took in the file.
 pub struct Record {
-    /// The document, or the record's place and why it cannot be used.
-    pub document: Result<Document, (String, String)>,
+    /// Where in the file it is.
+    pub place: String,
+    /// The document, or why the record cannot be used.
+    pub document: Result<Document, String>,
     /// Bytes of the file.
     pub size: u64,
 }
 
 /// Reads JSON Lines of `{id, title, text, …}`; other fields become metadata. Stops when `sink` says false.
 ///
-/// Where there is no `text`, the text is made of the other fields that are texts.
+/// Where there is no `text`, the text is made of the other fields that are texts. A record whose id is missing,
+/// null or blank takes the number of its line.
 pub fn read_jsonl(reader: impl BufRead, sink: &mut dyn FnMut(Record) -> bool) {
     for (number, line) in reader.split(b'\n').enumerate() {
         let place = format!("line {}", number + 1);
         let record = match line {
             Ok(bytes) if bytes.trim_ascii().is_empty() => continue,
-            Ok(bytes) => Record {
-                document: parse_json(&bytes, number + 1).map_err(|reason| (place, reason)),
-                size: bytes.len() as u64 + 1,
-            },
+            Ok(bytes) => {
+                Record { place, document: parse_json(&bytes, number + 1), size: bytes.len() as u64 + 1 }
+            }
             Err(error) => {
-                sink(Record { document: Err((place, error.to_string())), size: 0 });
+                sink(Record { place, document: Err(error.to_string()), size: 0 });
                 return;
             }
         };
@@ -50,7 +52,7 @@ fn parse_json(bytes: &[u8], number: usize) -> Result<Document, String> {
     let mut others = Vec::new();
     for (key, value) in fields {
         match (key.as_str(), value) {
-            ("id" | "_id", value) => document.id = plain(value),
+            ("id" | "_id", value) => take_id(&mut document, plain(value)),
             ("title", value) => document.title = plain(value),
             ("text", value) => text = Some(plain(value)),
             (_, value) => {
@@ -68,6 +70,13 @@ fn parse_json(bytes: &[u8], number: usize) -> Result<Document, String> {
     };
     document.content = Some(Content::Text(text));
     Ok(document)
+}
+
+/// Gives a document the id of its record, where that has one.
+fn take_id(document: &mut Document, id: String) {
+    if !id.trim().is_empty() {
+        document.id = id;
+    }
 }
 
 fn plain(value: Value) -> String {
@@ -98,13 +107,14 @@ fn metadata(value: Value) -> MetadataValue {
 
 /// Reads CSV with a header; columns id, title and text, the rest become metadata. Stops when `sink` says false.
 ///
-/// Where there is no column `text`, the text is made of all columns.
+/// Where there is no column `text`, the text is made of all columns. A record whose id is missing or blank takes
+/// its number.
 pub fn read_csv(reader: impl Read, delimiter: u8, sink: &mut dyn FnMut(Record) -> bool) {
     let mut csv = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(reader);
     let headers = match csv.headers() {
         Ok(headers) => headers.clone(),
         Err(error) => {
-            sink(Record { document: Err(("header".to_owned(), error.to_string())), size: 0 });
+            sink(Record { place: "header".to_owned(), document: Err(error.to_string()), size: 0 });
             return;
         }
     };
@@ -120,10 +130,10 @@ pub fn read_csv(reader: impl Read, delimiter: u8, sink: &mut dyn FnMut(Record) -
             Ok(true) => (Ok(csv_document(&headers, &row, number)), false),
             Err(error) => {
                 let last = error.is_io_error();
-                (Err((place, error.to_string())), last)
+                (Err(error.to_string()), last)
             }
         };
-        if !sink(Record { document, size }) || last {
+        if !sink(Record { place, document, size }) || last {
             return;
         }
     }
@@ -136,7 +146,7 @@ fn csv_document(headers: &csv::StringRecord, row: &csv::StringRecord, number: us
     let mut lines = Vec::new();
     for (name, value) in headers.iter().zip(row) {
         match name {
-            "id" | "_id" => document.id = value.to_owned(),
+            "id" | "_id" => take_id(&mut document, value.to_owned()),
             "title" => document.title = value.to_owned(),
             "text" => document.content = Some(Content::Text(value.to_owned())),
             _ => {
@@ -170,7 +180,7 @@ mod tests {
         let mut size = 0;
         read_jsonl(input.as_bytes(), &mut |record| {
             size += record.size;
-            seen.push(record.document);
+            seen.push(record.document.map_err(|reason| (record.place, reason)));
             true
         });
         assert_eq!((seen.len(), size), (5, input.len() as u64 - 1));
@@ -205,5 +215,18 @@ mod tests {
             true
         });
         assert!(seen[0].as_ref().is_ok_and(|d| text(d) == "name: Ada\ncity: London" && d.id == "1"));
+    }
+
+    #[test]
+    fn no_id_a_null_and_a_blank_one_are_the_number() {
+        let mut seen = Vec::new();
+        let mut sink = |record: Record| {
+            seen.extend(record.document.map(|document| document.id));
+            true
+        };
+        let lines = "{\"id\":null,\"text\":\"a\"}\n{\"id\":\" \",\"text\":\"b\"}\n{\"_id\":\"x\",\"id\":null,\"text\":\"c\"}\n";
+        read_jsonl(lines.as_bytes(), &mut sink);
+        read_csv("id,text\n,a\n  ,b\nx,c\n".as_bytes(), b',', &mut sink);
+        assert_eq!(seen, ["1", "2", "x", "1", "2", "x"]);
     }
 }
