@@ -183,13 +183,18 @@ fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     assert_eq!((&kept["deleted"], &kept["indexed"]), (&0.into(), &1.into()), "{kept}");
     let third = server.json(0, &["index", path, "--delete-missing"]);
     assert_eq!((&third["deleted"], &third["unchanged"]), (&2.into(), &7.into()), "{third}");
+    // What other options leave out is still there.
+    assert_eq!(server.json(0, &["index", path, "--all-text"])["indexed"], 1);
+    assert_eq!(server.json(0, &["index", path, "--delete-missing"])["deleted"], 0);
+    assert_eq!(server.json(0, &["documents", "delete", "notes/code.py"])["deleted_count"], 1);
 
     // Another folder of the same name must not take the place of this one.
     let other = files.path().join("other/notes");
     std::fs::create_dir_all(&other).unwrap();
     std::fs::write(other.join("README"), "Not the same.\n").unwrap();
-    let refused = server.json(1, &["index", other.to_str().unwrap()]);
+    let refused = server.json(1, &["index", other.to_str().unwrap(), "--delete-missing"]);
     assert!(refused["failures"][0]["reason"].as_str().unwrap().contains("--name"), "{refused}");
+    assert_eq!(refused["deleted"], 0, "{refused}");
     server.json(0, &["index", other.to_str().unwrap(), "--name", "others"]);
 
     let shown = server.json(0, &["documents", "show", "notes/bread.md"]);

@@ -47,7 +47,8 @@ pub async fn load(client: &Client, collection: &str, roots: &[Root]) -> Result<K
     Ok(listed.into_iter().map(|document| (document.id.clone(), stored(document))).collect())
 }
 
-fn stored(document: Document) -> Stored {
+/// What a run needs of a document.
+pub fn stored(document: Document) -> Stored {
     let text = |key: &str| match document.metadata.get(key).and_then(|value| value.kind.as_ref()) {
         Some(Kind::StringValue(text)) => text.clone(),
         _ => String::new(),

@@ -1,6 +1,7 @@
 //! `trove index`.
 
 mod known;
+mod missing;
 mod progress;
 mod read;
 mod records;
@@ -21,7 +22,7 @@ use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
 use crate::proto::GetServerInfoRequest;
-use known::Known;
+use missing::Scope;
 use progress::{Progress, Tally};
 use read::ReadLimits;
 use send::SendOptions;
@@ -36,7 +37,8 @@ pub struct IndexArgs {
     /// Collection, created if missing.
     #[arg(long, default_value = "default")]
     pub collection: String,
-    /// Delete documents of the given paths whose files or records are gone.
+    /// Delete documents of the given paths whose files or records are gone; a file that is there but left out of
+    /// this run keeps its own.
     #[arg(long)]
     pub delete_missing: bool,
     /// Only files with these extensions, separated by commas; ones that are not known are read as plain text.
@@ -121,13 +123,16 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
     };
     let complete_walk = found.problems.is_empty();
     let skipped = skipped_text(&found);
+    let scope = args.delete_missing.then(|| Scope::new(&roots, &found.files, choice));
     let items = read::start(found.files, known.clone(), read_limits, args.force);
     let sent = send::send(client, &options, items, &mut progress, &mut tally).await;
     progress.finish();
     let mut result = sent;
-    if args.delete_missing && result.is_ok() {
+    if let Some(scope) = scope
+        && result.is_ok()
+    {
         if complete_walk && !tally.interrupted {
-            match delete_missing(client, &args.collection, &choice, &known, &tally.seen).await {
+            match delete(client, &args.collection, scope.missing(&known, &tally.seen)).await {
                 Ok(deleted) => tally.deleted = deleted,
                 Err(error) => result = Err(error),
             }
@@ -226,23 +231,10 @@ fn skipped_text(found: &Found) -> Option<String> {
     (!parts.is_empty()).then(|| format!("left out: {}", parts.join("; ")))
 }
 
-/// Deletes the documents of the roots that this run did not see.
-async fn delete_missing(
-    client: &Client,
-    collection: &str,
-    choice: &Choice,
-    known: &Known,
-    seen: &HashSet<String>,
-) -> Result<i64> {
-    // A file or a file of records that could not be read keeps what it had. With --extensions,
-    // files of other kinds were not looked at and stay.
-    let gone = known.iter().filter(|(id, stored)| {
-        !seen.contains(*id) && !seen.contains(&stored.file) && choice.wants(&stored.extension)
-    });
-    let mut gone: Vec<String> = gone.map(|(id, _)| id.clone()).collect();
-    gone.sort_unstable();
+/// Deletes documents and tells how many.
+async fn delete(client: &Client, collection: &str, ids: Vec<String>) -> Result<i64> {
     let mut deleted = 0;
-    for chunk in gone.chunks(DELETE_BATCH) {
+    for chunk in ids.chunks(DELETE_BATCH) {
         deleted += documents::delete(client, collection, output::ids_filter(chunk.to_vec())).await?;
     }
     Ok(deleted)

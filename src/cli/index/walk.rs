@@ -234,7 +234,7 @@ fn id_below(root: &Root, path: &Path) -> String {
 }
 
 /// A name as text: bytes that are not UTF-8 become `%` and two digits, so that different names stay different.
-fn readable(name: &OsStr) -> String {
+pub fn readable(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_bytes().utf8_chunks() {
         text.push_str(chunk.valid());
