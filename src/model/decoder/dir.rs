@@ -49,14 +49,28 @@ pub struct DecoderDir {
     pub end_token: Option<String>,
 }
 
+/// The fields that are used, under the names that the families give them; some files have several.
 #[derive(Deserialize)]
 struct ModelConfig {
-    #[serde(alias = "n_positions", alias = "n_ctx")]
     max_position_embeddings: Option<usize>,
+    n_positions: Option<usize>,
+    n_ctx: Option<usize>,
     #[serde(default)]
     eos_token_id: Ids,
-    #[serde(alias = "torch_dtype", alias = "dtype")]
     weight_type: Option<String>,
+    torch_dtype: Option<String>,
+    dtype: Option<String>,
+}
+
+impl ModelConfig {
+    fn positions(&self) -> Option<usize> {
+        self.max_position_embeddings.or(self.n_positions).or(self.n_ctx)
+    }
+
+    fn weight_type(&self) -> Option<&str> {
+        let told = self.weight_type.as_ref().or(self.torch_dtype.as_ref()).or(self.dtype.as_ref());
+        told.map(String::as_str)
+    }
 }
 
 #[derive(Deserialize)]
@@ -197,6 +211,8 @@ impl DecoderDir {
         if !path.join("tokenizer.json").is_file() {
             return Err(missing(path, "tokenizer.json"));
         }
+        let context_tokens = config.positions().unwrap_or(0);
+        let precision = config.weight_type().unwrap_or("unknown").to_owned();
         let mut end_ids = generation.eos_token_id.into_vec();
         if end_ids.is_empty() {
             end_ids = config.eos_token_id.into_vec();
@@ -212,8 +228,8 @@ impl DecoderDir {
             id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
             revision: hash(path, &graph)?,
             graph,
-            context_tokens: config.max_position_embeddings.unwrap_or(0),
-            precision: config.weight_type.unwrap_or_else(|| "unknown".to_owned()),
+            context_tokens,
+            precision,
             end_ids,
             chat_template,
             start_token: tokens.bos_token.map(Token::into_text),
@@ -290,4 +306,25 @@ fn hash(dir: &Path, graph: &Path) -> Result<String> {
         }
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_may_have_several_names() {
+        let read = |json: &str| {
+            let config: ModelConfig = serde_json::from_str(json).unwrap();
+            (config.positions(), config.weight_type().map(str::to_owned))
+        };
+        let half = Some("float16".to_owned());
+        let both = r#"{"n_positions": 1024, "n_ctx": 512, "torch_dtype": "float16", "dtype": "float32"}"#;
+        assert_eq!(read(both), (Some(1024), half.clone()), "as GPT-2 has them");
+        assert_eq!(read(r#"{"n_ctx": 512, "dtype": "float16"}"#), (Some(512), half.clone()));
+        let first =
+            r#"{"max_position_embeddings": 8, "n_ctx": 9, "weight_type": "float16", "dtype": "int4"}"#;
+        assert_eq!(read(first), (Some(8), half));
+        assert_eq!(read("{}"), (None, None));
+    }
 }
