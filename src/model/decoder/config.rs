@@ -10,6 +10,9 @@ const MOST: u64 = 1 << 22;
 /// takes eight bytes, whatever the size of the file that asks for them.
 const MOST_ANGLES: usize = 1 << 23;
 
+/// Base of the rotary embedding where a file does not tell.
+const DEFAULT_ROPE_BASE: f64 = 10000.0;
+
 /// Sizes and constants of a llama-architecture model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaConfig {
@@ -95,7 +98,7 @@ impl LlamaConfig {
             head,
             vocabulary,
             context: required("context_length")?,
-            rope_base: file.float("llama.rope.freq_base")?.unwrap_or(10000.0),
+            rope_base: file.float("llama.rope.freq_base")?.unwrap_or(DEFAULT_ROPE_BASE),
             rope_factors,
             norm_epsilon: file.float("llama.attention.layer_norm_rms_epsilon")?.unwrap_or(1e-5) as f32,
             interleaved: true,
@@ -120,6 +123,7 @@ impl LlamaConfig {
         if head as u64 > MOST {
             return Err(unsupported(format!("expected heads of at most {MOST} numbers, got {head}")));
         }
+        let (rope_base, rope_factors) = rope(&file, head)?;
         let mut config = Self {
             layers: file.num_hidden_layers,
             hidden: file.hidden_size,
@@ -129,8 +133,8 @@ impl LlamaConfig {
             head,
             vocabulary: file.vocab_size,
             context: file.max_position_embeddings,
-            rope_base: file.rope_theta.unwrap_or(10000.0),
-            rope_factors: rope_factors(file.rope_scaling.as_ref(), file.rope_theta.unwrap_or(10000.0), head)?,
+            rope_base,
+            rope_factors,
             norm_epsilon: file.rms_norm_eps,
             interleaved: false,
             tied: file.tie_word_embeddings,
@@ -178,6 +182,21 @@ impl LlamaConfig {
     }
 }
 
+/// Base and factors of the rotary embedding. `transformers` writes both into `rope_parameters` since its version 5, and
+/// into `rope_theta` and `rope_scaling` before.
+fn rope(file: &HubConfig, head: usize) -> Result<(f64, Vec<f64>)> {
+    let told = file.rope_parameters.as_ref().and_then(|parameters| parameters.rope_theta);
+    let base = told.or(file.rope_theta).unwrap_or(DEFAULT_ROPE_BASE);
+    let scaling = file.rope_parameters.as_ref().or(file.rope_scaling.as_ref());
+    if let Some(part) = scaling.and_then(|scaling| scaling.partial_rotary_factor).filter(|&part| part != 1.0)
+    {
+        return Err(unsupported(format!(
+            "expected a rotary embedding of whole heads, got one of {part} of them"
+        )));
+    }
+    Ok((base, rope_factors(scaling, base, head)?))
+}
+
 /// As in `transformers`' `modeling_rope_utils.py`, for the kinds whose frequencies do not depend on the length.
 fn rope_factors(scaling: Option<&RopeScaling>, base: f64, head: usize) -> Result<Vec<f64>> {
     let Some(scaling) = scaling else { return Ok(vec![1.0; head / 2]) };
@@ -223,6 +242,7 @@ struct HubConfig {
     rms_norm_eps: f32,
     rope_theta: Option<f64>,
     rope_scaling: Option<RopeScaling>,
+    rope_parameters: Option<RopeScaling>,
     #[serde(default)]
     tie_word_embeddings: bool,
     #[serde(default)]
@@ -235,6 +255,8 @@ struct HubConfig {
 
 #[derive(Deserialize)]
 struct RopeScaling {
+    rope_theta: Option<f64>,
+    partial_rotary_factor: Option<f64>,
     rope_type: Option<String>,
     #[serde(rename = "type")]
     kind: Option<String>,
@@ -262,4 +284,48 @@ fn four() -> f64 {
 
 fn original_context() -> f64 {
     8192.0
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(rope: &[(&str, Value)]) -> Result<LlamaConfig> {
+        let mut file = json!({
+            "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1,
+            "num_attention_heads": 4, "vocab_size": 32, "max_position_embeddings": 16384, "rms_norm_eps": 1e-5,
+        });
+        for (key, value) in rope {
+            file[key] = value.clone();
+        }
+        LlamaConfig::from_json(file.to_string().as_bytes())
+    }
+
+    #[test]
+    fn both_spellings_of_the_rotary_embedding_give_the_same_table() {
+        for (theta, scaling) in [
+            (
+                500_000.0,
+                json!({ "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192 }),
+            ),
+            (20_000.0, json!({ "rope_type": "linear", "factor": 2.0 })),
+            (30_000.0, json!({ "rope_type": "default" })),
+        ] {
+            let old = read(&[("rope_theta", json!(theta)), ("rope_scaling", scaling.clone())]).unwrap();
+            let mut parameters = scaling;
+            parameters["rope_theta"] = json!(theta);
+            let new = read(&[("rope_parameters", parameters)]).unwrap();
+            assert_eq!(new, old);
+            assert_eq!(new.rope_base, theta);
+            let table = new.rope_tables();
+            assert!(table == old.rope_tables() && table != read(&[]).unwrap().rope_tables());
+        }
+        assert_eq!(read(&[]).unwrap().rope_base, DEFAULT_ROPE_BASE);
+        assert_eq!(read(&[("rope_parameters", Value::Null)]).unwrap(), read(&[]).unwrap());
+        let part = json!({ "rope_theta": 10000.0, "partial_rotary_factor": 0.5 });
+        assert_eq!(read(&[("rope_parameters", part)]).unwrap_err().reason, "UNSUPPORTED_MODEL");
+    }
 }
