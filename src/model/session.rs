@@ -404,11 +404,27 @@ fn cuda(options: &SessionOptions) -> Result<ep::ExecutionProviderDispatch> {
     Ok(provider.build().error_on_failure())
 }
 
+/// What CUDA says where there is no device that can be used; all else that a load fails of is about the model, or the
+/// device's memory.
+const NO_DEVICE: [&str; 10] = [
+    "CUDA failure 3: initialization error",
+    "system not yet initialized",
+    "forward compatibility was attempted",
+    "no CUDA-capable device",
+    "CUDA driver version is insufficient",
+    "CUDA driver is a stub",
+    "system has unsupported display driver",
+    "invalid device ordinal",
+    "device(s) is/are busy or unavailable",
+    "no kernel image is available",
+];
+
 /// Tells what is missing and what to do about it.
 pub(super) fn session_error(options: &SessionOptions, cause: &str) -> Error {
     let lacks_provider = cause.contains("not enabled in this build");
     let lacks_library =
         cause.contains("Failed to load library") || cause.contains("cannot open shared object");
+    let lacks_device = NO_DEVICE.iter().any(|part| cause.contains(part));
     let remedy = match options.device {
         Device::Cuda if lacks_provider => {
             "this ONNX Runtime library has no CUDA provider: set encoder.library to one that has it, such as that of \
@@ -422,7 +438,7 @@ pub(super) fn session_error(options: &SessionOptions, cause: &str) -> Error {
             "this ONNX Runtime library has no OpenVINO provider: set encoder.library to one that has it, such as \
              that of the Python package onnxruntime-openvino, or set encoder.device to cpu"
         }
-        Device::Cuda => {
+        Device::Cuda if lacks_device => {
             "the CUDA provider found no device that it can use: see that the driver is loaded and that \
              cuda.device_id is right, or set the device to auto (encoder.device, generator.device)"
         }
@@ -457,6 +473,33 @@ mod tests {
 
     fn options(device: Device, precision: Precision) -> SessionOptions {
         SessionOptions { device, precision, threads: 1, cuda: CudaOptions::default() }
+    }
+
+    #[test]
+    fn only_what_names_device_or_driver_says_that_there_is_none() {
+        let reason = |device, cause: &str| {
+            let error = session_error(&options(device, Precision::Auto), cause);
+            assert!(error.message.contains(cause), "{error}");
+            error.reason
+        };
+        for cause in [
+            "CUDA failure 100: no CUDA-capable device is detected ; GPU=-1 ; expr=cudaSetDevice(info_.device_id);",
+            "CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version ; GPU=-1",
+            "CUDA failure 101: invalid device ordinal ; GPU=32 ; expr=cudaSetDevice(info_.device_id);",
+            "Failed to load library libonnxruntime_providers_cuda.so with error: libcudnn.so.9: cannot open shared object file",
+            "CUDA execution provider is not enabled in this build.",
+        ] {
+            assert_eq!(reason(Device::Cuda, cause), "DEVICE_UNAVAILABLE", "{cause}");
+        }
+        for cause in [
+            "/models/cuda/model.onnx: Load model failed: Protobuf parsing failed.",
+            "/home/driver/model.onnx: Could not find an implementation for GroupQueryAttention(1) node",
+            "CUDA failure 2: out of memory ; GPU=0 ; expr=cudaSetDevice(info_.device_id);",
+            "Failed to allocate memory for requested buffer of size 8589934592",
+        ] {
+            assert_eq!(reason(Device::Cuda, cause), "SESSION_FAILED", "{cause}");
+        }
+        assert_eq!(reason(Device::Cpu, "no CUDA-capable device is detected"), "SESSION_FAILED");
     }
 
     /// Two rows of words, one of them padded.
