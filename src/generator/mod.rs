@@ -31,7 +31,7 @@ use crate::model::decoder::{DecoderDir, DecoderOptions, DecoderSession};
 use crate::task;
 use engine::{Engine, EngineOptions};
 use meter::Meter;
-use queue::{Job, Queue};
+use queue::{Job, Queue, Served};
 use template::ChatTemplate;
 use tokens::ChatTokenizer;
 
@@ -88,10 +88,14 @@ impl Generator {
             end_ids: model.end_ids,
         };
         let engine = Engine::new(session, Arc::clone(&tokenizer), Arc::clone(&queue), engine_options);
-        let engine =
-            std::thread::Builder::new().name("generator".to_owned()).spawn(move || engine.run()).map_err(
-                |e| Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e),
-            )?;
+        let served = Served(Arc::clone(&queue));
+        let run = move || {
+            let _served = served;
+            engine.run();
+        };
+        let engine = std::thread::Builder::new().name("generator".to_owned()).spawn(run).map_err(|e| {
+            Error::internal("THREAD_FAILED", "cannot start the generator's thread").with_source(e)
+        })?;
         Ok(Arc::new(Self { info, tokenizer, queue, slots, engine: Some(engine) }))
     }
 

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -110,6 +111,48 @@ impl Queue {
     }
 }
 
+/// What the engine's thread holds: when it ends, be it by a panic, its queue is closed, for nobody else would answer
+/// what waits.
+pub(super) struct Served(pub Arc<Queue>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the generator's thread has died; it serves again after a restart");
+        }
+        self.0.close();
+    }
+}
+
 pub(super) fn stopping() -> Error {
-    Error::new(ErrorKind::Unavailable, "STOPPING", "the generator is stopping")
+    Error::new(ErrorKind::Unavailable, "STOPPING", "the generator is stopping or has died")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    fn job() -> (Job, UnboundedReceiver<Result<Event>>) {
+        let (events, receiver) = unbounded_channel();
+        let (parent, waiting) = (Span::none(), Span::none());
+        let sampling = Sampling::default();
+        (Job { prompt: vec![1], sampling, events, since: Instant::now(), parent, waiting }, receiver)
+    }
+
+    #[test]
+    fn a_thread_that_panics_turns_away_what_waits_and_what_comes() {
+        let queue = Arc::new(Queue::new(4, Meter::new("test")));
+        let (waiting, mut events) = job();
+        queue.push(waiting).unwrap();
+        let served = Served(Arc::clone(&queue));
+        let engine = std::thread::spawn(move || {
+            let _served = served;
+            panic!("on purpose");
+        });
+        assert!(engine.join().is_err());
+        assert_eq!(events.try_recv().unwrap().unwrap_err().reason, "STOPPING");
+        assert_eq!(queue.push(job().0).unwrap_err().reason, "STOPPING");
+    }
 }
