@@ -91,11 +91,7 @@ pub fn pack(history: usize, passages: &[Candidate], room: Room, count: &Counter<
         ));
     }
     let best: Vec<(usize, &str)> = passages.first().map(|best| (0, best.text.as_str())).into_iter().collect();
-    let mut dropped = 0;
-    while dropped < history && count(dropped, &best)? > limit {
-        // A turn is a question and its answer.
-        dropped = (dropped + 2).min(history);
-    }
+    let dropped = dropped_history(history, &|dropped| Ok(count(dropped, &best)? <= limit))?;
     let base = count(dropped, &[])?;
     let fits = |tokens: usize| {
         tokens <= limit
@@ -134,6 +130,26 @@ pub fn pack(history: usize, passages: &[Candidate], room: Room, count: &Counter<
         chosen.push((index, ""));
     }
     Ok(packed)
+}
+
+/// The fewest of the oldest messages without which it fits, in whole turns, by bisection: each look counts all that is
+/// left. All of them where it never fits.
+fn dropped_history(history: usize, fits: &dyn Fn(usize) -> Result<bool>) -> Result<usize> {
+    if history == 0 || fits(0)? {
+        return Ok(0);
+    }
+    // A turn is a question and its answer.
+    let messages = |turns: usize| (2 * turns).min(history);
+    let (mut low, mut high) = (1, history.div_ceil(2));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if fits(messages(middle))? {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    Ok(messages(low))
 }
 
 /// The chosen passages and one more.
@@ -218,6 +234,21 @@ mod tests {
         assert_eq!(packed.uses[..2], [Use::Whole { tokens: 8 }, Use::NoRoom]);
         assert_eq!(pack(0, &[], room(14, 1), &counter(0)).unwrap_err().reason, "PROMPT_TOO_LONG");
         assert_eq!(pack(2, &[], room(15, 1), &counter(2)).unwrap().dropped_history, 2);
+    }
+
+    #[test]
+    fn few_looks_find_how_much_of_a_long_history_has_room() {
+        for (history, room, expected) in
+            [(0, 0, 0), (1000, 0, 1000), (1000, 1000, 0), (1000, 7, 994), (5, 3, 2)]
+        {
+            let looks = std::cell::Cell::new(0);
+            let fits = |dropped: usize| {
+                looks.set(looks.get() + 1);
+                Ok(history - dropped <= room)
+            };
+            assert_eq!(dropped_history(history, &fits).unwrap(), expected, "{history} {room}");
+            assert!(looks.get() <= 11, "{} looks", looks.get());
+        }
     }
 
     proptest! {

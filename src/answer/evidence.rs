@@ -45,6 +45,20 @@ pub struct Support {
     pub passage_span: Span,
 }
 
+impl Support {
+    /// That of a sentence which nothing supports.
+    pub fn none(answer_span: Span) -> Self {
+        Self {
+            answer_span,
+            hit: None,
+            similarity: 0.0,
+            overlap: 0.0,
+            score: 0.0,
+            passage_span: Span::default(),
+        }
+    }
+}
+
 /// The question, as evidence is measured against it.
 #[derive(Debug, Clone)]
 pub struct Question {
@@ -170,14 +184,7 @@ impl Evidence {
         let told: Vec<&String> = words.iter().filter(|word| !question.words.contains(*word)).collect();
         // An answer in the question's own words tells no more than them.
         let told = if told.is_empty() { words.iter().collect() } else { told };
-        let mut best = Support {
-            answer_span,
-            hit: None,
-            similarity: 0.0,
-            overlap: 0.0,
-            score: 0.0,
-            passage_span: Span::default(),
-        };
+        let mut best = Support::none(answer_span);
         let mut best_rank = f32::NEG_INFINITY;
         for sentence in &self.sentences {
             let held = self.passages.get(&sentence.hit);

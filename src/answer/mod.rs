@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
+use tokio_util::sync::CancellationToken;
 
 pub use context::{Candidate, Packed, Room, Use, pack};
 pub use evidence::Support;
@@ -27,7 +28,7 @@ use crate::error::{Error, Result};
 use crate::generator::{Generator, Message, Prompt, Role, Sampling};
 use crate::search::{Hit, Options, Query, Search};
 use crate::store::CollectionRecord;
-use crate::task;
+use crate::task::{self, check_cancelled};
 use crate::text::sentences;
 use evidence::{Evidence, Question};
 use writing::{Writing, extract, vector_of};
@@ -38,6 +39,8 @@ pub const MAX_PASSAGES: usize = 100;
 const RERANKED: usize = 5;
 /// Most bytes of a question.
 pub const MAX_QUESTION_BYTES: usize = 64 << 10;
+/// Most messages of a history.
+pub const MAX_HISTORY: usize = 1000;
 
 /// What holds unless a request says otherwise.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,7 +83,7 @@ pub struct Request {
     pub query: Option<Query>,
     /// The question.
     pub question: String,
-    /// Earlier turns, oldest first: user and assistant in turn.
+    /// Earlier turns, oldest first: user and assistant in turn, [`MAX_HISTORY`] messages at most.
     pub history: Vec<Message>,
     /// Generator; empty for the default.
     pub model: String,
@@ -345,7 +348,8 @@ impl Answering {
     }
 
     /// The packed prompt, its uses in the order of the hits, and its messages; passages are packed in the order of
-    /// `order`. Counting tokens takes milliseconds, so it does not run on the async threads.
+    /// `order`. Counting tokens takes milliseconds, so it does not run on the async threads; it ends between two counts
+    /// when the caller has left.
     async fn packed(
         &self,
         generator: Arc<Generator>,
@@ -357,18 +361,17 @@ impl Answering {
     ) -> Result<(Packed, Vec<Message>)> {
         let prompts = self.prompts.clone();
         let (history, question) = (request.history.clone(), request.question.clone());
+        let caller = CancellationToken::new();
+        let _leaves = caller.clone().drop_guard();
         let work = move || {
             let ordered: Vec<(usize, &Hit)> = order.iter().filter_map(|&i| Some((i, hits.get(i)?))).collect();
             let candidates: Vec<Candidate> = ordered.iter().map(|(_, hit)| candidate(hit)).collect();
             let messages = |dropped: usize, passages: &[(usize, &str)]| {
                 let kept = history.get(dropped..).unwrap_or_default();
-                let passages: Vec<PromptPassage> = passages
-                    .iter()
-                    .filter_map(|(i, text)| Some(prompt_passage(*i, hits.get(*i)?, text)))
-                    .collect();
-                prompts.messages(&prompt, kept, &question, &passages)
+                prompts.messages(&prompt, kept, &question, &prompt_passages(&ordered, passages))
             };
             let count = |dropped: usize, passages: &[(usize, &str)]| {
+                check_cancelled(&|| caller.is_cancelled())?;
                 generator.prompt_tokens(&messages(dropped, passages)?)
             };
             let mut packed = pack(history.len(), &candidates, room, &count)?;
@@ -421,6 +424,10 @@ fn check(request: &Request) -> Result<()> {
 
 /// Earlier turns are a question and an answer each.
 fn check_history(history: &[Message]) -> Result<()> {
+    if history.len() > MAX_HISTORY {
+        let message = format!("expected at most {MAX_HISTORY} messages, got {}", history.len());
+        return Err(Error::invalid_field("history", "BAD_HISTORY", message));
+    }
     for (index, message) in history.iter().enumerate() {
         let expected = if index % 2 == 0 { Role::User } else { Role::Assistant };
         if message.role != expected {
@@ -471,6 +478,16 @@ fn candidate(hit: &Hit) -> Candidate {
     Candidate { text: hit.text.clone(), sentences }
 }
 
+/// Packed passages as templates see them. They come by their positions in the order in which they were packed, which
+/// holds hits with their indices.
+fn prompt_passages(ordered: &[(usize, &Hit)], packed: &[(usize, &str)]) -> Vec<PromptPassage> {
+    let passage = |&(at, text): &(usize, &str)| {
+        let &(index, hit) = ordered.get(at)?;
+        Some(prompt_passage(index, hit, text))
+    };
+    packed.iter().filter_map(passage).collect()
+}
+
 fn prompt_passage(index: usize, hit: &Hit, text: &str) -> PromptPassage {
     PromptPassage {
         number: index as u32 + 1,
@@ -490,6 +507,8 @@ fn without_text(retrieval: Retrieval, reason: FinishReason) -> BoxStream<'static
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Metadata;
+    use crate::store::{DocumentRecord, Processing};
 
     #[test]
     fn turns_must_alternate() {
@@ -503,10 +522,57 @@ mod tests {
             (vec![Message::new(Role::System, "x"), user()], "history[0].role"),
             (vec![user()], "history: expected"),
             (vec![user(), Message::new(Role::Assistant, " ")], "history[1].content"),
+            (vec![user(); MAX_HISTORY + 1], "history: expected at most 1000 messages, got 1001"),
         ] {
             let error = check_history(&history).unwrap_err();
             assert_eq!(error.reason, "BAD_HISTORY");
             assert!(error.message.starts_with(part), "{}", error.message);
         }
+    }
+
+    fn hit(title: &str, page: u32) -> Hit {
+        let document = DocumentRecord {
+            id: String::new(),
+            title: title.to_owned(),
+            source_uri: String::new(),
+            media_type: String::new(),
+            content_hash: [0; 32],
+            metadata: Metadata::default(),
+            create_time_ns: 0,
+            update_time_ns: 0,
+            doc_no: 0,
+            first_passage: 0,
+            passage_count: 1,
+            text_bytes: 0,
+            token_count: 0,
+            file_title: None,
+            processing: Processing::default(),
+        };
+        Hit {
+            document,
+            passage_index: 0,
+            span: Span::default(),
+            text: String::new(),
+            headings: vec![format!("heading of {title}")],
+            page: Some(page),
+            score: 0.0,
+            vector_score: None,
+            keyword_score: None,
+            rerank_score: None,
+            vector: None,
+            highlights: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn packed_passages_keep_what_belongs_to_them() {
+        let hits = [hit("a", 10), hit("b", 20), hit("c", 30)];
+        let ordered: Vec<(usize, &Hit)> = [2, 0, 1].into_iter().map(|index| (index, &hits[index])).collect();
+        let passages = prompt_passages(&ordered, &[(0, "of c"), (1, "of a")]);
+        let told = passages.iter().map(|p| (p.number, &*p.text, &*p.title, &*p.headings[0], p.page));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [(3, "of c", "c", "heading of c", Some(30)), (1, "of a", "a", "heading of a", Some(10))]
+        );
     }
 }

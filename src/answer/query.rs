@@ -1,5 +1,6 @@
 //! What is searched for when a question follows others.
 
+use super::MAX_QUESTION_BYTES;
 use super::words::content_words;
 
 /// A question of fewer content words leans on what was said before.
@@ -15,17 +16,21 @@ const REFERENCES: &[&str] = &[
 /// continuation ("and", "what about"), is put behind the question before it; others are searched as they are.
 ///
 /// That question is taken as it was searched itself, so that "who?" after "when?" still knows of what; no model runs.
+/// Questions that would make the text longer than [`MAX_QUESTION_BYTES`] are left out, and so are those before them.
 pub fn retrieval_query(earlier: &[&str], question: &str) -> String {
-    let mut query = String::new();
-    for question in earlier.iter().copied().chain([question]) {
-        let question = question.trim();
-        if query.is_empty() || !leans_on_context(question) {
-            query = question.to_owned();
-        } else {
-            query = format!("{query} {question}");
+    let mut latest = question.trim();
+    let mut parts = vec![latest];
+    let mut bytes = latest.len();
+    for before in earlier.iter().rev().map(|question| question.trim()) {
+        bytes += 1 + before.len();
+        if bytes > MAX_QUESTION_BYTES || !leans_on_context(latest) {
+            break;
         }
+        parts.push(before);
+        latest = before;
     }
-    query
+    parts.reverse();
+    parts.join(" ")
 }
 
 fn leans_on_context(question: &str) -> bool {
@@ -58,5 +63,17 @@ mod tests {
         );
         let other = "Which compression method does Git use?";
         assert_eq!(retrieval_query(&[first, "When?"], other), other);
+        assert_eq!(retrieval_query(&[first, other, "When?"], "Who?"), format!("{other} When? Who?"));
+    }
+
+    #[test]
+    fn a_query_has_a_bound() {
+        let long = format!("{} it?", "x".repeat(MAX_QUESTION_BYTES / 4));
+        let query = retrieval_query(&["What is Git?", &long, &long, &long, &long], "Why?");
+        assert_eq!(query, format!("{long} {long} {long} Why?"));
+        let many = vec!["Why?"; 100_000];
+        assert!(
+            (MAX_QUESTION_BYTES - 5..=MAX_QUESTION_BYTES).contains(&retrieval_query(&many, "Who?").len())
+        );
     }
 }

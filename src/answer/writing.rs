@@ -14,6 +14,11 @@ use crate::error::{Error, Result};
 use crate::generator::{self, GenerationStream};
 use crate::text::sentences;
 
+/// How often a sentence's vector is asked for where too much waits for the encoder.
+const ATTEMPTS: usize = 5;
+/// Pause between two attempts where the encoder names none.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// A generation and what its sentences are measured against.
 pub struct Writing {
     generation: GenerationStream,
@@ -97,12 +102,17 @@ impl Writing {
         found.first().copied().filter(|_| complete)
     }
 
+    /// Measures the support of a sentence. One without words has none, and neither has one for which the encoder has no
+    /// room however often it is asked: what is written already is not lost for that.
     async fn measure(&mut self, span: Span) -> Result<()> {
         self.measured = span.end as usize;
         let text = span.slice(&self.text).unwrap_or_default().to_owned();
-        let vector =
-            vector_of(&self.encoder, &text, self.encoder.passage_prompt(), Overflow::TruncateRight).await?;
-        let support = self.evidence.support(span, &text, &vector, &self.question);
+        let prompt = self.encoder.passage_prompt();
+        let ask = || vector_of(&self.encoder, &text, prompt.clone(), Overflow::TruncateRight);
+        let support = match patiently(ask).await? {
+            Some(vector) => self.evidence.support(span, &text, &vector, &self.question),
+            None => Support::none(span),
+        };
         self.support.push(support);
         if support.score >= self.support_threshold && support.hit.is_some() {
             self.pending.push_back(Event::Citation(support));
@@ -133,7 +143,27 @@ impl Writing {
     }
 }
 
-/// The vector of a text with a prompt of the encoder.
+/// Asks for a vector, and again after a pause where too much waits for the encoder, [`ATTEMPTS`] times in all. There is
+/// none for a text without words, nor where the encoder never has room.
+async fn patiently<F>(ask: impl Fn() -> F) -> Result<Option<Vec<f32>>>
+where
+    F: Future<Output = Result<Vec<f32>>>,
+{
+    for attempt in 1..=ATTEMPTS {
+        match ask().await {
+            Ok(vector) => return Ok(Some(vector)),
+            Err(error) if error.reason == "EMPTY_INPUT" => return Ok(None),
+            Err(error) if error.reason != "QUEUE_FULL" => return Err(error),
+            Err(error) if attempt == ATTEMPTS => {
+                tracing::warn!(%error, "a sentence counts as unsupported, since it could not be measured");
+            }
+            Err(error) => tokio::time::sleep(error.retry_after.unwrap_or(PAUSE)).await,
+        }
+    }
+    Ok(None)
+}
+
+/// The vector of a text with a prompt of the encoder, ahead of bulk work however long the text is.
 pub async fn vector_of(
     encoder: &Arc<Encoder>,
     text: &str,
@@ -141,7 +171,7 @@ pub async fn vector_of(
     overflow: Overflow,
 ) -> Result<Vec<f32>> {
     let options = EmbedOptions { overflow, prompt_name, ..EmbedOptions::document() };
-    let output = encoder.embed(vec![text.to_owned()], &options).await?;
+    let output = encoder.embed_interactive(vec![text.to_owned()], &options).await?;
     let first = output.results.into_iter().next().and_then(|result| result.embeddings.into_iter().next());
     let (_, vector) =
         first.ok_or_else(|| Error::internal("NO_VECTOR", "the encoder gave no vector for the text"))?;
@@ -174,4 +204,31 @@ pub fn extract(evidence: &Evidence, question: &Question, most: usize) -> Vec<Eve
         Usage { prompt_tokens: 0, completion_tokens: 0, queue: Duration::ZERO, inference: Duration::ZERO };
     events.push(Event::Done(Done { text, reason: FinishReason::Stop, usage, support }));
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_sentence_that_cannot_be_measured_does_not_end_the_answer() {
+        let tried = Cell::new(0);
+        let full = || Error::exhausted("QUEUE_FULL", "full", Duration::from_millis(1));
+        let full_until = |turn: usize| {
+            tried.set(0);
+            let tried = &tried;
+            move || {
+                tried.set(tried.get() + 1);
+                let answer = if tried.get() < turn { Err(full()) } else { Ok(vec![1.0]) };
+                std::future::ready(answer)
+            }
+        };
+        assert_eq!((patiently(full_until(3)).await.unwrap(), tried.get()), (Some(vec![1.0]), 3));
+        assert_eq!((patiently(full_until(usize::MAX)).await.unwrap(), tried.get()), (None, ATTEMPTS));
+        let failing = |reason| move || std::future::ready(Err(Error::internal(reason, "failed")));
+        assert_eq!(patiently(failing("EMPTY_INPUT")).await.unwrap(), None);
+        assert_eq!(patiently(failing("INFERENCE_FAILED")).await.unwrap_err().reason, "INFERENCE_FAILED");
+    }
 }

@@ -289,7 +289,7 @@ impl Search {
                 let prompt_name = encoder.query_prompt();
                 let options =
                     EmbedOptions { overflow: Overflow::Window, prompt_name, ..EmbedOptions::document() };
-                let output = encoder.embed(vec![text.clone()], &options).await?;
+                let output = encoder.embed_interactive(vec![text.clone()], &options).await?;
                 let first = output.results.into_iter().next().and_then(|r| r.embeddings.into_iter().next());
                 first
                     .map(|(_, vector)| vector)
