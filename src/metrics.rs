@@ -108,7 +108,7 @@ metrics! {
     ENCODER_INFO = "trove_encoder_info", Kind::Gauge, ["model", "revision", "provider", "precision"];
     /// Sequences that wait for a session.
     ENCODER_QUEUE_LENGTH = "trove_encoder_queue_length", Kind::Gauge, ["model"];
-    /// Waiting sequences from which on calls are refused (`encoder.queue_capacity`).
+    /// Waiting sequences, of interactive and of bulk work each, from which on calls are refused (`encoder.queue_capacity`).
     ENCODER_QUEUE_CAPACITY = "trove_encoder_queue_capacity", Kind::Gauge, ["model"];
     /// Calls refused with QUEUE_FULL.
     ENCODER_REJECTED = "trove_encoder_rejected_total", Kind::Counter, ["model"];

@@ -10,13 +10,17 @@ use trove::encoder::{
 use trove::model::Runtime;
 
 fn encoder(device: Device, precision: Precision) -> Option<Arc<Encoder>> {
+    load(EncoderOptions { device, precision, ..EncoderOptions::default() })
+}
+
+fn load(options: EncoderOptions) -> Option<Arc<Encoder>> {
     let data = PathBuf::from(std::env::var("TROVE_DATA_DIR").unwrap_or_else(|_| ".trove".to_owned()));
     if !data.is_dir() && std::env::var_os("CI").is_none() {
         eprintln!("skipped: no data directory at {}; run scripts/fetch.py", data.display());
         return None;
     }
     Runtime::init(&data.join("runtime")).unwrap();
-    let options = EncoderOptions { device, precision, sessions: 1, threads: 1, ..EncoderOptions::default() };
+    let options = EncoderOptions { sessions: 1, threads: 1, ..options };
     Some(Encoder::load(&data.join("models/all-MiniLM-L6-v2"), options).unwrap())
 }
 
@@ -157,6 +161,33 @@ async fn levels_give_one_vector_per_span() {
     let options = EmbedOptions { prompt_name: Some("query".to_owned()), ..EmbedOptions::document() };
     let error = encoder.embed(vec![text.to_owned()], &options).await.unwrap_err();
     assert_eq!(error.reason, "UNKNOWN_PROMPT");
+}
+
+#[tokio::test]
+async fn a_large_call_leaves_room_for_queries_and_documents() {
+    let (device, precision) = (Device::Cpu, Precision::Fp32);
+    let options = EncoderOptions { device, precision, queue_capacity: 16, ..EncoderOptions::default() };
+    let Some(encoder) = load(options) else { return };
+    let texts: Vec<String> =
+        (0..100).map(|n| format!("The boats of harbour {n} are old. ").repeat(8)).collect();
+    let large = |encoder: Arc<Encoder>| {
+        let texts = texts.clone();
+        async move { encoder.embed(texts, &EmbedOptions::document()).await }
+    };
+    let work = tokio::spawn(large(encoder.clone()));
+    while encoder.waiting() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    assert_eq!(large(encoder.clone()).await.unwrap_err().reason, "QUEUE_FULL");
+    encoder.embed(vec!["Where is the lake?".to_owned()], &EmbedOptions::document()).await.unwrap();
+    let text = "The lake is cold.".to_owned();
+    encoder.encode_passages(vec![PassageInput { text, sentences: Vec::new() }]).await.unwrap();
+    assert!(!work.is_finished(), "the queries came after all of the large call");
+    let output = work.await.unwrap().unwrap();
+    assert_eq!(output.results.len(), texts.len());
+    let last = encoder.embed(vec![texts[99].clone()], &EmbedOptions::document()).await.unwrap();
+    assert!(cosine(&output.results[99].embeddings[0].1, &last.results[0].embeddings[0].1) > 0.99999);
+    large(encoder).await.unwrap();
 }
 
 /// A provider that binds its threads to cores would put all sessions on the same ones.

@@ -72,7 +72,7 @@ section! {
         threads: usize = 0, Rule::AtLeast(0);
         /// Most tokens of one batch, padding counted. More gains nothing on a CPU and lets queries wait longer.
         max_batch_tokens: usize = 1024, Rule::AtLeast(1);
-        /// Most texts that wait; beyond it calls get RESOURCE_EXHAUSTED.
+        /// Most texts that wait, of interactive and of bulk work each; beyond it calls get RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
     }
 }

@@ -65,7 +65,7 @@ impl CrossEncoder {
         self.workers.queue.waiting()
     }
 
-    /// Waiting pairs from which on calls are refused.
+    /// Waiting pairs of one class from which on calls of it are refused.
     pub fn queue_capacity(&self) -> usize {
         self.workers.queue.capacity()
     }
@@ -85,7 +85,8 @@ impl CrossEncoder {
         let tokens: usize = sequences.iter().map(|(sequence, _)| sequence.ids.len()).sum();
         let fills_batch = tokens > self.workers.queue.max_batch_tokens();
         let class = if fills_batch { Class::Bulk } else { Class::Interactive };
-        let ran = self.workers.run(class, sequences.iter().map(|(sequence, _)| sequence)).await?;
+        let rows: Vec<&Sequence> = sequences.iter().map(|(sequence, _)| sequence).collect();
+        let ran = self.workers.run(class, &rows).await?;
         let mut scores = Vec::with_capacity(sequences.len());
         for vectors in ran.vectors {
             let logit = vectors.first().and_then(|vector| vector.first()).copied();

@@ -1,5 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Semaphore;
 
@@ -9,7 +10,7 @@ use super::options::{EncoderInfo, EncoderOptions};
 use super::queue::Queue;
 use super::tokens::TextTokenizer;
 use super::workers::Workers;
-use super::{CrossEncoder, CrossEncoderInfo, Encoder, verify};
+use super::{BULK_SHARE, CrossEncoder, CrossEncoderInfo, Encoder, verify};
 use crate::error::{Error, Result};
 use crate::model::{
     CudaOptions, Device, EncoderGraph, EncoderSession, LoadedModel, ModelDir, ModelKind, Precision,
@@ -54,10 +55,11 @@ impl Encoder {
             prompts: model.prompts.keys().cloned().collect(),
             default_prompt: model.default_prompt.clone(),
         };
-        let bulk_room = u32::try_from(options.queue_capacity / 2).unwrap_or(u32::MAX).max(1);
-        let bulk = Semaphore::new(bulk_room as usize);
+        let bulk_room = (options.queue_capacity / 2).clamp(1, Semaphore::MAX_PERMITS);
+        let (bulk, bulk_share) = (Semaphore::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
         let workers = Workers::start("encoder", sessions, queue(&model, options), model.dimensions())?;
-        Ok(Arc::new(Self { info, model, tokenizer, table, workers, bulk, bulk_room }))
+        let large = AtomicUsize::new(0);
+        Ok(Arc::new(Self { info, model, tokenizer, table, workers, bulk, bulk_share, large }))
     }
 }
 

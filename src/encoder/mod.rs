@@ -16,7 +16,8 @@ mod wordpiece;
 mod workers;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -32,16 +33,19 @@ pub use tokens::Token;
 pub use crate::model::{Activation, CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::{Span, scale_to_unit};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::{ModelDir, StaticTable};
 use crate::task;
-use plan::{Plan, finish, reduce_static};
-use queue::Class;
+use plan::{Plan, Sequence, finish, reduce_static};
+use queue::{Class, stopping};
 use tokens::TextTokenizer;
-use workers::Workers;
+use workers::{Ran, Workers};
 
 /// Texts of so many bytes are tokenized faster than another thread wakes up.
 const INLINE_BYTES: usize = 4 << 10;
+
+/// One in so many of the places for bulk work is what a call takes at a time.
+const BULK_SHARE: usize = 4;
 
 /// An encoder with its sessions, each on a thread of its own.
 pub struct Encoder {
@@ -51,9 +55,21 @@ pub struct Encoder {
     /// Input embeddings, if the model has them in plain sight.
     table: Option<StaticTable>,
     workers: Workers,
-    /// Room for passages in the queue: they wait outside, so that interactive work always finds some.
+    /// Room for bulk work in the queue. What finds none waits outside, in the order of the calls.
     bulk: Semaphore,
-    bulk_room: u32,
+    /// Most of it that one call takes at a time, so that others come in between.
+    bulk_share: usize,
+    /// Sequences of the calls of [`Encoder::embed`] that are bulk work.
+    large: AtomicUsize,
+}
+
+/// Sequences of a large call that count until they are done.
+struct Held<'a>(&'a AtomicUsize, usize);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl Encoder {
@@ -62,12 +78,12 @@ impl Encoder {
         &self.info
     }
 
-    /// Inputs that wait for a session.
+    /// Inputs that wait in the queue for a session.
     pub fn waiting(&self) -> usize {
         self.workers.queue.waiting()
     }
 
-    /// Waiting inputs from which on calls are refused.
+    /// Waiting inputs of one class from which on calls of it are refused.
     pub fn queue_capacity(&self) -> usize {
         self.workers.queue.capacity()
     }
@@ -97,13 +113,20 @@ impl Encoder {
     }
 
     /// Embeds texts, ahead of bulk work unless they fill a batch by themselves; results are in the order of the
-    /// inputs.
+    /// inputs. Large calls take turns with the passages of documents, piece by piece.
+    ///
+    /// # Errors
+    /// `QUEUE_FULL`, for a large call where as many sequences of others as the capacity are not done yet; `STOPPING`;
+    /// `EMPTY_INPUT`, `INPUT_TOO_LONG`, `INVALID_DIMENSIONS`, `UNKNOWN_PROMPT`, `UNSUPPORTED_REPRESENTATION`.
     pub async fn embed(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
         let plans = self.plan_texts(inputs, options).await?;
         let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
         let fills_batch = tokens > self.workers.queue.max_batch_tokens();
-        let class = if fills_batch { Class::Bulk } else { Class::Interactive };
-        self.embed_plans(class, plans, options).await
+        if !fills_batch || options.representation == Representation::Static {
+            return self.embed_plans(Class::Interactive, plans, options).await;
+        }
+        let _held = self.hold(plans.iter().map(|plan| plan.sequences.len()).sum())?;
+        self.embed_plans(Class::Bulk, plans, options).await
     }
 
     /// The same ahead of bulk work however many texts there are: for what somebody waits for, a few batches at most.
@@ -114,6 +137,16 @@ impl Encoder {
     ) -> Result<EmbedOutput> {
         let plans = self.plan_texts(inputs, options).await?;
         self.embed_plans(Class::Interactive, plans, options).await
+    }
+
+    /// Counts the sequences of a large call.
+    fn hold(&self, sequences: usize) -> Result<Held<'_>> {
+        let others = self.large.fetch_add(sequences, Ordering::Relaxed);
+        let held = Held(&self.large, sequences);
+        if others >= self.workers.queue.capacity() {
+            return Err(self.workers.queue.refuse(others));
+        }
+        Ok(held)
     }
 
     async fn plan_texts(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<Vec<Plan>> {
@@ -148,8 +181,12 @@ impl Encoder {
         Ok(EmbedOutput { results, queue, inference })
     }
 
-    /// Encodes passages with their sentences in one run each, after all interactive work. Vectors are pooled as the
-    /// model was trained; a sentence without tokens of its own gets its passage's vector.
+    /// Encodes passages with their sentences in one run each, after all interactive work. Passages are pooled as the
+    /// model was trained, and so are sentences, but for a model that pools one token: theirs are averaged. A sentence
+    /// without tokens of its own gets its passage's vector.
+    ///
+    /// # Errors
+    /// `EMPTY_INPUT`, `INPUT_TOO_LONG`, `STOPPING`.
     pub async fn encode_passages(
         self: &Arc<Self>,
         passages: Vec<PassageInput>,
@@ -157,18 +194,17 @@ impl Encoder {
         let bytes = passages.iter().map(|passage| passage.text.len()).sum();
         let plans =
             self.plan(bytes, move |context| passages.iter().map(|p| context.passage(p)).collect()).await?;
-        let wanted = u32::try_from(plans.len()).unwrap_or(u32::MAX).min(self.bulk_room);
-        let stopped = |_| Error::new(ErrorKind::Unavailable, "STOPPING", "the encoder is stopping");
-        let _room = self.bulk.acquire_many(wanted).await.map_err(stopped)?;
         let (partials, ..) = self.run(Class::Bulk, &plans).await?;
+        let sums_tokens = self.model.pooling == Pooling::Mean;
         let vectors_of = |(plan, parts): (Plan, Vec<Vec<Vec<f32>>>)| {
             let mut vectors = finish(&plan, &parts, self.info.dimensions as usize);
-            let sum = vectors.pop().unwrap_or_default();
+            let sum = if sums_tokens { vectors.pop() } else { None };
             if self.info.normalize {
                 vectors.iter_mut().for_each(|v| scale_to_unit(v));
             }
             let mut vectors = vectors.into_iter();
             let passage = vectors.next().unwrap_or_default();
+            let sum = sum.unwrap_or_else(|| passage.clone());
             let own = |(found, vector)| if found { vector } else { passage.clone() };
             let found = plan.found.iter().skip(1).copied();
             let sentences = found.zip(vectors).map(own).collect();
@@ -217,15 +253,36 @@ impl Encoder {
         plans.iter().map(|plan| reduce_static(plan, table)).collect()
     }
 
-    /// Runs the sequences of plans; the longest wait and run are reported.
+    /// Runs the sequences of plans; the longest wait and run are reported. Bulk work goes to the queue in pieces, each
+    /// when there is room for it.
     async fn run(
         &self,
         class: Class,
         plans: &[Plan],
     ) -> Result<(Vec<Vec<Vec<Vec<f32>>>>, Duration, Duration)> {
-        let ran = self.workers.run(class, plans.iter().flat_map(|plan| &plan.sequences)).await?;
+        let sequences: Vec<&Sequence> = plans.iter().flat_map(|plan| &plan.sequences).collect();
+        let ran = match class {
+            Class::Interactive => self.workers.run(class, &sequences).await?,
+            Class::Bulk => self.run_in_pieces(&sequences).await?,
+        };
         let mut all = ran.vectors.into_iter();
         let of_plan = |plan: &Plan| all.by_ref().take(plan.sequences.len()).collect();
         Ok((plans.iter().map(of_plan).collect(), ran.queue, ran.inference))
+    }
+
+    async fn run_in_pieces(&self, sequences: &[&Sequence]) -> Result<Ran> {
+        let mut all = Ran::default();
+        all.vectors.reserve(sequences.len());
+        for piece in sequences.chunks(self.bulk_share) {
+            let places = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            let came = Instant::now();
+            let _room = self.bulk.acquire_many(places).await.map_err(|_| stopping())?;
+            let outside = came.elapsed();
+            let ran = self.workers.run(Class::Bulk, piece).await?;
+            all.vectors.extend(ran.vectors);
+            all.queue = all.queue.max(outside + ran.queue);
+            all.inference = all.inference.max(ran.inference);
+        }
+        Ok(all)
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::meter::{Batch, Meter};
 use super::plan::{Sequence, reduce};
 use super::trace::Trace;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::model::{EncoderSession, Rows};
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -166,6 +166,13 @@ impl State {
         self.interactive.count + self.bulk.count
     }
 
+    fn of(&mut self, class: Class) -> &mut Waiting {
+        match class {
+            Class::Interactive => &mut self.interactive,
+            Class::Bulk => &mut self.bulk,
+        }
+    }
+
     /// The next batch, for one of the sessions that have nothing to do.
     fn take(&mut self, max_batch_tokens: usize) -> Vec<Unit> {
         let bulk_turn = self.bulk.count > 0 && self.run >= INTERACTIVE_RUN;
@@ -194,20 +201,22 @@ impl Queue {
         Self { state, arrived, capacity: capacity.max(1), max_batch_tokens, meter }
     }
 
-    /// Takes all of them or, where as many as the capacity wait already, none.
+    /// Takes all of them or, where as many of the class as the capacity wait already, none: bulk work does not take the
+    /// place of interactive work.
+    ///
+    /// # Errors
+    /// `QUEUE_FULL`; `STOPPING` once it is closed.
     pub fn push(&self, class: Class, units: Vec<Unit>) -> Result<()> {
         let mut state = self.state.lock();
-        if state.waiting() >= self.capacity {
-            state.interactive.purge();
-            state.bulk.purge();
+        if state.closed {
+            return Err(stopping());
         }
-        if state.waiting() >= self.capacity {
-            self.meter.rejected.increment(1);
-            return Err(Error::exhausted(
-                "QUEUE_FULL",
-                format!("{} inputs wait already, at most {} may", state.waiting(), self.capacity),
-                RETRY_AFTER,
-            ));
+        if state.of(class).count >= self.capacity {
+            state.of(class).purge();
+        }
+        let waiting = state.of(class).count;
+        if waiting >= self.capacity {
+            return Err(self.refuse(waiting));
         }
         if class == Class::Interactive {
             state.last_interactive = Some(Instant::now());
@@ -215,13 +224,17 @@ impl Queue {
         for mut unit in units {
             unit.number = state.arrived;
             state.arrived += 1;
-            match class {
-                Class::Interactive => state.interactive.push(unit),
-                Class::Bulk => state.bulk.push(unit),
-            }
+            state.of(class).push(unit);
         }
         self.arrived.notify_all();
         Ok(())
+    }
+
+    /// Counts a refusal and gives its error.
+    pub fn refuse(&self, waiting: usize) -> Error {
+        self.meter.rejected.increment(1);
+        let message = format!("{waiting} inputs wait already, at most {} may", self.capacity);
+        Error::exhausted("QUEUE_FULL", message, RETRY_AFTER)
     }
 
     pub fn max_batch_tokens(&self) -> usize {
@@ -236,7 +249,7 @@ impl Queue {
         self.capacity
     }
 
-    /// Lets the workers end; what waits is dropped.
+    /// Lets the workers end; what waits is dropped, which tells its callers, and what comes is turned away.
     pub fn close(&self) {
         let mut state = self.state.lock();
         *state = State { closed: true, ..State::default() };
@@ -316,6 +329,25 @@ impl Queue {
             }
         }
     }
+}
+
+/// What the threads of all sessions hold together: when the last of them ends, be it by a panic, the queue is closed, for
+/// nobody else would answer what waits.
+pub(super) struct Served(pub Arc<Queue>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(
+                "the last thread of a model's sessions has died; it serves again after a restart"
+            );
+        }
+        self.0.close();
+    }
+}
+
+pub(super) fn stopping() -> Error {
+    Error::new(ErrorKind::Unavailable, "STOPPING", "the encoder is stopping or has died")
 }
 
 /// One vector for each part of a sequence.
@@ -416,6 +448,38 @@ mod tests {
         assert_eq!(full.push(Class::Bulk, units(&[5]).0).unwrap_err().reason, "QUEUE_FULL");
         drop(gone);
         full.push(Class::Bulk, units(&[5]).0).unwrap();
+    }
+
+    #[test]
+    fn each_class_has_the_capacity_for_itself() {
+        let queue = Queue::new(2, 4096, Meter::new("test"));
+        let (large, _large) = units(&[5; 100]);
+        queue.push(Class::Bulk, large).unwrap();
+        assert_eq!(queue.push(Class::Bulk, units(&[5]).0).unwrap_err().reason, "QUEUE_FULL");
+        let (query, _query) = units(&[5, 5]);
+        queue.push(Class::Interactive, query).unwrap();
+        assert_eq!(queue.push(Class::Interactive, units(&[5]).0).unwrap_err().reason, "QUEUE_FULL");
+    }
+
+    #[test]
+    fn the_last_thread_that_panics_turns_away_what_waits_and_what_comes() {
+        let queue = Arc::new(Queue::new(8, 4096, Meter::new("test")));
+        let (waiting, mut receivers) = units(&[5]);
+        queue.push(Class::Bulk, waiting).unwrap();
+        let served = Arc::new(Served(Arc::clone(&queue)));
+        let panics = |served: Arc<Served>| {
+            let thread = std::thread::spawn(move || {
+                let _served = served;
+                panic!("on purpose");
+            });
+            assert!(thread.join().is_err());
+        };
+        panics(Arc::clone(&served));
+        let (next, _next) = units(&[5]);
+        queue.push(Class::Interactive, next).unwrap();
+        panics(served);
+        assert!(matches!(receivers[0].try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        assert_eq!(queue.push(Class::Interactive, units(&[5]).0).unwrap_err().reason, "STOPPING");
     }
 
     proptest! {

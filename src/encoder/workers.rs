@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::plan::Sequence;
-use super::queue::{Class, Done, Queue, Unit};
+use super::queue::{Class, Done, Queue, Served, Unit, stopping};
 use super::trace::Trace;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::model::EncoderSession;
 
 /// Sessions, each on a thread of its own, behind one queue.
@@ -17,6 +17,7 @@ pub(super) struct Workers {
 }
 
 /// What became of some sequences.
+#[derive(Default)]
 pub(super) struct Ran {
     /// For each sequence, in order, the vectors of its parts.
     pub vectors: Vec<Vec<Vec<f32>>>,
@@ -29,12 +30,13 @@ pub(super) struct Ran {
 impl Workers {
     /// Starts the threads. `width` is that of a token's state; one for the logit of a cross-encoder.
     pub fn start(name: &str, sessions: Vec<EncoderSession>, queue: Arc<Queue>, width: usize) -> Result<Self> {
+        let served = Arc::new(Served(Arc::clone(&queue)));
         let mut this = Self { queue, threads: Vec::with_capacity(sessions.len()) };
         for (number, session) in sessions.into_iter().enumerate() {
-            let queue = Arc::clone(&this.queue);
+            let served = Arc::clone(&served);
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{number}"))
-                .spawn(move || queue.work(session, width))
+                .spawn(move || served.0.work(session, width))
                 .map_err(|e| {
                     Error::internal("THREAD_FAILED", "cannot start a session's thread").with_source(e)
                 })?;
@@ -47,13 +49,13 @@ impl Workers {
     ///
     /// # Errors
     /// `QUEUE_FULL`, `STOPPING`, `INFERENCE_FAILED`.
-    pub async fn run(&self, class: Class, sequences: impl Iterator<Item = &Sequence>) -> Result<Ran> {
+    pub async fn run(&self, class: Class, sequences: &[&Sequence]) -> Result<Ran> {
         let trace = Arc::new(Trace::new());
         let mut units = Vec::new();
         let mut receivers = Vec::new();
         let mut firsts: HashMap<&[u32], (&Sequence, usize)> = HashMap::new();
         let mut places = Vec::new();
-        for sequence in sequences {
+        for &sequence in sequences {
             let known = firsts.get(sequence.ids.as_slice()).filter(|(first, _)| *first == sequence);
             if let Some(&(_, place)) = known {
                 self.queue.meter.deduplicated.increment(1);
@@ -70,8 +72,7 @@ impl Workers {
         let (mut waited, mut ran) = (Duration::ZERO, Duration::ZERO);
         let mut results = Vec::with_capacity(receivers.len());
         for receiver in receivers {
-            let stopped = |_| Error::new(ErrorKind::Unavailable, "STOPPING", "the encoder is stopping");
-            let Done { vectors, queue, inference } = receiver.await.map_err(stopped)??;
+            let Done { vectors, queue, inference } = receiver.await.map_err(|_| stopping())??;
             (waited, ran) = (waited.max(queue), ran.max(inference));
             results.push(vectors);
         }
