@@ -18,7 +18,7 @@ pub struct EncoderOptions {
     pub threads: usize,
     /// Most tokens of a batch, padding included.
     pub max_batch_tokens: usize,
-    /// Waiting inputs from which on new ones are turned away.
+    /// Waiting inputs from which on new ones are turned away, of interactive and of bulk work each.
     pub queue_capacity: usize,
 }
 
@@ -110,8 +110,8 @@ pub struct EmbedOptions {
     pub level: Level,
     /// Which token vectors are pooled.
     pub representation: Representation,
-    /// How tokens are pooled, if not as the model was trained. Static vectors of a model that was trained to pool a
-    /// special token are averaged.
+    /// How tokens are pooled, if not as the model was trained. For a model that was trained to pool one token of a whole
+    /// text, static vectors, and words, sentences and passages within an input, are averaged.
     pub pooling: Option<Pooling>,
     /// Whether vectors are scaled to unit length.
     pub normalize: bool,
@@ -180,7 +180,8 @@ pub struct PassageVectors {
     pub passage: Vec<f32>,
     /// One per sentence.
     pub sentences: Vec<Vec<f32>>,
-    /// Sum of all token states, special ones included.
+    /// What it adds to its document's vector: the sum of all token states, special ones included; where the model does
+    /// not pool by the mean, the passage's vector.
     pub sum: Vec<f32>,
     /// Tokens, special ones included.
     pub tokens: u32,

@@ -80,12 +80,10 @@ impl Context<'_> {
         for span in &mut encoded.spans {
             *span = Span::new(span.start.saturating_sub(offset), span.end.saturating_sub(offset));
         }
-        let trained = match self.model.pooling {
-            Pooling::Cls | Pooling::Last if is_static => Pooling::Mean,
-            other => other,
-        };
+        let is_whole = options.level == Level::Document && !is_static;
+        let trained = if is_whole { self.model.pooling } else { within_text(self.model.pooling) };
         let pooling = options.pooling.unwrap_or(trained);
-        let pooled = if self.model.include_prompt { 0 } else { own };
+        let pooled = self.first_pooled(own, pooling, is_whole);
         let group = |span, tokens| Group { span, tokens, whole: false, pooling, sum: false };
         let spans = &encoded.spans;
         let groups: Vec<Group> = match options.level {
@@ -93,7 +91,7 @@ impl Context<'_> {
                 let all = Span::new(0, text.len() as u32);
                 let kept = || cover(spans.get(own..).unwrap_or_default());
                 let span = if truncated { kept() } else { all };
-                vec![Group { whole: !is_static, ..group(span, pooled..spans.len()) }]
+                vec![Group { whole: is_whole, ..group(span, pooled..spans.len()) }]
             }
             Level::Token => (own..spans.len()).map(|i| group(spans[i], i..i + 1)).collect(),
             Level::Word => words(&encoded.words, own).map(|r| group(cover(&spans[r.clone()]), r)).collect(),
@@ -107,7 +105,7 @@ impl Context<'_> {
         Ok(plan(&encoded.ids, groups, truncated, frame, room))
     }
 
-    /// The passage, its sentences, and the sum of its tokens.
+    /// The passage, its sentences and, where the model pools by the mean, the sum of its tokens.
     pub fn passage(&self, passage: &PassageInput) -> Result<Plan> {
         let prompt = self.prompt(self.model.passage_prompt())?;
         let mut encoded = self.encode(&format!("{prompt}{}", passage.text), &passage.text)?;
@@ -121,17 +119,25 @@ impl Context<'_> {
         }
         let all = Span::new(0, passage.text.len() as u32);
         let pooling = self.model.pooling;
-        let pooled = if self.model.include_prompt { 0 } else { own };
-        let whole =
-            |pooling, sum| Group { span: all, tokens: pooled..encoded.ids.len(), whole: true, pooling, sum };
+        let tokens = self.first_pooled(own, pooling, true)..encoded.ids.len();
+        let whole = |sum| Group { span: all, tokens: tokens.clone(), whole: true, pooling, sum };
         let sentence = |&span: &Span| {
             let tokens = within(&encoded.spans, own, span);
-            Group { span, tokens, whole: false, pooling, sum: false }
+            Group { span, tokens, whole: false, pooling: within_text(pooling), sum: false }
         };
-        let mut groups = vec![whole(pooling, false)];
+        let mut groups = vec![whole(false)];
         groups.extend(passage.sentences.iter().map(sentence));
-        groups.push(whole(Pooling::Mean, true));
+        if pooling == Pooling::Mean {
+            groups.push(whole(true));
+        }
         Ok(plan(&encoded.ids, groups, false, &self.tokenizer.frame, self.room()))
+    }
+
+    /// The first token of a whole text that is pooled, where its own begin behind those of the prompt. The token that
+    /// stands for the text is before the prompt, and is taken whether or not the prompt is pooled.
+    fn first_pooled(&self, own: usize, pooling: Pooling, is_whole: bool) -> usize {
+        let takes_first = is_whole && pooling == Pooling::Cls;
+        if self.model.include_prompt || takes_first { 0 } else { own }
     }
 
     /// Most tokens of a text beside the special ones.
@@ -164,6 +170,15 @@ impl Context<'_> {
             "INPUT_TOO_LONG",
             format!("expected at most {limit} tokens, got {}", content + self.tokenizer.frame.len()),
         )
+    }
+}
+
+/// How a part of a text is pooled by a model that pools a whole text like this: the one token that stands for the text
+/// does not stand for its parts, and neither does a part's own first or last token.
+fn within_text(pooling: Pooling) -> Pooling {
+    match pooling {
+        Pooling::Cls | Pooling::Last => Pooling::Mean,
+        Pooling::Mean | Pooling::Max => pooling,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Ready-made ONNX graphs, on a small RoBERTa-style one.
 
-use trove::encoder::{EmbedOptions, Level, Overflow, Pooling, Representation};
+use trove::domain::Span;
+use trove::encoder::{EmbedOptions, Level, Overflow, PassageInput, Pooling, Representation};
 use trove::model::ModelDir;
 
 use super::{copy, data, load, read_json, refused, tiny, trove, vectors, write};
@@ -174,4 +175,64 @@ fn an_import_keeps_a_graph_as_it_is() {
         |name: &str| std::fs::read(there.join(name)).unwrap() == std::fs::read(tiny().join(name)).unwrap();
     assert!(same("onnx/model.onnx") && same("tokenizer.json") && !there.join("expected.json").exists());
     assert!(load(&there).is_ok());
+}
+
+fn greatest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[tokio::test]
+async fn parts_of_a_text_are_averaged_where_the_model_pools_one_token() {
+    if data().is_none() {
+        return;
+    }
+    let dir = copy(&tiny());
+    let text = "the lake is cold. the cold sea";
+    let splitter = |_: &str| vec![Span::new(0, 17), Span::new(18, 30)];
+    for (config, pooling) in [
+        (r#"{"pooling_mode_cls_token": true}"#, Pooling::Cls),
+        (r#"{"pooling_mode_lasttoken": true}"#, Pooling::Last),
+    ] {
+        write(dir.path(), "1_Pooling/config.json", config);
+        let encoder = load(dir.path()).unwrap();
+        assert_eq!(encoder.info().pooling, pooling);
+        let passage = PassageInput { text: text.to_owned(), sentences: splitter(text) };
+        let passage = encoder.encode_passages(vec![passage]).await.unwrap().remove(0);
+        let at = async |level| {
+            let options = EmbedOptions { level, splitter, normalize: false, ..EmbedOptions::document() };
+            encoder.embed(vec![text.to_owned()], &options).await.unwrap().results.remove(0).embeddings
+        };
+        let (tokens, sentences, whole) =
+            (at(Level::Token).await, at(Level::Sentence).await, at(Level::Document).await);
+        assert!(greatest_difference(&passage.passage, &whole[0].1) < 1e-5);
+        assert_eq!(passage.sum, passage.passage, "the document is made of its passages' vectors");
+        for (stored, (span, embedded)) in passage.sentences.iter().zip(&sentences) {
+            let own: Vec<_> =
+                tokens.iter().filter(|(at, _)| (span.start..span.end).contains(&at.start)).collect();
+            let sum_at = |i: usize| own.iter().map(|(_, vector)| vector[i]).sum::<f32>();
+            let mean: Vec<f32> = (0..stored.len()).map(|i| sum_at(i) / own.len() as f32).collect();
+            assert!(own.len() > 2 && greatest_difference(stored, &mean) < 1e-5);
+            assert!(greatest_difference(embedded, &mean) < 1e-5);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_first_token_is_pooled_though_the_prompt_is_not() {
+    if data().is_none() {
+        return;
+    }
+    let dir = copy(&tiny());
+    write(dir.path(), "config_sentence_transformers.json", r#"{"prompts": {"query": "the lake "}}"#);
+    let mut all = Vec::new();
+    for include_prompt in [true, false] {
+        let config = serde_json::json!({"pooling_mode_cls_token": true, "include_prompt": include_prompt});
+        write(dir.path(), "1_Pooling/config.json", config.to_string());
+        let encoder = load(dir.path()).unwrap();
+        let options = EmbedOptions { prompt_name: Some("query".to_owned()), ..EmbedOptions::document() };
+        all.push(vectors(&encoder, &["cold"], options).await.remove(0));
+        assert_ne!(vectors(&encoder, &["cold"], EmbedOptions::document()).await[0], all[0]);
+    }
+    assert_eq!(all[0], all[1]);
 }
