@@ -1,6 +1,11 @@
 use crate::domain::{Extracted, Section, Span};
 use crate::error::{Error, Result};
 
+/// Most bytes of a heading in a path: each passage below it has a copy of the path. In the text it is whole.
+const MAX_HEADING_BYTES: usize = 200;
+/// Most bytes of a document's title, which is looked up with each of its passages.
+const MAX_TITLE_BYTES: usize = 1000;
+
 /// Collects blocks of text into sections.
 #[derive(Default)]
 pub(super) struct Builder {
@@ -39,7 +44,7 @@ impl Builder {
         }
         self.close();
         self.headings.retain(|(l, _)| *l < level);
-        self.headings.push((level, title.clone()));
+        self.headings.push((level, short_heading(&title).to_owned()));
         self.block(&title);
     }
 
@@ -81,7 +86,39 @@ impl Builder {
         }
         let title = title
             .map(|t| t.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" "))
+            .map(|t| beginning(&t, MAX_TITLE_BYTES).to_owned())
             .filter(|t| !t.is_empty());
         Ok(Extracted { title, text: self.text, sections: self.sections })
+    }
+}
+
+/// A heading as it stands in a path.
+pub(super) fn short_heading(title: &str) -> &str {
+    beginning(title, MAX_HEADING_BYTES)
+}
+
+/// At most so many bytes of a text, whole characters.
+fn beginning(text: &str, most: usize) -> &str {
+    text.split_at(text.floor_char_boundary(most)).0.trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_headings_are_whole_in_the_text_and_short_in_the_path() {
+        let long = "é".repeat(1 << 20);
+        let mut builder = Builder::default();
+        builder.heading(1, &format!("a{long}"));
+        builder.heading(2, "b");
+        builder.block("text");
+        let title = builder.first_heading().unwrap();
+        assert_eq!(title, format!("a{}", "é".repeat(99)));
+        let found = builder.finish(Some(long.clone())).unwrap();
+        assert_eq!(found.title.unwrap().len(), MAX_TITLE_BYTES);
+        assert_eq!(found.sections[1].headings, [title, "b".to_owned()]);
+        assert_eq!(found.sections[0].span.slice(&found.text), Some(format!("a{long}").as_str()));
+        assert_eq!(found.sections[1].span.slice(&found.text), Some("b\n\ntext"));
     }
 }

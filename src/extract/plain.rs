@@ -1,11 +1,14 @@
 //! Headings of plain text: underlined lines, as in setext, reStructuredText and AsciiDoc, and numbered lines
 //! that stand alone.
 
+use super::builder::short_heading;
 use crate::domain::{Extracted, Section, Span};
 use crate::error::{Error, Result};
 
 /// Most characters of a heading.
 const MAX_HEADING: usize = 120;
+/// Most headings of a path; sections that are nested deeper have the path of the one around them.
+const MAX_DEPTH: usize = 8;
 /// What headings are underlined with.
 const UNDERLINES: &[char] = &['=', '-', '~', '^', '"', '\'', '#', '*', '+', '`'];
 /// How far an underline's length may be off; AsciiDoc allows two.
@@ -38,7 +41,7 @@ pub fn read(text: String) -> Result<Extracted> {
     }
     let headings = headings(&text);
     let title = headings.iter().find(|h| matches!(h.style, Style::Underlined { .. }));
-    let title = title.map(|h| h.title.to_owned());
+    let title = title.map(|h| short_heading(h.title).to_owned());
     let mut sections = Vec::with_capacity(headings.len() + 1);
     let mut push = |start: u32, end: u32, path: &[(usize, &str)]| {
         let span = Span::new(start, end);
@@ -56,7 +59,9 @@ pub fn read(text: String) -> Result<Extracted> {
             styles.len() - 1
         });
         path.retain(|(of, _)| *of < level);
-        path.push((level, heading.title));
+        if path.len() < MAX_DEPTH {
+            path.push((level, short_heading(heading.title)));
+        }
     }
     push(start, end, &path);
     Ok(Extracted { title, text, sections })
@@ -160,6 +165,20 @@ mod tests {
         let found = read(text.to_owned()).unwrap();
         assert_eq!(found.title.as_deref(), Some("git(1)"));
         assert!(found.sections[1].span.slice(text).unwrap().starts_with("NAME\n----\nx"));
+    }
+
+    #[test]
+    fn paths_are_short_however_deep_and_long_headings_are() {
+        let title = "漢".repeat(MAX_HEADING);
+        let underlined = |with: &char| format!("{title}\n{}\n\n", with.to_string().repeat(MAX_HEADING));
+        let mut text: String = UNDERLINES.iter().map(underlined).collect();
+        text.push_str(&"a\n===\n\n".repeat(2));
+        let found = read(text.clone()).unwrap();
+        let deepest = found.sections.iter().map(|s| s.headings.len()).max();
+        assert_eq!((found.sections.len(), deepest), (UNDERLINES.len() + 2, Some(MAX_DEPTH)));
+        assert!(found.sections.iter().flat_map(|s| &s.headings).all(|h| h.len() <= 200));
+        assert_eq!(found.sections.last().unwrap().headings, ["a"]);
+        assert!(found.sections[9].span.slice(&text).unwrap().starts_with(&title));
     }
 
     #[test]

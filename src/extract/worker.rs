@@ -102,7 +102,8 @@ impl Extractor {
             // Before it becomes an argument of the child.
             return Err(super::unsupported(&media_type));
         }
-        // Small Markdown is parsed here, in linear time and at most 200 times its size in memory.
+        // Small Markdown is parsed here, in linear time and, since the headings of a path are few and short, at most
+        // 200 times its size in memory.
         if media_type == PLAIN || (media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN) {
             let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;
             return extracted.map_err(|e| match e.reason {
