@@ -12,16 +12,14 @@ pub(super) fn extract(text: &str) -> Result<Extracted> {
         | Options::ENABLE_YAML_STYLE_METADATA_BLOCKS;
     let mut builder = Builder::default();
     let mut block = String::new();
-    let mut front_matter_title = None;
+    let mut front_matter = String::new();
     let mut in_front_matter = false;
     for event in Parser::new_ext(text, options) {
         match event {
             Event::Start(Tag::MetadataBlock(_)) => in_front_matter = true,
             Event::End(TagEnd::MetadataBlock(_)) => in_front_matter = false,
-            Event::Text(t) if in_front_matter => {
-                let title = t.lines().find_map(|l| l.strip_prefix("title:"));
-                front_matter_title = title.map(|t| t.trim().trim_matches(['"', '\'']).to_owned());
-            }
+            // One event, or with CRLF several.
+            Event::Text(t) if in_front_matter => front_matter.push_str(&t),
             Event::Text(t) | Event::Code(t) => block.push_str(&t),
             Event::SoftBreak | Event::HardBreak => block.push('\n'),
             Event::End(TagEnd::TableCell) => block.push(' '),
@@ -33,8 +31,14 @@ pub(super) fn extract(text: &str) -> Result<Extracted> {
         }
     }
     builder.block(&block);
-    let title = front_matter_title.filter(|t| !t.is_empty()).or_else(|| builder.first_heading());
+    let title = title_of(&front_matter).or_else(|| builder.first_heading());
     builder.finish(title)
+}
+
+fn title_of(front_matter: &str) -> Option<String> {
+    let title = front_matter.lines().find_map(|line| line.strip_prefix("title:"))?;
+    let title = title.trim().trim_matches(['"', '\'']);
+    (!title.is_empty()).then(|| title.to_owned())
 }
 
 fn starts_block(tag: &Tag<'_>) -> bool {
@@ -82,5 +86,15 @@ mod tests {
     fn front_matter_names_the_title() {
         let found = extract("---\ntitle: \"T\"\n---\n\ntext").unwrap();
         assert_eq!((found.title.as_deref(), found.text.as_str()), (Some("T"), "text"));
+        let found = extract("---\r\ntitle: T\r\ndate: 2020-01-01\r\n---\r\n\r\n# Heading\r\n").unwrap();
+        assert_eq!((found.title.as_deref(), found.text.as_str()), (Some("T"), "Heading"));
+    }
+
+    #[test]
+    fn a_long_heading_above_many_sections_takes_little_room() {
+        let found = extract(&format!("# {}\n{}", "x".repeat(500_000), "## a\n".repeat(1000))).unwrap();
+        assert_eq!(found.sections.len(), 1001);
+        let bytes: usize = found.sections.iter().flat_map(|s| &s.headings).map(String::len).sum();
+        assert!(bytes < 300_000, "{bytes}");
     }
 }
