@@ -8,7 +8,7 @@ use tantivy::tokenizer::{
 
 use crate::domain::Language;
 
-/// Longer terms are noise: encoded data, rows of signs.
+/// Longer terms are noise: encoded data, rows of signs. A SHA-256 digest in hex is just as long.
 const MAX_TERM_BYTES: usize = 64;
 
 /// English words without content of their own. Question words are among them: they ask, they do not tell.
@@ -40,7 +40,8 @@ pub fn analyzer(language: Language) -> TextAnalyzer {
 
 fn build(language: Language) -> TextAnalyzer {
     let mut builder = TextAnalyzer::builder(Words::default())
-        .filter(RemoveLongFilter::limit(MAX_TERM_BYTES))
+        // It leaves out what has as many bytes as its limit.
+        .filter(RemoveLongFilter::limit(MAX_TERM_BYTES + 1))
         .filter(LowerCaser)
         .dynamic();
     if let Some(filter) = stop_words(language) {
@@ -214,6 +215,7 @@ mod tests {
         assert_eq!(terms("The Lighthouses were WARNING ships."), ["lighthous", "warn", "ship"]);
         assert_eq!(terms("Zürich café"), ["zurich", "cafe"]);
         assert!(terms("the of and — … !").is_empty());
+        assert_eq!(terms(&"x".repeat(64)).len(), 1);
         assert!(terms(&"x".repeat(65)).is_empty());
     }
 
