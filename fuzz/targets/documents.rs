@@ -181,31 +181,41 @@ pub fn docx_seeds() -> Vec<Vec<u8>> {
     docx_xml_seeds().iter().map(|xml| zip(xml)).collect()
 }
 
-/// The main part of a document, in a whole archive.
+/// The main part of a document, which is its list of styles too, in a whole archive.
 pub fn docx_xml(xml: &[u8]) {
     run(&zip(xml), DOCX);
 }
 
 pub fn docx_xml_seeds() -> Vec<Vec<u8>> {
     vec![
-        br#"<?xml version="1.0"?><w:document xmlns:w="w"><w:body><w:p><w:pPr><w:pStyle w:val="Title"/></w:pPr><w:r><w:t>Top</w:t></w:r></w:p><w:p><w:pPr><w:outlineLvl w:val="1"/></w:pPr><w:r><w:t>Sub &amp; &#233;</w:t><w:tab/><w:br/></w:r></w:p><mc:Fallback><w:t>no</w:t></mc:Fallback><w:p><w:t><![CDATA[x]]></w:t></w:p></w:body></w:document>"#
+        br#"<?xml version="1.0"?><w:document xmlns:w="w"><w:style w:styleId="a"><w:name w:val="heading 1"/><w:basedOn w:val="b"/></w:style><w:body><w:p><w:pPr><w:pStyle w:val="Title"/></w:pPr><w:r><w:t>Top</w:t></w:r></w:p><w:p><w:pPr><w:outlineLvl w:val="1"/></w:pPr><w:r><w:t>Sub &amp; &#233;</w:t><w:tab/><w:br/></w:r></w:p><mc:Fallback><w:t>no</w:t></mc:Fallback><w:p><w:t><![CDATA[x]]></w:t></w:p></w:body></w:document>"#
             .to_vec(),
     ]
 }
 
-/// An archive of the one file that is read, stored as it is.
+/// An archive of the two files that are read, stored as they are.
 fn zip(xml: &[u8]) -> Vec<u8> {
-    let name = b"word/document.xml";
+    let (mut files, mut directory) = (Vec::new(), Vec::new());
+    for name in ["word/document.xml", "word/styles.xml"] {
+        let about = about(name, xml);
+        let offset = (files.len() as u32).to_le_bytes();
+        let local = [b"PK\x03\x04".as_slice(), &about, name.as_bytes(), xml];
+        local.iter().for_each(|part| files.extend_from_slice(part));
+        let central = [b"PK\x01\x02\x14\0".as_slice(), &about, &[0; 10], &offset, name.as_bytes()];
+        central.iter().for_each(|part| directory.extend_from_slice(part));
+    }
+    let end = [(directory.len() as u32).to_le_bytes(), (files.len() as u32).to_le_bytes()].concat();
+    [&files, &directory, b"PK\x05\x06\0\0\0\0\x02\0\x02\0".as_slice(), &end, &[0, 0]].concat()
+}
+
+/// What both headers of a file in an archive say of it.
+fn about(name: &str, xml: &[u8]) -> Vec<u8> {
     let mut crc = crc32fast::Hasher::new();
     crc.update(xml);
     let (sum, size) = (crc.finalize().to_le_bytes(), (xml.len() as u32).to_le_bytes());
-    // Version, flags, method, time and date; then what both headers say of the file.
-    let about =
-        [&[20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0x5a], sum.as_slice(), &size, &size, &[17, 0, 0, 0]].concat();
-    let local = [b"PK\x03\x04".as_slice(), &about, name, xml].concat();
-    let central = [b"PK\x01\x02\x14\0".as_slice(), &about, &[0; 14], name].concat();
-    let end = [(central.len() as u32).to_le_bytes(), (local.len() as u32).to_le_bytes()].concat();
-    [&local, &central, b"PK\x05\x06\0\0\0\0\x01\0\x01\0".as_slice(), &end, &[0, 0]].concat()
+    // Version, flags, method, time and date; checksum and sizes; the lengths of the name and of what follows it.
+    let version = [20, 0, 0, 0, 0, 0, 0, 0, 0x21, 0x5a];
+    [version.as_slice(), &sum, &size, &size, &[name.len() as u8, 0, 0, 0]].concat()
 }
 
 /// A file in the child: whatever becomes of it, the caller gets an answer in time.

@@ -24,7 +24,7 @@ use turns::{Turn, Turns};
 
 /// Version of extraction and splitting, kept with each document. It rises where one of them would make
 /// other passages of the same file.
-const PROCESSING_VERSION: u32 = 1;
+const PROCESSING_VERSION: u32 = 2;
 
 /// A document as it comes in.
 pub struct Input {
