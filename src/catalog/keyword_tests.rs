@@ -1,7 +1,7 @@
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
-use super::Keywords;
+use super::{Keywords, Wake};
 use crate::domain::{Language, Span};
 use crate::store::{
     CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, NewDocument, NewPassage,
@@ -36,23 +36,33 @@ impl Fixture {
         self.dir.path().join("keywords").join("1")
     }
 
-    /// Opens the index and lets it follow the store.
+    /// Opens the index and lets it follow the store; there is no thread to rebuild it.
     fn open(&self) -> Arc<Keywords> {
-        let keywords = Arc::new(Keywords::new(self.cid, self.path(), Language::English));
+        self.open_with(mpsc::channel().0)
+    }
+
+    fn open_with(&self, wakes: mpsc::Sender<Wake>) -> Arc<Keywords> {
+        let keywords = Arc::new(Keywords::new(self.cid, self.path(), Language::English, wakes));
         self.store.set_listener(Arc::new(Follower(keywords.clone())));
         keywords
     }
 
     async fn put(&self, id: &str, text: &str) -> DocumentRecord {
-        let passage = NewPassage {
-            span: Span::new(0, text.len() as u32),
+        self.put_passages(id, text, 1).await
+    }
+
+    /// Puts a document whose first passage is all of its text, and the others its end.
+    async fn put_passages(&self, id: &str, text: &str, count: u32) -> DocumentRecord {
+        let end = text.len() as u32;
+        let passage = |at: u32| NewPassage {
+            span: Span::new(if at == 0 { 0 } else { end - 1 }, end),
             vector: vec![1.0, 0.0],
             ..NewPassage::default()
         };
         let document = NewDocument {
             id: id.to_owned(),
             text: text.to_owned(),
-            passages: vec![passage],
+            passages: (0..count).map(passage).collect(),
             ..NewDocument::default()
         };
         self.store.upsert(self.cid, document).await.unwrap()
@@ -156,7 +166,7 @@ async fn an_index_that_cannot_be_written_says_so_and_comes_back() {
 #[tokio::test]
 async fn the_files_go_with_a_deleted_collection() {
     let fixture = Fixture::new();
-    let keywords = Keywords::new(fixture.cid, fixture.path(), Language::English);
+    let keywords = Keywords::new(fixture.cid, fixture.path(), Language::English, mpsc::channel().0);
     fixture.put("a", "ships at sea").await;
     assert_eq!(fixture.found(&keywords, "ship"), [0]);
     assert!(fixture.path().is_dir());
@@ -202,6 +212,61 @@ async fn another_language_makes_the_index_anew() {
     assert_eq!(fixture.found(&keywords, "das Haus"), [0]);
     fixture.put("b", "Ein Haus").await;
     assert_eq!(fixture.found(&keywords, "Häuser"), [0, 1]);
+}
+
+#[tokio::test]
+async fn a_rebuild_is_left_to_the_thread_and_nobody_waits_for_it() {
+    let fixture = Fixture::new();
+    let (wakes, woken) = mpsc::channel();
+    let keywords = fixture.open_with(wakes);
+    for id in ["a", "b", "c"] {
+        fixture.put_passages(id, "ships at sea", 2000).await;
+    }
+    let reason = || keywords.search(&fixture.store, "ship", 10, None).unwrap_err().reason;
+    let asked = || woken.try_iter().collect::<Vec<_>>();
+    assert_eq!(reason(), "KEYWORDS_NOT_READY");
+    assert_eq!(asked(), [Wake::Rebuild]);
+    fixture.put("d", "a ship in port").await;
+    assert_eq!(reason(), "KEYWORDS_NOT_READY");
+    assert!(asked().is_empty(), "it is known that the thread will do it");
+    assert_eq!(keywords.compact(&fixture.store, &|| true).unwrap_err().reason, "CANCELLED");
+    while keywords.maintain(&fixture.store, false).0 {}
+    assert_eq!(fixture.found(&keywords, "ship"), [0, 1, 2, 3]);
+    fixture.put("e", "ships again").await;
+    assert_eq!(fixture.found(&keywords, "ship"), [0, 1, 2, 3, 4]);
+
+    keywords.set_language(Language::German);
+    assert_eq!(reason(), "KEYWORDS_NOT_READY");
+    keywords.set_language(Language::English);
+    while keywords.maintain(&fixture.store, false).0 {}
+    assert_eq!(fixture.found(&keywords, "ship"), [0, 1, 2, 3, 4]);
+    drop(woken);
+    keywords.set_language(Language::None);
+    assert_eq!(fixture.found(&keywords, "ships"), [0, 1, 2, 4], "without the thread a search does it");
+}
+
+#[tokio::test]
+async fn only_what_was_lost_is_told_of() {
+    let fixture = Fixture::new();
+    let logged = |keywords: &Keywords, expected: &[u32]| {
+        let path = fixture.dir.path().join("log");
+        let log = Arc::new(std::fs::File::create(&path).unwrap());
+        let subscriber = tracing_subscriber::fmt().with_writer(log).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            assert_eq!(fixture.found(keywords, "ship"), expected);
+        });
+        std::fs::read_to_string(path).unwrap()
+    };
+    let keywords = fixture.open();
+    fixture.put("a", "ships at sea").await;
+    assert_eq!(logged(&keywords, &[0]), "");
+    drop(keywords);
+    // A write that no search and no round of upkeep takes over.
+    fixture.put("b", "ships at sea").await;
+    let keywords = fixture.open();
+    fixture.put("c", "ships at sea").await;
+    let log = logged(&keywords, &[0, 1, 2]);
+    assert!(log.contains("brought to what the store holds"), "{log}");
 }
 
 #[tokio::test]

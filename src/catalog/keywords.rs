@@ -29,8 +29,12 @@ use crate::task::{Cancelled, check_cancelled};
 const GATHER: Duration = Duration::from_secs(1);
 /// Bytes of text that may wait; beyond it they are read from the store again.
 const MAX_WAITING_BYTES: usize = 32 << 20;
-/// How long a search waits for a rebuild that goes on; it waits for as long as a write of changes takes.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a search that waits for a write looks whether it has become a rebuild, for which it does not wait.
+const LOOK: Duration = Duration::from_millis(50);
+/// When a search that met a rebuild may try again.
+const COME_BACK: Duration = Duration::from_secs(2);
+/// Reason of the error of searches that meet a rebuild.
+const NOT_READY: &str = "KEYWORDS_NOT_READY";
 /// Pause before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Most merges of one compaction.
@@ -43,8 +47,8 @@ const WRITER_IDLE: Duration = Duration::from_secs(5);
 const MAX_WRITERS: usize = 4;
 /// Documents of one commit while an index is built from the store: what is committed need not be done again.
 const REBUILD_COMMIT: usize = 10_000;
-/// So many missing documents are added before a search loses patience.
-const FEW: u64 = 1000;
+/// Missing passages that a search adds itself, well within a second; adding more is a rebuild.
+const FEW: u64 = 5000;
 
 /// The keyword index of one collection.
 pub struct Keywords {
@@ -53,9 +57,27 @@ pub struct Keywords {
     waiting: Mutex<Waiting>,
     state: Mutex<State>,
     reader: RwLock<Option<KeywordReader>>,
-    /// Whether whoever holds `state` adds so much that searches do not wait for it.
+    /// Whether so much is being added, or about to be, that searches do not wait for it.
     is_rebuilding: AtomicBool,
     is_deleted: AtomicBool,
+    wakes: mpsc::Sender<Wake>,
+}
+
+/// What the thread is woken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wake {
+    /// Changes, which may wait for others.
+    Changes,
+    /// A rebuild, without which there is no search by words.
+    Rebuild,
+}
+
+/// Who brings an index up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// A call, which leaves a rebuild to the thread.
+    Call,
+    Thread,
 }
 
 /// Changes of the store that are not yet in the index.
@@ -64,6 +86,8 @@ struct Waiting {
     bytes: usize,
     /// Whether the changes do not tell all: the index must be compared with the store.
     compare: bool,
+    /// Number of the first document that came since the start; those before it should be in the index.
+    first: Option<u32>,
     /// Changes so far.
     heard: u64,
     /// Of these, how many searches can see.
@@ -88,9 +112,11 @@ struct State {
 }
 
 impl Keywords {
-    /// The index in a directory. Nothing is read until the first search or round of upkeep.
-    pub fn new(cid: u32, dir: PathBuf, language: Language) -> Self {
-        let waiting = Waiting { changes: Vec::new(), bytes: 0, compare: true, heard: 1, written: 0 };
+    /// The index in a directory. Nothing is read until the first search or round of upkeep. `wakes` reaches the thread
+    /// that rebuilds; where it has ended, searches rebuild.
+    pub fn new(cid: u32, dir: PathBuf, language: Language, wakes: mpsc::Sender<Wake>) -> Self {
+        let waiting =
+            Waiting { changes: Vec::new(), bytes: 0, compare: true, first: None, heard: 1, written: 0 };
         let state = State { language, index: None, greatest: None, last_use: Instant::now(), failure: None };
         Self {
             cid,
@@ -100,6 +126,7 @@ impl Keywords {
             reader: RwLock::new(None),
             is_rebuilding: AtomicBool::new(false),
             is_deleted: AtomicBool::new(false),
+            wakes,
         }
     }
 
@@ -128,6 +155,9 @@ impl Keywords {
         let mut waiting = self.waiting.lock();
         let was_idle = waiting.heard == waiting.written;
         waiting.heard += 1;
+        if let Some(inserted) = &event.inserted {
+            waiting.first.get_or_insert(inserted.record.doc_no);
+        }
         if waiting.compare {
             return was_idle;
         }
@@ -161,8 +191,8 @@ impl Keywords {
     /// The best passages for the words of a text. Every write that was acknowledged before is seen.
     ///
     /// # Errors
-    /// `KEYWORDS_NOT_READY` while the index is rebuilt; `KEYWORDS_FAILED` and `DISK_FULL` where it cannot be
-    /// written.
+    /// `KEYWORDS_NOT_READY`, at once, while the index is rebuilt or must be; `KEYWORDS_FAILED` and `DISK_FULL` where it
+    /// cannot be written.
     pub fn search(
         &self,
         store: &Store,
@@ -175,25 +205,31 @@ impl Keywords {
         reader.search(text, wanted, allowed)
     }
 
-    /// Lets searches see all changes so far.
+    /// Lets searches see all changes so far, unless that takes a rebuild.
     fn refresh(&self, store: &Store) -> Result<()> {
         let heard = self.waiting.lock().heard;
         if self.waiting.lock().written >= heard {
             return Ok(());
         }
-        let mut state = loop {
-            if let Some(state) = self.state.try_lock_for(PATIENCE) {
-                break state;
-            }
-            if self.is_rebuilding.load(Ordering::Relaxed) {
-                return Err(not_ready());
-            }
-        };
+        let mut state = self.lock_for_call()?;
         // Whoever held the lock may have done it.
         if self.waiting.lock().written >= heard {
             return Ok(());
         }
-        self.write(&mut state, store)
+        self.write(&mut state, store, Writer::Call)
+    }
+
+    /// Waits for as long as a write of changes takes, and not for a rebuild.
+    fn lock_for_call(&self) -> Result<MutexGuard<'_, State>> {
+        let is_rebuilding = || self.is_rebuilding.load(Ordering::Relaxed);
+        while !is_rebuilding() {
+            if let Some(state) = self.state.try_lock_for(LOOK)
+                && !is_rebuilding()
+            {
+                return Ok(state);
+            }
+        }
+        Err(not_ready())
     }
 
     /// Writes what waits, merges, and closes the writer where it is idle or must not stay. Returns whether there
@@ -201,7 +237,7 @@ impl Keywords {
     pub fn maintain(&self, store: &Store, keep_writer: bool) -> (bool, bool) {
         let mut state = self.state.lock();
         let is_behind = |waiting: MutexGuard<'_, Waiting>| waiting.written < waiting.heard;
-        if is_behind(self.waiting.lock()) && self.write(&mut state, store).is_err() {
+        if is_behind(self.waiting.lock()) && self.write(&mut state, store, Writer::Thread).is_err() {
             return (true, false);
         }
         let upkeep = match &mut state.index {
@@ -224,12 +260,19 @@ impl Keywords {
         }
     }
 
-    /// Merges what the index consists of into one without what was removed. Searches and writes go on.
+    /// Merges what the index consists of into one without what was removed, after a rebuild if there must be one.
+    /// Searches and writes go on.
     ///
     /// # Errors
-    /// Whatever the disk gives, `CANCELLED`, and `KEYWORDS_NOT_READY` where the index is being rebuilt.
+    /// Whatever the disk gives, `CANCELLED`, and `KEYWORDS_NOT_READY` where the index must be rebuilt again meanwhile.
     pub fn compact(&self, store: &Store, is_cancelled: Cancelled<'_>) -> Result<()> {
-        self.refresh(store)?;
+        while let Err(error) = self.refresh(store) {
+            if error.reason != NOT_READY {
+                return Err(error);
+            }
+            check_cancelled(is_cancelled)?;
+            std::thread::sleep(MERGE_POLL);
+        }
         let mut merges = 0;
         loop {
             check_cancelled(is_cancelled)?;
@@ -261,7 +304,7 @@ impl Keywords {
         waiting.heard += 1;
     }
 
-    fn write(&self, state: &mut State, store: &Store) -> Result<()> {
+    fn write(&self, state: &mut State, store: &Store, writer: Writer) -> Result<()> {
         if let Some((at, error)) = &state.failure
             && at.elapsed() < RETRY
         {
@@ -274,14 +317,16 @@ impl Keywords {
         };
         let started = Instant::now();
         let written = if compare {
-            self.compare(state, store)
+            self.compare(state, store, writer)
         } else {
-            write_changes(state, store, self.cid, &changes)
+            write_changes(state, store, self.cid, &changes).map(Some)
         };
         histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
+        let Some(settled) = written.inspect_err(|error| self.fail(state, error))? else {
+            return Err(not_ready());
+        };
         self.is_rebuilding.store(false, Ordering::Relaxed);
-        let settled = written.inspect_err(|error| self.fail(state, error))?;
         if let Err(error) = store.settle_retitled(self.cid, &settled) {
             tracing::warn!(cid = self.cid, %error, "new titles will be taken over again");
         }
@@ -295,6 +340,7 @@ impl Keywords {
     fn fail(&self, state: &mut State, error: &Error) {
         counter!(metrics::KEYWORD_WRITE_FAILURES).increment(1);
         tracing::error!(cid = self.cid, %error, "the keyword index can't be written; it is opened anew");
+        self.is_rebuilding.store(false, Ordering::Relaxed);
         state.index = None;
         state.failure = Some((Instant::now(), error.copy()));
         let mut waiting = self.waiting.lock();
@@ -303,8 +349,9 @@ impl Keywords {
     }
 
     /// Brings the index to what the store holds. What is committed to the store meanwhile is told by the changes
-    /// that wait; a document may come both ways, which does no harm.
-    fn compare(&self, state: &mut State, store: &Store) -> Result<Vec<Retitled>> {
+    /// that wait; a document may come both ways, which does no harm. Returns the new titles that are taken over, or
+    /// `None` where it is left to the thread.
+    fn compare(&self, state: &mut State, store: &Store, writer: Writer) -> Result<Option<Vec<Retitled>>> {
         let mut index = match state.index.take() {
             Some(index) => index,
             None => self.open(state.language, state.failure.as_ref().map(|(_, error)| error))?,
@@ -313,7 +360,15 @@ impl Keywords {
         let stored = store.document_numbers(self.cid)?;
         let indexed = index.documents()? - retitled.iter().map(|note| note.doc_no).collect::<RoaringBitmap>();
         let (gone, missing) = (&indexed - &stored, &stored - &indexed);
-        if !gone.is_empty() || !missing.is_empty() {
+        let is_rebuild = passages_of(store, self.cid, missing.len(), stored.len()) > FEW;
+        self.is_rebuilding.store(is_rebuild, Ordering::Relaxed);
+        if is_rebuild && writer == Writer::Call && self.wakes.send(Wake::Rebuild).is_ok() {
+            state.index = Some(index);
+            self.waiting.lock().forget();
+            return Ok(None);
+        }
+        let is_lost = |doc_no: u32| self.waiting.lock().first.is_none_or(|first| doc_no < first);
+        if is_rebuild || !gone.is_empty() || missing.min().is_some_and(is_lost) {
             tracing::info!(
                 cid = self.cid,
                 missing = missing.len(),
@@ -323,7 +378,6 @@ impl Keywords {
         }
         gone.iter().try_for_each(|doc_no| index.remove(doc_no))?;
         retitled.iter().try_for_each(|note| index.remove(note.doc_no))?;
-        self.is_rebuilding.store(missing.len() > FEW, Ordering::Relaxed);
         let mut added = 0;
         for doc_no in &missing {
             let Some(document) = document_of(store, self.cid, doc_no)? else { continue };
@@ -338,7 +392,7 @@ impl Keywords {
         }
         state.greatest = stored.max().max(indexed.max());
         state.index = Some(index);
-        Ok(retitled)
+        Ok(Some(retitled))
     }
 
     /// Opens the index, or makes it anew where it is damaged, or where it could not be written before for a reason
@@ -384,9 +438,16 @@ impl Drop for Keywords {
 
 fn not_ready() -> Error {
     let message = "the keyword index of the collection is being rebuilt: search by vectors, or again later";
-    let mut error = Error::new(ErrorKind::Unavailable, "KEYWORDS_NOT_READY", message);
-    error.retry_after = Some(PATIENCE);
+    let mut error = Error::new(ErrorKind::Unavailable, NOT_READY, message);
+    error.retry_after = Some(COME_BACK);
     error
+}
+
+/// About how many passages some of the stored documents have, without reading each. Where that cannot be told they are
+/// many.
+fn passages_of(store: &Store, cid: u32, some: u64, stored: u64) -> u64 {
+    let passages = store.counts(cid).map_or(u64::MAX, |(_, passages)| passages);
+    passages.saturating_mul(some) / stored.max(1)
 }
 
 /// Returns the new titles that are taken over.
@@ -445,7 +506,7 @@ fn read_document(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordD
 }
 
 /// Starts the thread that writes what waits; it ends with the catalog.
-pub fn start(catalog: Weak<Catalog>, wakes: mpsc::Receiver<()>) -> Result<()> {
+pub fn start(catalog: Weak<Catalog>, wakes: mpsc::Receiver<Wake>) -> Result<()> {
     std::thread::Builder::new()
         .name("keyword-index".to_owned())
         .spawn(move || run(&catalog, &wakes))
@@ -453,7 +514,7 @@ pub fn start(catalog: Weak<Catalog>, wakes: mpsc::Receiver<()>) -> Result<()> {
         .map_err(|e| Error::internal("NO_THREAD", format!("the keyword thread can't be started: {e}")))
 }
 
-fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<()>) {
+fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<Wake>) {
     let mut is_busy = false;
     loop {
         let woken = if is_busy {
@@ -463,9 +524,8 @@ fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<()>) {
         };
         match woken {
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
-            // What comes within a moment is written together.
-            Ok(()) => std::thread::sleep(GATHER),
-            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Ok(Wake::Changes) => gather(wakes),
+            Ok(Wake::Rebuild) | Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
         let Some(catalog) = catalog.upgrade() else { return };
         wakes.try_iter().for_each(drop);
@@ -477,6 +537,12 @@ fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<()>) {
             writers += usize::from(is_writing);
         }
     }
+}
+
+/// Waits for what comes within a moment, to be written together; a rebuild waits for nothing.
+fn gather(wakes: &mpsc::Receiver<Wake>) {
+    let end = Instant::now() + GATHER;
+    while let Ok(Wake::Changes) = wakes.recv_timeout(end.saturating_duration_since(Instant::now())) {}
 }
 
 #[cfg(test)]

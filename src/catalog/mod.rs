@@ -22,6 +22,7 @@ use parking_lot::RwLock;
 pub use filters::Filters;
 pub use indexes::Indexes;
 pub use keywords::Keywords;
+use keywords::Wake;
 
 use crate::domain::{CollectionName, Language};
 use crate::encoder::Encoders;
@@ -77,7 +78,7 @@ pub struct Catalog {
     folder: PathBuf,
     open: RwLock<HashMap<u32, Open>>,
     work: parking_lot::Mutex<mpsc::Sender<u32>>,
-    wakes: parking_lot::Mutex<mpsc::Sender<()>>,
+    wakes: mpsc::Sender<Wake>,
     /// Threads that build graphs.
     builders: rayon::ThreadPool,
 }
@@ -128,7 +129,8 @@ impl Catalog {
             .into_iter()
             .map(|(cid, indexes, filters)| {
                 let language = languages.get(&cid).copied().unwrap_or_default();
-                let keywords = Arc::new(Keywords::new(cid, folder.join(cid.to_string()), language));
+                let dir = folder.join(cid.to_string());
+                let keywords = Arc::new(Keywords::new(cid, dir, language, wakes.clone()));
                 (cid, Open { indexes: Arc::new(indexes), keywords, filters: Arc::new(filters) })
             })
             .collect();
@@ -139,14 +141,14 @@ impl Catalog {
             folder,
             open: RwLock::new(open),
             work: parking_lot::Mutex::new(work),
-            wakes: parking_lot::Mutex::new(wakes),
+            wakes,
             builders: maintenance::builders(build_threads(options))?,
         });
         maintenance::start(Arc::downgrade(&catalog), jobs)?;
         keywords::start(Arc::downgrade(&catalog), woken)?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
-        catalog.wake_keywords();
+        catalog.wake_keywords(Wake::Changes);
         Ok(catalog)
     }
 
@@ -213,8 +215,12 @@ impl Catalog {
         let _ = self.work.lock().send(cid);
     }
 
-    fn wake_keywords(&self) {
-        let _ = self.wakes.lock().send(());
+    fn wake_keywords(&self, wake: Wake) {
+        let _ = self.wakes.send(wake);
+    }
+
+    fn new_keywords(&self, cid: u32, language: Language) -> Arc<Keywords> {
+        Arc::new(Keywords::new(cid, self.folder.join(cid.to_string()), language, self.wakes.clone()))
     }
 
     /// Makes a collection, bound to the content hash of its encoder.
@@ -231,8 +237,7 @@ impl Catalog {
         let prepare = |record: &CollectionRecord| {
             cid = Some(record.cid);
             let indexes = Arc::new(Indexes::new(record, self.options));
-            let folder = self.folder.join(record.cid.to_string());
-            let keywords = Arc::new(Keywords::new(record.cid, folder, new.language));
+            let keywords = self.new_keywords(record.cid, new.language);
             self.open.write().insert(record.cid, Open { indexes, keywords, filters: Arc::default() });
         };
         let record = CollectionRecord {
@@ -253,7 +258,7 @@ impl Catalog {
         if created.is_err() {
             cid.and_then(|cid| self.open.write().remove(&cid));
         }
-        self.wake_keywords();
+        self.wake_keywords(Wake::Changes);
         created
     }
 
@@ -291,7 +296,7 @@ impl Catalog {
         })?;
         if let (Some(language), Some(open)) = (language, self.open_of(updated.cid)) {
             open.keywords.set_language(language);
-            self.wake_keywords();
+            self.wake_keywords(Wake::Rebuild);
         }
         Ok(updated)
     }
@@ -375,7 +380,7 @@ impl CommitListener for Follower {
             catalog.wake(event.cid);
         }
         if keywords.apply(event) {
-            catalog.wake_keywords();
+            catalog.wake_keywords(Wake::Changes);
         }
     }
 }

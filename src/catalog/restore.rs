@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Catalog, Filters, Indexes, Keywords, Open};
+use super::{Catalog, Filters, Indexes, Open, Wake};
 use crate::error::Result;
 use crate::store::{CollectionRecord, SnapshotName, counted};
 use crate::task::Cancelled;
@@ -35,8 +35,7 @@ impl Catalog {
         let mut opened = Vec::with_capacity(records.len());
         for record in &records {
             let indexes = Arc::new(Indexes::open(&self.store, record, self.options)?);
-            let dir = self.folder.join(record.cid.to_string());
-            let keywords = Arc::new(Keywords::new(record.cid, dir, record.language()));
+            let keywords = self.new_keywords(record.cid, record.language());
             let filters = Arc::new(Filters::open(&self.store, record.cid)?);
             opened.push((record.cid, Open { indexes, keywords, filters }));
         }
@@ -54,7 +53,7 @@ impl Catalog {
         }
         committed?;
         records.iter().for_each(|record| self.wake(record.cid));
-        self.wake_keywords();
+        self.wake_keywords(Wake::Changes);
         Ok(records)
     }
 
