@@ -417,7 +417,11 @@ async fn every_line_of_a_call_has_its_request_id_and_errors_carry_it() {
     let data = data_dir(&models);
     let path = data.path().join("log");
     let log = File::create(&path).unwrap();
-    let settings = [("TROVE__LOG__FORMAT", "json"), ("TROVE__LOG__FILTER", "info,trove=debug")];
+    let settings = [
+        ("TROVE__LOG__FORMAT", "json"),
+        ("TROVE__LOG__FILTER", "info,trove=debug"),
+        ("TROVE__EXTRACT__WORKER", "/nonexistent/worker"),
+    ];
     let server = Server::start_logging(data.path(), &settings, log.into()).await;
     let channel = server.channel().await;
     create(&channel, NOTES).await;
@@ -449,6 +453,11 @@ async fn every_line_of_a_call_has_its_request_id_and_errors_carry_it() {
         .await
         .unwrap();
     assert!(response.metadata().get("x-request-id").is_some());
+    // A fault that only one document of a call meets.
+    let mut request = Request::new(upsert_request(vec![data_document("b", b"%PDF", "application/pdf")]));
+    request.metadata_mut().insert("x-request-id", "my-own-3".parse().unwrap());
+    let results = documents(&channel).upsert_documents(request).await.unwrap().into_inner().results;
+    assert_eq!(results[0].error_reason, "EXTRACTION_CRASHED");
     drop(server);
 
     let text = std::fs::read_to_string(&path).unwrap();
@@ -464,6 +473,10 @@ async fn every_line_of_a_call_has_its_request_id_and_errors_carry_it() {
         let lines = of(id);
         assert!(lines.iter().any(|line| line["fields"]["message"] == "call refused"), "{id}: {lines:?}");
     }
+    let faults = of("my-own-3");
+    let fault = faults.iter().find(|line| line["level"] == "ERROR").expect("the fault is logged");
+    assert_eq!(fault["fields"]["reason"], "EXTRACTION_CRASHED");
+    assert!(fault["fields"]["source"].as_str().unwrap().contains("NotFound"), "with its cause: {fault}");
     let finished = lines.iter().filter(|line| line["fields"]["message"] == "call finished");
     for line in finished {
         assert!(line["spans"][0]["request_id"].is_string(), "{line}");

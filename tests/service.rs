@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
+use tonic::Code;
 use tonic::transport::Channel;
+use tonic_types::StatusExt;
 use trove::proto::collection_service_client::CollectionServiceClient;
 use trove::proto::document::Content;
 use trove::proto::document_service_client::DocumentServiceClient;
@@ -282,6 +284,10 @@ async fn a_file_above_the_message_limit_comes_in_pieces() {
     );
     let hits = found(&channel, query("who founded the Debian project")).await;
     assert_eq!(ids(&hits)[0], "whole");
+    // Its text and its passages are more than one message holds.
+    let status = get(&channel, "whole").await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::OutOfRange, "RESPONSE_TOO_LARGE"));
+    assert!(status.get_error_details().request_info().is_some());
     let request = proto::GetDocumentRequest {
         collection: NOTES.to_owned(),
         document_id: "whole".to_owned(),

@@ -6,7 +6,8 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::ingest::Room;
-use super::{Reply, Stop, blocking, caller, check_batch, code, collection_name, convert, explain};
+use super::status::log_fault;
+use super::{Reply, Stop, blocking, caller, check_batch, code, collection_name, convert};
 use crate::catalog::Catalog;
 use crate::domain::CollectionName;
 use crate::error::{Error, Result};
@@ -106,15 +107,18 @@ pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcom
             passage_count: outcome.passage_count,
             ..Default::default()
         },
-        Err(error) => proto::DocumentResult {
-            index,
-            document_id,
-            status: DocumentStatus::Failed as i32,
-            error_code: code(error.kind) as i32,
-            error_reason: error.reason.to_owned(),
-            error_message: error.message,
-            ..Default::default()
-        },
+        Err(error) => {
+            log_fault(&error);
+            proto::DocumentResult {
+                index,
+                document_id,
+                status: DocumentStatus::Failed as i32,
+                error_code: code(error.kind) as i32,
+                error_reason: error.reason.to_owned(),
+                error_message: error.message,
+                ..Default::default()
+            }
+        }
     }
 }
 
@@ -196,7 +200,7 @@ impl proto::document_service_server::DocumentService for Documents {
         use proto::ingest_documents_request::Part;
         let caller = caller(&request)?;
         let mut messages = request.into_inner();
-        let start = messages.message().await.map_err(explain)?.and_then(|m| m.part);
+        let start = messages.message().await?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
             let message = "expected start as the first message of the stream";
             return Err(Error::invalid_field("part", "NO_START", message).into());

@@ -14,7 +14,6 @@ use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::documents::{Documents, IN_FLIGHT, result_out};
-use super::explain;
 use crate::domain::CollectionName;
 use crate::error::Error;
 use crate::ingest::UpsertOptions;
@@ -114,7 +113,7 @@ impl Reader {
                 None => match self.messages.next().await {
                     Some(Ok(IngestDocumentsRequest { part: Some(part) })) => part,
                     Some(Ok(IngestDocumentsRequest { part: None })) => return no_document(),
-                    Some(Err(status)) => return Incoming::Broken(explain(status)),
+                    Some(Err(status)) => return Incoming::Broken(status),
                     None => match self.pieces.take() {
                         Some(pieces) => return incomplete(pieces, "the stream ended"),
                         None => return Incoming::End,

@@ -22,7 +22,7 @@ pub use documents::Documents;
 pub use embedding::Embedding;
 pub use ingest::Room;
 pub use search::Search;
-pub use status::{code, code_name, explain, explain_response, name_request};
+pub use status::{code, code_name, complete};
 pub use stop::Stop;
 
 use tokio_util::sync::CancellationToken;

@@ -60,6 +60,7 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let mut error = error;
         shorten(&mut error.message);
+        log_fault(&error);
         let mut details = ErrorDetails::new();
         details.set_error_info(error.reason, DOMAIN, [] as [(String, String); 0]);
         if error.retry_after.is_some() {
@@ -72,9 +73,6 @@ impl From<Error> for Status {
             ErrorKind::ResourceExhausted => {
                 details.add_quota_failure_violation(error.reason, error.message.clone());
             }
-            ErrorKind::Internal | ErrorKind::DataLoss => {
-                tracing::error!(reason = error.reason, source = ?error.source, "{}", error.message);
-            }
             _ => {}
         }
         if let Some(mut resource) = error.resource {
@@ -82,6 +80,13 @@ impl From<Error> for Status {
             details.set_resource_info(resource.kind, resource.name, "", error.message.clone());
         }
         Status::with_error_details(code(error.kind), error.message, details)
+    }
+}
+
+/// Logs what is no mistake of a caller, with its cause, which no caller is told.
+pub(super) fn log_fault(error: &Error) {
+    if matches!(error.kind, ErrorKind::Internal | ErrorKind::DataLoss) {
+        tracing::error!(reason = error.reason, source = ?error.source, "{}", error.message);
     }
 }
 
@@ -93,8 +98,8 @@ fn shorten(text: &mut String) {
     }
 }
 
-/// Gives a stable reason to what the transport refuses before a service sees it.
-pub fn explain(status: Status) -> Status {
+/// Gives a stable reason to what the transport refuses before a service sees it, or after.
+fn explain(status: Status) -> Status {
     let reason = match status.message() {
         _ if status.code() != Code::OutOfRange => return status,
         message if message.starts_with(TOO_LARGE) => "MESSAGE_TOO_LARGE",
@@ -107,23 +112,16 @@ pub fn explain(status: Status) -> Status {
     Status::with_error_details(Code::OutOfRange, status.message(), details)
 }
 
-/// [`explain`] for a response whose status is already in its headers.
-pub fn explain_response<B>(mut response: http::Response<B>) -> http::Response<B> {
-    if let Some(status) = Status::from_header_map(response.headers())
-        && status.code() == Code::OutOfRange
-    {
-        // A status that does not fit into headers stays as it is.
-        let _ = explain(status).add_header(response.headers_mut());
-    }
-    response
-}
-
-/// Adds the id of the request to the details of an error in headers or trailers.
-pub fn name_request(headers: &mut http::HeaderMap, request_id: &str) {
-    let Some(status) = Status::from_header_map(headers) else { return };
+/// Adds to an error in headers or trailers what its details lack: the reason where the transport refused the message
+/// or its answer, and the id of the request.
+pub fn complete(headers: &mut http::HeaderMap, request_id: &str) {
+    let Some(status) = Status::from_header_map(headers).filter(|status| status.code() != Code::Ok) else {
+        return;
+    };
+    let status = explain(status);
     // Details that are not of the standard types would be lost.
     let Ok(mut details) = status.check_error_details() else { return };
-    if status.code() == Code::Ok || details.request_info().is_some() {
+    if details.request_info().is_some() {
         return;
     }
     details.set_request_info(request_id, "");
@@ -160,7 +158,7 @@ mod tests {
         let status = Status::from(Error::invalid_field("limit", "BAD_LIMIT", "expected 1"));
         let mut headers = http::HeaderMap::new();
         status.add_header(&mut headers).unwrap();
-        name_request(&mut headers, "r-1");
+        complete(&mut headers, "r-1");
         let status = Status::from_header_map(&headers).unwrap();
         let details = status.get_error_details();
         assert_eq!(details.request_info().unwrap().request_id, "r-1");
@@ -169,7 +167,7 @@ mod tests {
         let mut fine = http::HeaderMap::new();
         Status::ok("").add_header(&mut fine).unwrap();
         let before = fine.clone();
-        name_request(&mut fine, "r-1");
+        complete(&mut fine, "r-1");
         assert_eq!(fine, before);
     }
 
@@ -177,9 +175,12 @@ mod tests {
     fn a_message_that_is_too_large_gets_a_reason() {
         for (text, reason) in [(TOO_LARGE, "MESSAGE_TOO_LARGE"), (ANSWER_TOO_LARGE, "RESPONSE_TOO_LARGE")] {
             let status = Status::out_of_range(format!("{text}: found 9 bytes, the limit is: 1 bytes"));
-            let response = explain_response(status.into_http::<tonic::body::Body>());
-            let status = Status::from_header_map(response.headers()).unwrap();
-            assert_eq!(status.get_error_details().error_info().unwrap().reason, reason);
+            let mut headers = http::HeaderMap::new();
+            status.add_header(&mut headers).unwrap();
+            complete(&mut headers, "r-1");
+            let details = Status::from_header_map(&headers).unwrap().get_error_details();
+            assert_eq!(details.error_info().unwrap().reason, reason);
+            assert_eq!(details.request_info().unwrap().request_id, "r-1");
         }
     }
 }

@@ -9,7 +9,7 @@ use tonic::{Status, Streaming};
 
 use super::documents::{Documents, document_out, result_out};
 use super::ingest::{RECONNECT_AFTER, Room};
-use super::{Stop, blocking, collection_name, collections, convert, explain};
+use super::{Stop, blocking, collection_name, collections, convert};
 use crate::access::Caller;
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Span};
@@ -184,7 +184,7 @@ pub(super) async fn import(
     impl Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static,
     Status,
 > {
-    let start = messages.message().await.map_err(explain)?.and_then(|m| m.part);
+    let start = messages.message().await?.and_then(|m| m.part);
     let Some(In::Start(start)) = start else {
         let message = "expected start as the first message of the stream";
         return Err(Error::invalid_field("part", "NO_START", message).into());
@@ -253,7 +253,7 @@ impl Import {
             };
             let part = match message {
                 Some(Ok(message)) => message.part,
-                Some(Err(status)) => return Some(Err(explain(status))),
+                Some(Err(status)) => return Some(Err(status)),
                 None => {
                     self.is_over = true;
                     return self.partial.take().map(|partial| Ok(arrived(partial, Some("the stream ended"))));

@@ -21,7 +21,6 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
-use tower::util::MapResponseLayer;
 
 use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
@@ -382,7 +381,6 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         );
     let service = ServiceBuilder::new()
         .layer(crate::telemetry::CallsLayer::default())
-        .layer(MapResponseLayer::new(grpc::explain_response))
         .layer(GuardLayer(Guard::new(keyring, &limits)))
         .service(routes.prepare());
     let server = Listening::new(Clients::new(&limits), tls, &limits).serve(listener, service, stopping);

@@ -233,7 +233,7 @@ impl Drop for CallLog {
 fn watched(mut response: Response<Body>, mut log: CallLog) -> Response<Body> {
     match code_in(response.headers()) {
         Some(code) => {
-            grpc::name_request(response.headers_mut(), &log.request_id);
+            grpc::complete(response.headers_mut(), &log.request_id);
             log.end(code);
             response
         }
@@ -268,7 +268,7 @@ impl http_body::Body for WatchedBody {
                 if let Some(trailers) = frame.trailers_mut()
                     && let Some(code) = code_in(trailers)
                 {
-                    grpc::name_request(trailers, &self.log.request_id);
+                    grpc::complete(trailers, &self.log.request_id);
                     self.log.end(code);
                 }
             }
