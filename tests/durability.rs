@@ -8,8 +8,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::*;
+use futures::StreamExt;
 use tonic::Code;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_types::StatusExt;
+use trove::proto::embedding_service_client::EmbeddingServiceClient;
 use trove::proto::ingest_documents_request::Part;
 use trove::proto::ingest_documents_response::Event;
 use trove::proto::{self, DocumentStatus};
@@ -61,6 +66,35 @@ async fn a_stop_finishes_what_was_read_and_says_so() {
     acknowledged.sort_unstable();
     stored.sort_unstable();
     assert!(stored == acknowledged, "{} are stored, {} were acknowledged", stored.len(), acknowledged.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn quiet_streams_do_not_hold_up_a_stop() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let mut server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    let request = proto::EmbedRequest { inputs: vec!["Rain falls.".to_owned()], options: None };
+    let batch = proto::EmbedStreamRequest { request: Some(request) };
+    let batches = tokio_stream::once(batch).chain(tokio_stream::pending());
+    let mut embedding = EmbeddingServiceClient::new(channel.clone());
+    let mut vectors = embedding.embed_stream(batches).await.unwrap().into_inner();
+    assert!(vectors.message().await.unwrap().is_some());
+    let listing = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..Default::default()
+    };
+    let questions = tokio_stream::once(listing).chain(tokio_stream::pending());
+    let mut reflection = ServerReflectionClient::new(channel.clone());
+    let mut services = reflection.server_reflection_info(questions).await.unwrap().into_inner();
+    assert!(services.message().await.unwrap().is_some());
+
+    server.terminate();
+    let end = vectors.message().await.unwrap_err();
+    assert_eq!((end.code(), reason(&end).as_str()), (Code::Unavailable, "SERVER_STOPPING"));
+    assert!(end.get_error_details().retry_info().is_some());
+    assert!(services.message().await.unwrap().is_none());
+    assert!(server.wait(Duration::from_secs(10)).success());
 }
 
 #[tokio::test]

@@ -7,16 +7,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::raw::{bearer, bytes, call, open, with};
-use common::{Server, data_dir, make_key, models, reason};
+use common::{
+    NOTES, Server, create, data_dir, documents, ingest, ingest_messages, make_key, models, reason,
+    text_document,
+};
 use futures::StreamExt;
+use tokio::sync::mpsc::Sender;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 use trove::proto;
+use trove::proto::ImportDocumentsResponse as ImportAnswer;
+use trove::proto::collection_service_client::CollectionServiceClient;
 use trove::proto::embedding_service_client::EmbeddingServiceClient;
+use trove::proto::import_documents_request::Part as ImportPart;
+use trove::proto::ingest_documents_request::Part;
+use trove::proto::ingest_documents_response::Event;
 
 const TOKENIZE: &str = "/trove.v1.EmbeddingService/Tokenize";
 const EMBED_STREAM: &str = "/trove.v1.EmbeddingService/EmbedStream";
@@ -315,4 +324,126 @@ async fn a_client_that_does_not_read_gives_its_place_back() {
         count += 1;
     }
     assert_eq!(count, 30);
+}
+
+/// The text of the documents that are imported.
+const SENTENCE: &str = "Rain falls.";
+
+/// A stored document of one sentence, with so many passages announced.
+fn stored(id: &str, passages: u32) -> ImportPart {
+    let content_hash = blake3::hash(SENTENCE.as_bytes()).to_hex().to_string();
+    ImportPart::Document(proto::StoredDocument {
+        document: Some(proto::Document { id: id.to_owned(), content_hash, ..Default::default() }),
+        text_bytes: SENTENCE.len() as u64,
+        passage_count: passages,
+        ..Default::default()
+    })
+}
+
+/// Its only passage, under a heading of so many bytes.
+fn passage(heading: usize) -> ImportPart {
+    let span = Some(proto::ByteSpan { start: 0, end: SENTENCE.len() as u32 });
+    let mut values = vec![0.0; 384];
+    values[0] = 1.0;
+    let passage = proto::StoredPassage {
+        span,
+        headings: vec!["x".repeat(heading)],
+        vector: Some(proto::DenseVector { values }),
+        ..Default::default()
+    };
+    ImportPart::Passages(proto::StoredPassages { passages: vec![passage] })
+}
+
+/// An import that goes on until the sender is dropped.
+async fn import(channel: &Channel) -> (Sender<proto::ImportDocumentsRequest>, Streaming<ImportAnswer>) {
+    let (sender, messages) = tokio::sync::mpsc::channel(64);
+    let start =
+        proto::ImportStart { collection: NOTES.to_owned(), model: model(channel).await, encode: false };
+    send(&sender, ImportPart::Start(start)).await;
+    let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
+    (sender, documents(channel).import_documents(messages).await.unwrap().into_inner())
+}
+
+async fn model(channel: &Channel) -> String {
+    let request = proto::GetCollectionRequest { name: NOTES.to_owned() };
+    let response = CollectionServiceClient::new(channel.clone()).get_collection(request).await.unwrap();
+    response.into_inner().collection.unwrap().model
+}
+
+async fn send(sender: &Sender<proto::ImportDocumentsRequest>, part: ImportPart) {
+    sender.send(proto::ImportDocumentsRequest { part: Some(part) }).await.unwrap();
+}
+
+/// Id and reason of the next answer.
+async fn next_import(answers: &mut Streaming<ImportAnswer>) -> (String, String) {
+    let answer = tokio::time::timeout(PATIENCE, answers.message()).await.expect("no answer");
+    let result = answer.unwrap().unwrap().result.unwrap();
+    (result.document_id, result.error_reason)
+}
+
+fn is(answer: (String, String), id: &str, reason: &str) -> bool {
+    (answer.0.as_str(), answer.1.as_str()) == (id, reason)
+}
+
+/// Documents that come in parts take no more memory than they were given, and give it back when nothing comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_of_documents_take_no_more_than_their_room_and_give_it_back() {
+    const MOST: usize = 1 << 20;
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let most = MOST.to_string();
+    let settings = [
+        ("TROVE__LIMITS__MAX_DOCUMENT_BYTES", most.as_str()),
+        ("TROVE__LIMITS__RECEIVE_TIMEOUT_SECONDS", "2"),
+    ];
+    let server = Server::start_with(data.path(), &settings).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+
+    // More than its passages may take, and more than there is, whatever was announced.
+    let (sender, mut answers) = import(&channel).await;
+    let text = || ImportPart::Text(SENTENCE.to_owned());
+    for part in [stored("heading", 1), text(), passage(600_000), stored("many", u32::MAX), text()] {
+        send(&sender, part).await;
+    }
+    assert!(is(next_import(&mut answers).await, "heading", "DOCUMENT_TOO_LARGE"));
+    for _ in 0..4 {
+        send(&sender, passage(600_000)).await;
+    }
+    assert!(is(next_import(&mut answers).await, "many", "DOCUMENT_TOO_LARGE"));
+    for part in [stored("fine", 1), text(), passage(10)] {
+        send(&sender, part).await;
+    }
+    assert!(is(next_import(&mut answers).await, "fine", ""));
+
+    // All the room is taken by files and documents of which nothing more comes.
+    send(&sender, stored("half", 1)).await;
+    let announced = proto::Document {
+        content: Some(proto::document::Content::DataSize(MOST as u64)),
+        ..text_document("half", "")
+    };
+    let mut quiet = Vec::new();
+    for _ in 0..2 {
+        let parts = [Part::Document(announced.clone()), Part::DataChunk(vec![b'x'; 1000])];
+        let messages = tokio_stream::iter(ingest_messages(parts)).chain(tokio_stream::pending());
+        quiet.push(documents(&channel).ingest_documents(messages).await.unwrap().into_inner());
+    }
+    let whole = ingest(&channel, [Part::Document(text_document("whole", "Snow falls."))]);
+    let (results, end) = tokio::time::timeout(PATIENCE, whole).await.expect("there is never room again");
+    assert!(end.is_none() && results[0].error_reason.is_empty(), "{results:?} {end:?}");
+    for mut stream in quiet {
+        let answer = tokio::time::timeout(PATIENCE, stream.message()).await.expect("no answer");
+        match answer.unwrap().unwrap().event {
+            Some(Event::Result(result)) => assert_eq!(result.error_reason, "REQUEST_INCOMPLETE"),
+            other => panic!("expected a result, got {other:?}"),
+        }
+    }
+    assert!(is(next_import(&mut answers).await, "half", "REQUEST_INCOMPLETE"));
+    // The stream itself goes on, without what still comes of the document.
+    for part in [text(), stored("next", 1), text(), passage(10)] {
+        send(&sender, part).await;
+    }
+    assert!(is(next_import(&mut answers).await, "next", ""));
+    drop(sender);
+    assert!(answers.message().await.unwrap().is_none());
 }

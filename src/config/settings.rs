@@ -174,11 +174,12 @@ section! {
     LimitsConfig in "limits." {
         /// Most inputs of one call.
         max_batch_size: usize = 1024, Rule::AtLeast(1);
-        /// Most bytes of one message.
+        /// Most bytes of one message; the batches of all EmbedStream calls hold twice as many at once.
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
         /// Most bytes of one text to embed, tokenize or classify, and of all messages of a question or generation.
         max_text_bytes: usize = 1 << 20, Rule::AtLeast(1);
-        /// Most bytes of one file; all streams together hold twice as many at once.
+        /// Most bytes of one file; all streams of documents together hold twice as many at once, and a document that is
+        /// imported may take no more with its vectors.
         max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Calls of the whole server that may run at once. Calls for the server's health are not counted.
         max_concurrent_requests: usize = 512, Rule::AtLeast(1);
@@ -196,7 +197,7 @@ section! {
         max_connections_per_client: usize = 256, Rule::AtLeast(1);
         /// Memory for messages that were received and whose calls have not ended. A stream waits for room.
         max_request_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
-        /// Seconds without a byte after which a message that is not whole is given up.
+        /// Seconds without a byte after which a message that is not whole is given up, and a document that comes in several.
         receive_timeout_seconds: u64 = 30, Rule::Between(1, MOST_SECONDS);
         /// Seconds that a client may take to read what it was sent, before more of it is sent. Then the call is ended.
         send_timeout_seconds: u64 = 60, Rule::Between(1, MOST_SECONDS);

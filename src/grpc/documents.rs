@@ -5,9 +5,9 @@ use futures::StreamExt;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::ingest::Room;
+use super::pulse::pulse;
 use super::status::log_fault;
-use super::{Reply, Stop, blocking, caller, check_batch, code, collection_name, convert};
+use super::{Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert};
 use crate::catalog::Catalog;
 use crate::domain::CollectionName;
 use crate::error::{Error, Result};
@@ -198,7 +198,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<Streaming<proto::IngestDocumentsRequest>>,
     ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
-        let caller = caller(&request)?;
+        let (caller, pulse) = (caller(&request)?, pulse(&request)?);
         let mut messages = request.into_inner();
         let start = messages.message().await?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
@@ -208,7 +208,7 @@ impl proto::document_service_server::DocumentService for Documents {
         let collection = collection_name(&caller, "start.collection", start.collection)?;
         self.catalog.collection(&collection)?;
         let options = UpsertOptions { validate_only: false, force: start.force };
-        Ok(Response::new(Box::pin(super::ingest::serve(self.clone(), collection, options, messages))))
+        Ok(Response::new(Box::pin(super::ingest::serve(self.clone(), collection, options, messages, pulse))))
     }
 
     async fn get_document(
@@ -305,8 +305,8 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<Streaming<proto::ImportDocumentsRequest>>,
     ) -> Reply<Self::ImportDocumentsStream> {
-        let caller = caller(&request)?;
-        let answers = super::transfer::import(self.clone(), &caller, request.into_inner()).await?;
+        let (caller, pulse) = (caller(&request)?, pulse(&request)?);
+        let answers = super::transfer::import(self.clone(), &caller, request.into_inner(), pulse).await?;
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -3,10 +3,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
+use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Reply, convert};
+use super::room::Place;
+use super::{Reply, Room, Stop, convert};
 use crate::domain::{dot, scale_to_unit};
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
@@ -29,6 +31,10 @@ pub struct Embedding {
     pub max_batch_size: usize,
     /// Most bytes of one text.
     pub max_text_bytes: usize,
+    /// Memory for the batches of all streams.
+    pub room: Room,
+    /// Ends the streams when the server stops.
+    pub stop: Stop,
 }
 
 impl Embedding {
@@ -99,6 +105,22 @@ impl Embedding {
 
 fn unknown(field: &str, value: i32) -> Error {
     Error::invalid("UNKNOWN_ENUM_VALUE", format!("{field}: expected a known value, got {value}"))
+}
+
+/// The next batch of a stream and its place, once there is room for it; `None` after the last.
+async fn next_batch(
+    messages: &mut Streaming<proto::EmbedStreamRequest>,
+    room: &Room,
+    stop: &Stop,
+) -> std::result::Result<Option<(proto::EmbedRequest, Place)>, Status> {
+    let message = tokio::select! {
+        message = messages.message() => message?,
+        () = stop.begun() => return Err(Stop::error().into()),
+    };
+    let Some(message) = message else { return Ok(None) };
+    let request = message.request.unwrap_or_default();
+    let place = room.take(request.encoded_len()).await?;
+    Ok(Some((request, place)))
 }
 
 pub(super) fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
@@ -216,10 +238,17 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<Streaming<proto::EmbedStreamRequest>>,
     ) -> Reply<Self::EmbedStreamStream> {
         let service = self.clone();
-        let responses = request.into_inner().map(move |message| {
+        let state = (request.into_inner(), self.room.clone(), self.stop.clone());
+        let batches = futures::stream::try_unfold(state, |(mut messages, room, stop)| async move {
+            let batch = next_batch(&mut messages, &room, &stop).await?;
+            Ok::<_, Status>(batch.map(|batch| (batch, (messages, room, stop))))
+        });
+        let responses = batches.map(move |batch| {
             let service = service.clone();
             async move {
-                let response = service.embed_request(message?.request.unwrap_or_default()).await?;
+                let (request, _place) = batch?;
+                let response = service.embed_request(request).await;
+                let response = response.map_err(|error| error.within("request"))?;
                 Ok(proto::EmbedStreamResponse { response: Some(response) })
             }
         });

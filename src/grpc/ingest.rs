@@ -2,18 +2,19 @@
 //! answers each as it is done.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use prost::Message;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use super::Stop;
 use super::documents::{Documents, IN_FLIGHT, result_out};
+use super::pulse::Pulse;
+use super::room::{Place, Room};
 use crate::domain::CollectionName;
 use crate::error::Error;
 use crate::ingest::UpsertOptions;
@@ -22,37 +23,9 @@ use crate::proto::ingest_documents_request::Part;
 use crate::proto::ingest_documents_response::Event;
 use crate::proto::{self, DocumentResult, IngestDocumentsRequest, IngestDocumentsResponse};
 
-/// When a client should come back to a server that stops.
-pub(super) const RECONNECT_AFTER: Duration = Duration::from_secs(2);
-/// Memory is granted in units of this many bytes.
-const ROOM_UNIT: usize = 1 << 10;
-
-/// Memory for the documents that all streams together hold at once.
-#[derive(Clone)]
-pub struct Room {
-    units: Arc<Semaphore>,
-    total: usize,
-}
-
-impl Room {
-    /// Room for so many bytes.
-    pub fn new(bytes: usize) -> Self {
-        let total = (bytes / ROOM_UNIT).clamp(1, (u32::MAX as usize).min(Semaphore::MAX_PERMITS));
-        Self { units: Arc::new(Semaphore::new(total)), total }
-    }
-
-    /// Waits for room; what is larger than all of it takes all of it.
-    pub(super) async fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Error> {
-        let units = bytes.div_ceil(ROOM_UNIT).clamp(1, self.total);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let closed = |e| Error::internal("INGEST_CLOSED", "the ingest is closed").with_source(e);
-        self.units.clone().acquire_many_owned(units).await.map_err(closed)
-    }
-}
-
 /// What the reader comes upon.
 enum Incoming {
-    Document { index: u64, document: Box<proto::Document>, room: OwnedSemaphorePermit },
+    Document { index: u64, document: Box<proto::Document>, room: Place },
     Refused { index: u64, id: String, error: Error },
     End,
     Broken(Status),
@@ -62,7 +35,15 @@ enum Incoming {
 struct Waiting {
     index: u64,
     document: Box<proto::Document>,
-    bytes: usize,
+    /// Length of the file that follows in pieces.
+    size: usize,
+}
+
+impl Waiting {
+    /// What it takes with all that describes it.
+    fn bytes(&self) -> usize {
+        self.document.encoded_len().saturating_add(self.size)
+    }
 }
 
 /// A file that comes in pieces.
@@ -71,13 +52,14 @@ struct Pieces {
     document: Box<proto::Document>,
     size: usize,
     data: Vec<u8>,
-    room: OwnedSemaphorePermit,
+    room: Place,
 }
 
 /// Reads messages into documents. Everything that it holds is in its fields, so that [`Reader::next`] may be
 /// dropped at any point and called again.
 struct Reader {
     messages: Streaming<IngestDocumentsRequest>,
+    pulse: Pulse,
     room: Room,
     max_document_bytes: usize,
     count: u64,
@@ -92,15 +74,16 @@ impl Reader {
     async fn next(&mut self) -> Incoming {
         loop {
             if let Some(waiting) = &self.waiting {
-                let room = match self.room.take(waiting.bytes).await {
+                let room = match self.room.take(waiting.bytes()).await {
                     Ok(room) => room,
                     Err(error) => return Incoming::Broken(error.into()),
                 };
-                let Some(Waiting { index, document, bytes }) = self.waiting.take() else { continue };
+                let Some(Waiting { index, document, size }) = self.waiting.take() else { continue };
                 if !matches!(document.content, Some(Content::DataSize(_))) {
                     return Incoming::Document { index, document, room };
                 }
-                self.pieces = Some(Pieces { index, document, size: bytes, data: Vec::new(), room });
+                self.pulse.beat();
+                self.pieces = Some(Pieces { index, document, size, data: Vec::new(), room });
             }
             if self.pieces.as_ref().is_some_and(|pieces| pieces.data.len() == pieces.size)
                 && let Some(Pieces { index, mut document, data, room, .. }) = self.pieces.take()
@@ -110,14 +93,22 @@ impl Reader {
             }
             let part = match self.next.take() {
                 Some(part) => part,
-                None => match self.messages.next().await {
-                    Some(Ok(IngestDocumentsRequest { part: Some(part) })) => part,
-                    Some(Ok(IngestDocumentsRequest { part: None })) => return no_document(),
-                    Some(Err(status)) => return Incoming::Broken(status),
-                    None => match self.pieces.take() {
-                        Some(pieces) => return incomplete(pieces, "the stream ended"),
-                        None => return Incoming::End,
+                None => tokio::select! {
+                    biased;
+                    message = self.messages.next() => match message {
+                        Some(Ok(IngestDocumentsRequest { part: Some(part) })) => part,
+                        Some(Ok(IngestDocumentsRequest { part: None })) => return no_document(),
+                        Some(Err(status)) => return Incoming::Broken(status),
+                        None => match self.pieces.take() {
+                            Some(pieces) => return incomplete(pieces, "the stream ended"),
+                            None => return Incoming::End,
+                        },
                     },
+                    error = self.pulse.stopped(), if self.pieces.is_some() => {
+                        self.passing_over = true;
+                        let Some(Pieces { index, document, .. }) = self.pieces.take() else { continue };
+                        return Incoming::Refused { index, id: document.id, error };
+                    }
                 },
             };
             if let Some(incoming) = self.part(part) {
@@ -154,11 +145,14 @@ impl Reader {
         let index = self.count;
         self.count += 1;
         self.passing_over = false;
-        let bytes = match &document.content {
-            Some(Content::DataSize(size)) => usize::try_from(*size).unwrap_or(usize::MAX),
-            Some(Content::Data(data)) => data.len(),
-            Some(Content::Text(text)) => text.len(),
-            None => 0,
+        let (bytes, size) = match &document.content {
+            Some(Content::DataSize(size)) => {
+                let size = usize::try_from(*size).unwrap_or(usize::MAX);
+                (size, size)
+            }
+            Some(Content::Data(data)) => (data.len(), 0),
+            Some(Content::Text(text)) => (text.len(), 0),
+            None => (0, 0),
         };
         if bytes > self.max_document_bytes {
             self.passing_over = true;
@@ -167,7 +161,7 @@ impl Reader {
             let error = Error::invalid("DOCUMENT_TOO_LARGE", message);
             return Some(Incoming::Refused { index, id: document.id, error });
         }
-        self.waiting = Some(Waiting { index, document, bytes });
+        self.waiting = Some(Waiting { index, document, size });
         None
     }
 
@@ -219,9 +213,11 @@ pub(super) fn serve(
     collection: CollectionName,
     options: UpsertOptions,
     messages: Streaming<IngestDocumentsRequest>,
+    pulse: Pulse,
 ) -> impl Stream<Item = Result<IngestDocumentsResponse, Status>> + Send + 'static {
     let reader = Reader {
         messages,
+        pulse,
         room: service.room.clone(),
         max_document_bytes: service.max_document_bytes,
         count: 0,
@@ -273,7 +269,7 @@ impl Session {
                     let grace = self.service.stop.grace().mul_f32(0.8);
                     self.ending = Some(Ending::Stopping(Instant::now() + grace));
                     if let Some((index, id)) = self.reader.abandon() {
-                        return Some(Ok(refused(index, id, Error::stopping(RECONNECT_AFTER))));
+                        return Some(Ok(refused(index, id, Stop::error())));
                     }
                 }
                 () = until(deadline), if deadline.is_some() => self.working.clear(),
@@ -317,10 +313,10 @@ impl Session {
             Some(Ending::Broken(status)) => self.last.push_back(Err(status)),
             Some(Ending::Stopping(_)) => {
                 let left = std::mem::take(&mut self.unanswered);
-                let refuse = |(index, id)| Ok(refused(index, id, Error::stopping(RECONNECT_AFTER)));
+                let refuse = |(index, id)| Ok(refused(index, id, Stop::error()));
                 self.last.extend(left.into_iter().map(refuse));
                 self.last.push_back(Ok(response(Event::ShuttingDown(proto::IngestShuttingDown {}))));
-                self.last.push_back(Err(Error::stopping(RECONNECT_AFTER).into()));
+                self.last.push_back(Err(Stop::error().into()));
             }
             Some(Ending::Complete) | None => {}
         }

@@ -9,6 +9,8 @@ mod embedding;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod ingest;
+mod pulse;
+mod room;
 mod search;
 mod snapshots;
 mod status;
@@ -20,7 +22,8 @@ pub use answer::Answer;
 pub use collections::Collections;
 pub use documents::Documents;
 pub use embedding::Embedding;
-pub use ingest::Room;
+pub use pulse::Pulse;
+pub use room::Room;
 pub use search::Search;
 pub use status::{code, code_name, complete};
 pub use stop::Stop;

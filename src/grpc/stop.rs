@@ -2,6 +2,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::error::Error;
+
+/// When a client should come back to a server that stops.
+const RECONNECT_AFTER: Duration = Duration::from_secs(2);
+
 /// Tells streams that have no end of their own that the server stops.
 #[derive(Debug, Clone)]
 pub struct Stop {
@@ -28,6 +33,11 @@ impl Stop {
     /// Resolves when it has begun.
     pub async fn begun(&self) {
         self.token.cancelled().await;
+    }
+
+    /// What is told of the work that it ends.
+    pub(super) fn error() -> Error {
+        Error::stopping(RECONNECT_AFTER)
     }
 
     /// Time that calls have to end once it has begun.

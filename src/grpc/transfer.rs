@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
+use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
 use super::documents::{Documents, document_out, result_out};
-use super::ingest::{RECONNECT_AFTER, Room};
+use super::pulse::Pulse;
+use super::room::{Place, Room};
 use super::{Stop, blocking, collection_name, collections, convert};
 use crate::access::Caller;
 use crate::catalog::Catalog;
@@ -25,8 +26,10 @@ const MESSAGE_BYTES: usize = 256 << 10;
 const PAGE: usize = 128;
 /// Documents of one import that are stored at once.
 const IN_FLIGHT: usize = 64;
-/// About the bytes that one passage takes while it is imported.
+/// Most bytes of a passage besides its vectors, on average over a document that is imported.
 const PASSAGE_BYTES: usize = 16 << 10;
+/// Vectors of a passage: its own and those of its sentences, of which the store takes so many.
+const PASSAGE_VECTORS: usize = 1 + 256;
 
 /// A document that is exported next, page by page.
 struct Export {
@@ -150,7 +153,9 @@ struct Partial {
     document: NewDocument,
     text_bytes: usize,
     passages: usize,
-    _room: OwnedSemaphorePermit,
+    /// Memory that it takes so far.
+    bytes: usize,
+    place: Place,
 }
 
 /// A document that has been read, or why it is refused.
@@ -163,7 +168,10 @@ struct Arrived {
 /// Reads the messages of an import into documents.
 struct Import {
     messages: Streaming<proto::ImportDocumentsRequest>,
+    pulse: Pulse,
     room: Room,
+    /// Most bytes of a passage, on average over a document.
+    passage_bytes: usize,
     max_document_bytes: usize,
     stop: Stop,
     count: u64,
@@ -180,6 +188,7 @@ pub(super) async fn import(
     service: Documents,
     caller: &Caller,
     mut messages: Streaming<proto::ImportDocumentsRequest>,
+    pulse: Pulse,
 ) -> std::result::Result<
     impl Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static,
     Status,
@@ -201,7 +210,9 @@ pub(super) async fn import(
     }
     let reader = Import {
         messages,
+        pulse,
         room: service.room.clone(),
+        passage_bytes: PASSAGE_BYTES + PASSAGE_VECTORS * vector_bytes(record.dimensions as usize),
         max_document_bytes: service.max_document_bytes,
         stop: service.stop.clone(),
         count: 0,
@@ -229,7 +240,9 @@ async fn put(
 ) -> std::result::Result<proto::ImportDocumentsResponse, Status> {
     let Arrived { index, id, document } = arrived?;
     let outcome = match document {
-        Ok(Partial { document, _room, .. }) => service.ingest.import(&collection, document, encode).await,
+        Ok(Partial { document, place: _place, .. }) => {
+            service.ingest.import(&collection, document, encode).await
+        }
         Err(error) => Err(error),
     };
     Ok(proto::ImportDocumentsResponse { result: Some(result_out(index, id, outcome)) })
@@ -248,8 +261,12 @@ impl Import {
                 return self.partial.take().map(|partial| Ok(arrived(partial, None)));
             }
             let message = tokio::select! {
+                biased;
+                () = self.stop.begun() => return Some(Err(Stop::error().into())),
                 message = self.messages.next() => message,
-                () = self.stop.begun() => return Some(Err(Error::stopping(RECONNECT_AFTER).into())),
+                error = self.pulse.stopped(), if self.partial.is_some() => {
+                    return self.refuse(error).map(Ok);
+                }
             };
             let part = match message {
                 Some(Ok(message)) => message.part,
@@ -293,6 +310,7 @@ impl Import {
         self.passing_over = true;
         let text_bytes = usize::try_from(stored.text_bytes).unwrap_or(usize::MAX);
         let passages = stored.passage_count as usize;
+        let bytes = stored.encoded_len();
         let id = stored.document.as_ref().map(|d| d.id.clone()).unwrap_or_default();
         let document = if text_bytes > self.max_document_bytes {
             let message = format!(
@@ -307,29 +325,38 @@ impl Import {
             Ok(document) => document,
             Err(error) => return Some(Ok(Arrived { index, id, document: Err(error) })),
         };
-        let room =
-            match self.room.take(text_bytes.saturating_add(passages.saturating_mul(PASSAGE_BYTES))).await {
-                Ok(room) => room,
-                Err(error) => return Some(Err(error.into())),
-            };
+        let parts = text_bytes.saturating_add(passages.saturating_mul(self.passage_bytes));
+        let place = match self.room.take(bytes.saturating_add(parts)).await {
+            Ok(place) => place,
+            Err(error) => return Some(Err(error.into())),
+        };
+        self.pulse.beat();
         self.passing_over = false;
-        self.partial = Some(Partial { index, document, text_bytes, passages, _room: room });
+        self.partial = Some(Partial { index, document, text_bytes, passages, bytes, place });
         None
     }
 
     /// Adds to the document that is read; gives it where it is refused for that.
     fn add(&mut self, add: impl FnOnce(&mut Partial) -> Result<()>) -> Option<Arrived> {
         let error = add(self.partial.as_mut()?).err()?;
+        self.refuse(error)
+    }
+
+    /// Gives up the document that is read; parts of it that still come are passed over.
+    fn refuse(&mut self, error: Error) -> Option<Arrived> {
         self.passing_over = true;
         let partial = self.partial.take()?;
         Some(Arrived { index: partial.index, id: partial.document.id, document: Err(error) })
     }
 }
 
-fn arrived(partial: Partial, ended_by: Option<&str>) -> Arrived {
+fn arrived(mut partial: Partial, ended_by: Option<&str>) -> Arrived {
     let (index, id) = (partial.index, partial.document.id.clone());
     let document = match ended_by {
-        None => Ok(partial),
+        None => {
+            partial.place.shrink(partial.bytes);
+            Ok(partial)
+        }
         Some(what) => {
             let message = format!(
                 "expected {} bytes of text and {} passages, got {} and {} until {what}",
@@ -350,10 +377,25 @@ impl Partial {
     }
 
     fn text(&mut self, piece: &str) -> Result<()> {
-        self.document.text.push_str(piece);
-        if self.document.text.len() > self.text_bytes {
+        if self.document.text.len() + piece.len() > self.text_bytes {
             let message = format!("expected {} bytes of text, got more", self.text_bytes);
             return Err(Error::invalid("WRONG_DATA_SIZE", message));
+        }
+        self.count(piece.len())?;
+        self.document.text.push_str(piece);
+        Ok(())
+    }
+
+    /// Counts more memory that it takes: it must not go beyond its place.
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let most = self.place.bytes();
+        if self.bytes > most {
+            let passages = self.passages;
+            let message = format!(
+                "expected {passages} passages that take at most {most} bytes with the text, got more"
+            );
+            return Err(Error::invalid("DOCUMENT_TOO_LARGE", message));
         }
         Ok(())
     }
@@ -365,10 +407,25 @@ impl Partial {
         }
         for passage in list.passages {
             let field = format!("passages[{}]", self.document.passages.len());
-            self.document.passages.push(passage_in(passage).map_err(|error| error.within(&field))?);
+            let passage = passage_in(passage).map_err(|error| error.within(&field))?;
+            self.count(bytes_of(&passage))?;
+            self.document.passages.push(passage);
         }
         Ok(())
     }
+}
+
+/// Memory that a passage takes.
+fn bytes_of(passage: &NewPassage) -> usize {
+    let headings: usize = passage.headings.iter().map(|heading| size_of::<String>() + heading.len()).sum();
+    let vectors: usize = passage.sentence_vectors.iter().map(|vector| vector_bytes(vector.len())).sum();
+    let sentences = size_of_val(passage.sentences.as_slice());
+    size_of::<NewPassage>() + headings + sentences + vector_bytes(passage.vector.len()) + vectors
+}
+
+/// Memory that a vector of so many dimensions takes.
+fn vector_bytes(dimensions: usize) -> usize {
+    size_of::<Vec<f32>>() + dimensions * size_of::<f32>()
 }
 
 pub(super) fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
@@ -21,6 +22,7 @@ use super::receive::{Held, Memory, Received, Receiving};
 use crate::access::{Caller, Keyring, method};
 use crate::config::LimitsConfig;
 use crate::error::{Error, Result};
+use crate::grpc::Pulse;
 
 /// What the methods of health start with; they are open to all.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -115,6 +117,12 @@ impl Guard {
             tracing::debug!(key = caller.name(), "call admitted");
             parts.extensions.insert(caller.clone());
         }
+        let pulse = Pulse::new(self.receive_timeout);
+        parts.extensions.insert(pulse.clone());
+        let body = Body::new(body.map_frame(move |frame| {
+            pulse.beat();
+            frame
+        }));
         let held = Held::default();
         let receiving = Receiving {
             memory: self.memory.clone(),

@@ -15,12 +15,17 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
+use http_body_util::{BodyStream, StreamBody};
 use tokio::net::TcpListener;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
 use tonic::server::NamedService;
-use tonic::service::Routes;
+use tonic::service::{LayerExt, Routes};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
+use tower::util::MapRequestLayer;
 
 use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
@@ -327,7 +332,14 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         schema_version: SCHEMA_VERSION,
     };
     let max_text_bytes = limits.max_text_bytes;
-    let embedding = grpc::Embedding { encoders, cross_encoders, max_batch_size, max_text_bytes };
+    let embedding = grpc::Embedding {
+        encoders,
+        cross_encoders,
+        max_batch_size,
+        max_text_bytes,
+        room: grpc::Room::new(max.saturating_mul(2)),
+        stop: stop.clone(),
+    };
     let collections = grpc::Collections { catalog: catalog.clone() };
     let documents = grpc::Documents {
         ingest: Arc::new(ingest),
@@ -350,6 +362,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|e| failed(&e))?;
+    let reflection = MapRequestLayer::new(ending_with(stop.clone())).named_layer(reflection);
     let begin = stop.clone();
     let stopping = async move {
         shutdown.await;
@@ -400,6 +413,15 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
 
 fn failed(error: &dyn std::fmt::Display) -> Error {
     Error::internal("SERVE_FAILED", format!("serving failed: {error}"))
+}
+
+/// Ends the messages of a request when the server stops, for a service that would wait for more of them.
+fn ending_with(stop: grpc::Stop) -> impl Fn(Request<Body>) -> Request<Body> + Clone {
+    move |request| {
+        let stop = stop.clone();
+        let begun = async move { stop.begun().await };
+        request.map(|body| Body::new(StreamBody::new(BodyStream::new(body).take_until(begun))))
+    }
 }
 
 /// Ends the streams that watch the health of services, or they would keep the server from stopping.
