@@ -313,6 +313,30 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
     let long = proto::EmbedRequest { inputs: vec!["word ".repeat(2000)], options: None };
     let status = embedding.embed(long).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (INVALID, "INPUT_TOO_LONG"));
+    let none = proto::EmbedRequest::default();
+    expect(embedding.embed(none).await.unwrap_err(), INVALID, "EMPTY_REQUEST", "inputs");
+    let many = proto::EmbedRequest { inputs: vec!["x".to_owned(); 4], options: None };
+    expect(embedding.embed(many).await.unwrap_err(), INVALID, "BATCH_TOO_LARGE", "inputs");
+    let options = Some(proto::EmbedOptions { level: 77, ..Default::default() });
+    let unknown = proto::EmbedRequest { inputs: vec!["x".to_owned()], options };
+    expect(embedding.embed(unknown).await.unwrap_err(), INVALID, "UNKNOWN_ENUM_VALUE", "options.level");
+    let large = proto::EmbedRequest { inputs: vec!["x".repeat(400_000)], options: None };
+    let batch = proto::EmbedStreamRequest { request: Some(large) };
+    let mut stream = embedding.embed_stream(tokio_stream::once(batch)).await.unwrap().into_inner();
+    expect(stream.message().await.unwrap_err(), Code::OutOfRange, "MESSAGE_TOO_LARGE", "");
+    let label = |name: &str, examples: usize| proto::Label {
+        name: name.to_owned(),
+        examples: vec!["An example.".to_owned(); examples],
+    };
+    for (labels, wanted, field) in [
+        (vec![label("a", 1)], "TOO_FEW_LABELS", "labels"),
+        (vec![label("a", 0), label("b", 0), label("c", 0), label("d", 0)], "BATCH_TOO_LARGE", "labels"),
+        (vec![label("a", 3), label("b", 0)], "BATCH_TOO_LARGE", "labels"),
+        (vec![label("a", 1), label("a", 0)], "DUPLICATE_LABEL", "labels[1].name"),
+    ] {
+        let request = proto::ClassifyRequest { inputs: vec!["x".to_owned()], labels, ..Default::default() };
+        expect(embedding.classify(request).await.unwrap_err(), INVALID, wanted, field);
+    }
     let options = Some(proto::EmbedOptions { model: "none".to_owned(), ..Default::default() });
     let unknown = proto::EmbedRequest { inputs: vec!["x".to_owned()], options };
     let status = embedding.embed(unknown).await.unwrap_err();

@@ -9,6 +9,7 @@ use tonic_types::StatusExt;
 use trove::proto::collection_service_client::CollectionServiceClient;
 use trove::proto::document::Content;
 use trove::proto::document_service_client::DocumentServiceClient;
+use trove::proto::embedding_service_client::EmbeddingServiceClient;
 use trove::proto::fusion::Method;
 use trove::proto::ingest_documents_request::Part;
 use trove::proto::search_service_client::SearchServiceClient;
@@ -239,6 +240,34 @@ async fn the_last_write_of_a_document_wins() {
     assert_eq!(all.len(), 1);
     let hits = found(&channel, proto::SearchRequest { limit: 1000, ..query("version") }).await;
     assert_eq!(hits.len(), all[0].passages.len(), "no passage of an older version is left");
+}
+
+#[tokio::test]
+async fn labels_are_told_by_their_examples_or_their_names() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let label = |name: &str, examples: &[&str]| proto::Label {
+        name: name.to_owned(),
+        examples: examples.iter().map(|&example| example.to_owned()).collect(),
+    };
+    let request = proto::ClassifyRequest {
+        inputs: vec!["Knead the dough.".to_owned(), "The cat sleeps.".to_owned(), "Rain falls.".to_owned()],
+        labels: vec![
+            label("x", &["Bread and cake", "Bake the loaf until it is brown."]),
+            label("animals", &[]),
+            label("y", &["Clouds and wind bring a storm."]),
+        ],
+        ..Default::default()
+    };
+    let mut client = EmbeddingServiceClient::new(server.channel().await);
+    let results = client.classify(request).await.unwrap().into_inner().results;
+    let best: Vec<_> = results.iter().map(|result| result.scores[0].name.as_str()).collect();
+    assert_eq!(best, ["x", "animals", "y"]);
+    for scores in results.iter().map(|result| &result.scores) {
+        assert_eq!(scores.len(), 3);
+        assert!((scores.iter().map(|score| score.probability).sum::<f32>() - 1.0).abs() < 1e-5);
+    }
 }
 
 fn pieces(document: proto::Document, size: usize, bytes: &[u8], piece: usize) -> Vec<Part> {

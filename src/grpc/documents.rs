@@ -7,7 +7,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::pulse::pulse;
 use super::status::log_fault;
-use super::{Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert};
+use super::{
+    Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert, unknown_value,
+};
 use crate::catalog::Catalog;
 use crate::domain::CollectionName;
 use crate::error::{Error, Result};
@@ -163,9 +165,7 @@ fn fitting(records: &[DocumentRecord]) -> usize {
 }
 
 fn view_in(view: i32) -> Result<proto::DocumentView> {
-    proto::DocumentView::try_from(view).map_err(|_| {
-        Error::invalid_field("view", "UNKNOWN_ENUM_VALUE", format!("expected a known value, got {view}"))
-    })
+    proto::DocumentView::try_from(view).map_err(|_| unknown_value("view", view))
 }
 
 #[tonic::async_trait]

@@ -8,7 +8,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::room::Place;
-use super::{Reply, Room, Stop, convert};
+use super::{Reply, Room, Stop, convert, unknown_value};
 use crate::domain::{dot, scale_to_unit};
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
@@ -38,32 +38,49 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    fn check_batch(&self, field: &str, count: usize) -> Result<()> {
-        if count == 0 {
-            return Err(Error::invalid("EMPTY_REQUEST", format!("{field}: expected at least one, got none")));
-        }
-        if count > self.max_batch_size {
-            return Err(Error::invalid(
-                "BATCH_TOO_LARGE",
-                format!("{field}: expected at most {}, got {count}", self.max_batch_size),
-            ));
-        }
-        Ok(())
+    fn check_texts(&self, field: &str, texts: &[String]) -> Result<()> {
+        super::check_batch(field, texts.len(), self.max_batch_size)?;
+        self.check_each(field, texts)
     }
 
-    fn check_texts(&self, field: &str, texts: &[String]) -> Result<()> {
-        self.check_batch(field, texts.len())?;
+    fn check_each(&self, field: &str, texts: &[String]) -> Result<()> {
         let check = |(index, text): (usize, &String)| {
             super::check_text(format!("{field}[{index}]"), text.len(), self.max_text_bytes)
         };
         texts.iter().enumerate().try_for_each(check)
     }
 
+    /// Checks the labels of a call, with the texts that describe them as one batch.
+    fn check_labels(&self, labels: &[proto::Label]) -> Result<()> {
+        if labels.len() < 2 {
+            let message = format!("expected at least two, got {}", labels.len());
+            return Err(Error::invalid_field("labels", "TOO_FEW_LABELS", message));
+        }
+        let texts: usize = labels.iter().map(|label| label.examples.len().max(1)).sum();
+        if texts > self.max_batch_size {
+            let most = self.max_batch_size;
+            let message = format!("expected at most {most} with all their examples, got {texts}");
+            return Err(Error::invalid_field("labels", "BATCH_TOO_LARGE", message));
+        }
+        let mut seen = HashSet::new();
+        for (index, label) in labels.iter().enumerate() {
+            let name = format!("labels[{index}].name");
+            if !seen.insert(label.name.as_str()) {
+                let message = format!("expected a name that occurs once, got {:?} twice", label.name);
+                return Err(Error::invalid_field(name, "DUPLICATE_LABEL", message));
+            }
+            super::check_text(name, label.name.len(), self.max_text_bytes)?;
+            self.check_each(&format!("labels[{index}].examples"), &label.examples)?;
+        }
+        Ok(())
+    }
+
     async fn embed_request(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse> {
         self.check_texts("inputs", &request.inputs)?;
         let message = request.options.unwrap_or_default();
         let encoder = self.encoders.get(&message.model)?;
-        let output = encoder.embed(request.inputs, &options_in(&message)?).await?;
+        let options = options_in(&message).map_err(|error| error.within("options"))?;
+        let output = encoder.embed(request.inputs, &options).await?;
         let tokens = output.results.iter().map(|r| r.tokens).sum();
         let truncated = output.results.iter().filter(|r| r.truncated).count();
         let results = output.results.into_iter().map(|result| proto::EmbedResult {
@@ -94,17 +111,29 @@ impl Embedding {
     async fn unit_vectors(&self, encoder: &Arc<Encoder>, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
         let options = EmbedOptions { overflow: encoder::Overflow::Window, ..EmbedOptions::document() };
         let output = encoder.embed(texts, &options).await?;
-        Ok(output
-            .results
-            .into_iter()
-            .filter_map(|r| r.embeddings.into_iter().next())
-            .map(|(_, v)| v)
-            .collect())
+        let vector = |result: encoder::EmbedResult| {
+            let first = result.embeddings.into_iter().next().map(|(_, vector)| vector);
+            first.ok_or_else(|| Error::internal("NO_VECTOR", "the encoder gave no vector for a text"))
+        };
+        output.results.into_iter().map(vector).collect()
     }
-}
 
-fn unknown(field: &str, value: i32) -> Error {
-    Error::invalid("UNKNOWN_ENUM_VALUE", format!("{field}: expected a known value, got {value}"))
+    /// The vectors of labels: the means of those of their examples, or of their names.
+    async fn label_vectors(
+        &self,
+        encoder: &Arc<Encoder>,
+        labels: Vec<proto::Label>,
+    ) -> Result<Vec<(String, Vec<f32>)>> {
+        let (mut texts, mut counts) = (Vec::new(), Vec::with_capacity(labels.len()));
+        for label in labels {
+            let own = if label.examples.is_empty() { vec![label.name.clone()] } else { label.examples };
+            counts.push((label.name, own.len()));
+            texts.extend(own);
+        }
+        let mut vectors = self.unit_vectors(encoder, texts).await?.into_iter();
+        let mean = |(name, count)| (name, centroid(&vectors.by_ref().take(count).collect::<Vec<_>>()));
+        Ok(counts.into_iter().map(mean).collect())
+    }
 }
 
 /// The next batch of a stream and its place, once there is room for it; `None` after the last.
@@ -125,31 +154,34 @@ async fn next_batch(
 
 pub(super) fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
     use proto::{EmbeddingLevel, Overflow, Pooling, Representation};
-    let level = match EmbeddingLevel::try_from(message.level).map_err(|_| unknown("level", message.level))? {
-        EmbeddingLevel::Token => encoder::Level::Token,
-        EmbeddingLevel::Word => encoder::Level::Word,
-        EmbeddingLevel::Sentence => encoder::Level::Sentence,
-        EmbeddingLevel::Passage => encoder::Level::Passage,
-        EmbeddingLevel::Unspecified | EmbeddingLevel::Document => encoder::Level::Document,
-    };
-    let pooling = match Pooling::try_from(message.pooling).map_err(|_| unknown("pooling", message.pooling))? {
-        Pooling::Unspecified => None,
-        Pooling::Mean => Some(encoder::Pooling::Mean),
-        Pooling::Cls => Some(encoder::Pooling::Cls),
-        Pooling::LastToken => Some(encoder::Pooling::Last),
-        Pooling::Max => Some(encoder::Pooling::Max),
-    };
-    let overflow =
-        match Overflow::try_from(message.overflow).map_err(|_| unknown("overflow", message.overflow))? {
-            Overflow::Unspecified | Overflow::Error => encoder::Overflow::Error,
-            Overflow::TruncateRight => encoder::Overflow::TruncateRight,
-            Overflow::TruncateLeft => encoder::Overflow::TruncateLeft,
-            Overflow::Window => encoder::Overflow::Window,
+    let level =
+        match EmbeddingLevel::try_from(message.level).map_err(|_| unknown_value("level", message.level))? {
+            EmbeddingLevel::Token => encoder::Level::Token,
+            EmbeddingLevel::Word => encoder::Level::Word,
+            EmbeddingLevel::Sentence => encoder::Level::Sentence,
+            EmbeddingLevel::Passage => encoder::Level::Passage,
+            EmbeddingLevel::Unspecified | EmbeddingLevel::Document => encoder::Level::Document,
         };
+    let pooling =
+        match Pooling::try_from(message.pooling).map_err(|_| unknown_value("pooling", message.pooling))? {
+            Pooling::Unspecified => None,
+            Pooling::Mean => Some(encoder::Pooling::Mean),
+            Pooling::Cls => Some(encoder::Pooling::Cls),
+            Pooling::LastToken => Some(encoder::Pooling::Last),
+            Pooling::Max => Some(encoder::Pooling::Max),
+        };
+    let overflow = match Overflow::try_from(message.overflow)
+        .map_err(|_| unknown_value("overflow", message.overflow))?
+    {
+        Overflow::Unspecified | Overflow::Error => encoder::Overflow::Error,
+        Overflow::TruncateRight => encoder::Overflow::TruncateRight,
+        Overflow::TruncateLeft => encoder::Overflow::TruncateLeft,
+        Overflow::Window => encoder::Overflow::Window,
+    };
     let representation = match Representation::try_from(message.representation) {
         Ok(Representation::Unspecified | Representation::Contextual) => encoder::Representation::Contextual,
         Ok(Representation::Static) => encoder::Representation::Static,
-        Err(_) => return Err(unknown("representation", message.representation)),
+        Err(_) => return Err(unknown_value("representation", message.representation)),
     };
     Ok(EmbedOptions {
         level,
@@ -277,27 +309,9 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
     async fn classify(&self, request: Request<proto::ClassifyRequest>) -> Reply<proto::ClassifyResponse> {
         let request = request.into_inner();
         self.check_texts("inputs", &request.inputs)?;
-        if request.labels.len() < 2 {
-            let got = request.labels.len();
-            return Err(Error::invalid(
-                "TOO_FEW_LABELS",
-                format!("labels: expected at least two, got {got}"),
-            )
-            .into());
-        }
-        let mut seen = HashSet::new();
-        if let Some(label) = request.labels.iter().find(|label| !seen.insert(label.name.as_str())) {
-            return Err(
-                Error::invalid("DUPLICATE_LABEL", format!("labels: {:?} occurs twice", label.name)).into()
-            );
-        }
+        self.check_labels(&request.labels)?;
         let encoder = self.encoders.get(&request.model)?;
-        let mut labels = Vec::with_capacity(request.labels.len());
-        for label in request.labels {
-            let texts = if label.examples.is_empty() { vec![label.name.clone()] } else { label.examples };
-            self.check_texts("labels.examples", &texts)?;
-            labels.push((label.name, centroid(&self.unit_vectors(encoder, texts).await?)));
-        }
+        let labels = self.label_vectors(encoder, request.labels).await?;
         let inputs = self.unit_vectors(encoder, request.inputs).await?;
         let results = inputs.iter().map(|input| classify(input, &labels)).collect();
         Ok(Response::new(proto::ClassifyResponse { results }))

@@ -74,6 +74,11 @@ fn check_text(field: impl Into<String>, bytes: usize, most: usize) -> Result<()>
     Ok(())
 }
 
+/// The error for an enum's value that this program does not know.
+fn unknown_value(field: &str, value: i32) -> Error {
+    Error::invalid_field(field, "UNKNOWN_ENUM_VALUE", format!("expected a known value, got {value}"))
+}
+
 /// Runs what blocks off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     crate::task::blocking("TASK_FAILED", work).await
