@@ -301,6 +301,17 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
     expect(create(Some(named(NOTES))).await, Code::AlreadyExists, "COLLECTION_EXISTS", "");
     let other = proto::Collection { model: "none".to_owned(), ..named("other") };
     expect(create(Some(other)).await, Code::NotFound, "UNKNOWN_MODEL", "");
+    let other = proto::Collection { model: "all-MiniLM-L6-v2@wrong".to_owned(), ..named("other") };
+    expect(create(Some(other)).await, Code::FailedPrecondition, "MODEL_CHANGED", "");
+    let other = proto::Collection { dimensions: 3, ..named("other") };
+    expect(create(Some(other)).await, INVALID, "DIMENSION_MISMATCH", "collection.dimensions");
+    let hnsw = Some(proto::HnswConfig { ef_search: 10_001, ..Default::default() });
+    let greedy = proto::Collection { hnsw, ..named(NOTES) };
+    expect(create(Some(greedy.clone())).await, INVALID, "BAD_EF_SEARCH", "collection.hnsw.ef_search");
+    let mask = Some(prost_types::FieldMask { paths: vec!["hnsw.ef_search".to_owned()] });
+    let update = proto::UpdateCollectionRequest { collection: Some(greedy), update_mask: mask };
+    let status = collections.update_collection(update).await.unwrap_err();
+    expect(status, INVALID, "BAD_EF_SEARCH", "collection.hnsw.ef_search");
     let mask = Some(prost_types::FieldMask { paths: vec!["name".to_owned()] });
     let update = proto::UpdateCollectionRequest { collection: Some(named(NOTES)), update_mask: mask };
     let status = collections.update_collection(update).await.unwrap_err();

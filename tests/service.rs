@@ -144,6 +144,7 @@ async fn words_find_what_meaning_alone_does_not() {
     let response =
         SearchServiceClient::new(channel.clone()).search(query("... !")).await.unwrap().into_inner();
     assert_eq!((response.mode(), response.hits.len()), (SearchMode::Vector, 10));
+    assert!(response.usage.unwrap().prompt_tokens > 0);
 
     // Replaced text is not found by its old words, and deleted documents by none.
     upsert(&channel, vec![text_document("rare", "Submarines dive below the sea.")]).await;

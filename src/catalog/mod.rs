@@ -25,7 +25,7 @@ pub use keywords::Keywords;
 use keywords::Wake;
 
 use crate::domain::{CollectionName, Language};
-use crate::encoder::Encoders;
+use crate::encoder::{EncoderInfo, Encoders};
 use crate::error::{Error, Result};
 use crate::index::IndexOptions;
 use crate::keywords::remove_others;
@@ -42,8 +42,10 @@ pub struct NewCollection {
     pub name: CollectionName,
     /// Text for people.
     pub description: String,
-    /// Encoder id; empty means the default encoder.
+    /// Encoder id, which its revision may follow after an `@`; empty means the default encoder.
     pub model: String,
+    /// Vector length; zero means the encoder's.
+    pub dimensions: u32,
     /// Most tokens of a passage; zero means what the encoder takes.
     pub max_tokens: u32,
     /// Tokens shared by neighbouring passages.
@@ -226,10 +228,15 @@ impl Catalog {
     /// Makes a collection, bound to the content hash of its encoder.
     ///
     /// # Errors
-    /// `UNKNOWN_MODEL`, `BAD_CHUNKING`, or that the name is taken.
+    /// `UNKNOWN_MODEL`; `MODEL_CHANGED` where another revision of it is loaded; `DIMENSION_MISMATCH`, `BAD_CHUNKING`,
+    /// or that the name is taken.
     pub fn create(&self, new: NewCollection) -> Result<CollectionRecord> {
-        let id = new.model.split('@').next().unwrap_or_default();
+        let (id, revision) = match new.model.split_once('@') {
+            Some((id, revision)) => (id, Some(revision)),
+            None => (new.model.as_str(), None),
+        };
         let info = self.encoders.get(id)?.info();
+        check_model(info, revision, new.dimensions)?;
         let most = info.passage_tokens;
         let max_tokens = if new.max_tokens == 0 { most } else { new.max_tokens };
         check_chunking(max_tokens, new.overlap_tokens, most)?;
@@ -344,6 +351,19 @@ fn build_threads(options: IndexOptions) -> usize {
         return options.build_threads;
     }
     std::thread::available_parallelism().map_or(1, |cores| (cores.get() / 2).max(1))
+}
+
+/// Checks that an encoder is what a new collection asks for.
+fn check_model(info: &EncoderInfo, revision: Option<&str>, dimensions: u32) -> Result<()> {
+    if let Some(revision) = revision.filter(|revision| *revision != info.revision) {
+        let message = format!("expected revision {} of {}, got {revision:?}", info.revision, info.id);
+        return Err(Error::precondition("MODEL_CHANGED", message));
+    }
+    if dimensions > 0 && dimensions != info.dimensions {
+        let message = format!("expected {}, which {} has, got {dimensions}", info.dimensions, info.id);
+        return Err(Error::invalid_field("dimensions", "DIMENSION_MISMATCH", message));
+    }
+    Ok(())
 }
 
 fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()> {

@@ -122,10 +122,7 @@ fn mode_in(mode: i32) -> Result<Mode> {
         Ok(AnswerMode::Unspecified | AnswerMode::Auto) => Ok(Mode::Auto),
         Ok(AnswerMode::Generative) => Ok(Mode::Generative),
         Ok(AnswerMode::Extractive) => Ok(Mode::Extractive),
-        Err(_) => {
-            let message = format!("expected a known value, got {mode}");
-            Err(Error::invalid_field("mode", "UNKNOWN_ENUM_VALUE", message))
-        }
+        Err(_) => Err(super::unknown_value("mode", mode)),
     }
 }
 

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
+use super::search::check_ef_search;
 use super::{Reply, blocking, caller, cancellable, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::domain::Language;
@@ -53,12 +54,21 @@ fn language_in(name: &str) -> Result<Language> {
     Language::parse(name).map_err(|error| error.within("collection.language"))
 }
 
+/// Candidates while searching, of which zero means the default.
+fn ef_search_in(hnsw: Option<&proto::HnswConfig>) -> Result<u32> {
+    let ef = hnsw.map_or(0, |hnsw| hnsw.ef_search);
+    if ef > 0 {
+        check_ef_search("collection.hnsw.ef_search", ef)?;
+    }
+    Ok(ef)
+}
+
 pub(super) fn update_in(message: &proto::Collection, mask: &[String]) -> Result<CollectionUpdate> {
     let mut update = CollectionUpdate::default();
     for path in mask {
         match path.as_str() {
             "description" => update.description = Some(message.description.clone()),
-            "hnsw.ef_search" => update.ef_search = Some(message.hnsw.as_ref().map_or(0, |h| h.ef_search)),
+            "hnsw.ef_search" => update.ef_search = Some(ef_search_in(message.hnsw.as_ref())?),
             "chunking" => {
                 let chunking = message.chunking.unwrap_or_default();
                 update.chunking = Some((chunking.max_tokens, chunking.overlap_tokens));
@@ -87,14 +97,16 @@ impl proto::collection_service_server::CollectionService for Collections {
             name: collection_name(&caller, "collection.name", message.name)?,
             description: message.description,
             model: message.model,
+            dimensions: message.dimensions,
             max_tokens: chunking.max_tokens,
             overlap_tokens: chunking.overlap_tokens,
-            ef_search: message.hnsw.map_or(0, |h| h.ef_search),
+            ef_search: ef_search_in(message.hnsw.as_ref())?,
             index_sentences: message.index_sentences,
             language: language_in(&message.language)?,
         };
         let catalog = self.catalog.clone();
-        let record = blocking(move || catalog.create(new)).await?;
+        let record =
+            blocking(move || catalog.create(new).map_err(|error| error.within("collection"))).await?;
         let collection = Some(out(&self.catalog, &record)?);
         Ok(Response::new(proto::CreateCollectionResponse { collection }))
     }

@@ -14,7 +14,7 @@ use crate::search::{
 };
 
 /// Most candidates that a call may ask for.
-const MAX_EF_SEARCH: usize = 10_000;
+const MAX_EF_SEARCH: u32 = 10_000;
 
 /// Searches of one batch that run at once.
 const IN_FLIGHT: usize = 16;
@@ -35,7 +35,12 @@ impl Search {
         let found = self.search.search(&collection, query, &options).await?;
         Ok(proto::SearchResponse {
             hits: found.hits.into_iter().map(hit_out).collect(),
-            usage: None,
+            usage: Some(proto::Usage {
+                prompt_tokens: found.cost.tokens,
+                queue_duration: prost_types::Duration::try_from(found.cost.queue).ok(),
+                inference_duration: prost_types::Duration::try_from(found.cost.inference).ok(),
+                ..Default::default()
+            }),
             damaged_hits: found.damaged as u32,
             mode: mode_out(found.mode).into(),
         })
@@ -62,11 +67,19 @@ pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
         let message = "expected a number, got NaN";
         return Err(Error::invalid_field("score_threshold", "NOT_FINITE", message));
     }
-    if let Some(ef) = options.ef_search.filter(|ef| !(1..=MAX_EF_SEARCH).contains(ef)) {
-        let message = format!("expected 1 to {MAX_EF_SEARCH}, got {ef}");
-        return Err(Error::invalid_field("ef_search", "BAD_EF_SEARCH", message));
+    if let Some(ef) = request.ef_search {
+        check_ef_search("ef_search", ef)?;
     }
     Ok(options)
+}
+
+/// Checks how many candidates are looked at.
+pub(super) fn check_ef_search(field: &str, ef: u32) -> Result<()> {
+    if !(1..=MAX_EF_SEARCH).contains(&ef) {
+        let message = format!("expected 1 to {MAX_EF_SEARCH}, got {ef}");
+        return Err(Error::invalid_field(field, "BAD_EF_SEARCH", message));
+    }
+    Ok(())
 }
 
 pub(super) fn query_in(query: Option<proto::SearchQuery>) -> Result<Query> {
@@ -91,10 +104,7 @@ fn unit_in(unit: i32) -> Result<Level> {
         Ok(SearchUnit::Unspecified | SearchUnit::Passage) => Ok(Level::Passage),
         Ok(SearchUnit::Sentence) => Ok(Level::Sentence),
         Ok(SearchUnit::Document) => Ok(Level::Document),
-        Err(_) => {
-            let message = format!("expected a known value, got {unit}");
-            Err(Error::invalid_field("unit", "UNKNOWN_ENUM_VALUE", message))
-        }
+        Err(_) => Err(super::unknown_value("unit", unit)),
     }
 }
 
@@ -105,10 +115,7 @@ fn mode_in(mode: i32) -> Result<Option<Mode>> {
         Ok(SearchMode::Vector) => Ok(Some(Mode::Vector)),
         Ok(SearchMode::Keyword) => Ok(Some(Mode::Keyword)),
         Ok(SearchMode::Hybrid) => Ok(Some(Mode::Hybrid)),
-        Err(_) => {
-            let message = format!("expected a known value, got {mode}");
-            Err(Error::invalid_field("mode", "UNKNOWN_ENUM_VALUE", message))
-        }
+        Err(_) => Err(super::unknown_value("mode", mode)),
     }
 }
 

@@ -11,6 +11,7 @@ mod tests;
 mod vectors;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{Instrument, debug_span};
 
@@ -117,6 +118,17 @@ pub struct Hit {
     pub highlights: Vec<(Span, f32)>,
 }
 
+/// What it took to encode a query; nothing where it was not encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Tokens of its text.
+    pub tokens: u32,
+    /// Longest wait for a session.
+    pub queue: Duration,
+    /// Longest run.
+    pub inference: Duration,
+}
+
 /// What a search found.
 #[derive(Debug, Clone)]
 pub struct Found {
@@ -127,6 +139,8 @@ pub struct Found {
     /// What the search went by: by vectors alone, a hybrid search whose text has no word to look up or whose keyword
     /// index cannot be read at the moment.
     pub mode: Mode,
+    /// What the query took; scoring hits again is not counted.
+    pub cost: Cost,
 }
 
 /// How often a search begins again because its collection was restored meanwhile.
@@ -181,12 +195,15 @@ impl Search {
         options: &Options,
     ) -> Result<Found> {
         let rerank = self.reranker(record, &query, options)?;
-        let vector = match mode {
+        let (vector, cost) = match mode {
             Mode::Keyword if !options.include_highlights => {
                 check_query(&query)?;
-                None
+                (None, Cost::default())
             }
-            _ => Some(self.query_vector(record, &query).await?),
+            _ => {
+                let (vector, cost) = self.query_vector(record, &query).await?;
+                (Some(vector), cost)
+            }
         };
         let excluded = match &query {
             Query::Document(id) => self.catalog.store().document(record.cid, id)?.map(|d| d.doc_no),
@@ -207,6 +224,7 @@ impl Search {
         let by_ranks = matches!(fusion, Fusion::ReciprocalRank { .. });
         let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));
         let mut found = work.instrument(debug_span!("search")).await?;
+        found.cost = cost;
         if let Some((reranker, text, depth)) = rerank {
             let is_bounded = rerank::is_bounded(found.mode, by_ranks);
             let work = reranker.run(&text, depth, is_bounded, &mut found.hits);
@@ -256,8 +274,8 @@ impl Search {
             Some(name) => Some(self.catalog.collection(name)?),
             None => None,
         };
-        let left = self.vector_of(record.as_ref(), left).await?;
-        let right = self.vector_of(record.as_ref(), right).await?;
+        let (left, _) = self.vector_of(record.as_ref(), left).await?;
+        let (right, _) = self.vector_of(record.as_ref(), right).await?;
         if left.len() != right.len() {
             return Err(Error::invalid(
                 "DIMENSION_MISMATCH",
@@ -267,19 +285,19 @@ impl Search {
         cosine(&left, &right)
     }
 
-    async fn query_vector(&self, record: &CollectionRecord, query: &Query) -> Result<Vec<f32>> {
-        let vector = self.vector_of(Some(record), query).await?;
+    async fn query_vector(&self, record: &CollectionRecord, query: &Query) -> Result<(Vec<f32>, Cost)> {
+        let (vector, cost) = self.vector_of(Some(record), query).await?;
         if vector.len() != record.dimensions as usize {
             let message =
                 format!("expected a vector of {} components, got {}", record.dimensions, vector.len());
             return Err(Error::invalid_field("query.vector", "DIMENSION_MISMATCH", message));
         }
-        unit(vector)
+        Ok((unit(vector)?, cost))
     }
 
-    async fn vector_of(&self, record: Option<&CollectionRecord>, query: &Query) -> Result<Vec<f32>> {
+    async fn vector_of(&self, record: Option<&CollectionRecord>, query: &Query) -> Result<(Vec<f32>, Cost)> {
         match query {
-            Query::Vector(vector) => Ok(vector.clone()),
+            Query::Vector(vector) => Ok((vector.clone(), Cost::default())),
             Query::Text(text) => {
                 check_query(query)?;
                 let encoder = match record {
@@ -290,10 +308,12 @@ impl Search {
                 let options =
                     EmbedOptions { overflow: Overflow::Window, prompt_name, ..EmbedOptions::document() };
                 let output = encoder.embed_interactive(vec![text.clone()], &options).await?;
-                let first = output.results.into_iter().next().and_then(|r| r.embeddings.into_iter().next());
-                first
-                    .map(|(_, vector)| vector)
-                    .ok_or_else(|| Error::internal("NO_VECTOR", "the encoder gave no vector for the query"))
+                let (queue, inference) = (output.queue, output.inference);
+                let first = output.results.into_iter().next().and_then(|result| {
+                    let (_, vector) = result.embeddings.into_iter().next()?;
+                    Some((vector, Cost { tokens: result.tokens, queue, inference }))
+                });
+                first.ok_or_else(|| Error::internal("NO_VECTOR", "the encoder gave no vector for the query"))
             }
             Query::Document(id) => {
                 let record = record.ok_or_else(|| {
@@ -304,7 +324,7 @@ impl Search {
                     )
                 })?;
                 let vector = self.catalog.store().document_vector(record.cid, id)?;
-                vector.ok_or_else(|| unknown_document(id))
+                vector.map(|vector| (vector, Cost::default())).ok_or_else(|| unknown_document(id))
             }
         }
     }

@@ -10,7 +10,7 @@ use super::candidates::{
     Candidates, MAX_CANDIDATES, Probe, Retrieval, Scored, best_first, unless_damaged, within_documents,
 };
 use super::hits::hit;
-use super::{Found, Mode, Options};
+use super::{Cost, Found, Mode, Options};
 use crate::catalog::Catalog;
 use crate::domain::{Filter, Level};
 use crate::error::{Error, Result};
@@ -101,7 +101,7 @@ pub fn retrieve(
                 hits.extend(unless_damaged(hit, &mut damaged)?);
             }
             measure(started, probe.mode, mode, damaged);
-            return Ok(Found { hits, damaged, mode });
+            return Ok(Found { hits, damaged, mode, cost: Cost::default() });
         }
         wanted *= 4;
     }
