@@ -337,3 +337,21 @@ fn response(event: Event) -> IngestDocumentsResponse {
 fn refused(index: u64, id: String, error: Error) -> IngestDocumentsResponse {
     response(Event::Result(result_out(index, id, Err(error))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_takes_room_with_all_that_describes_it() {
+        let document = proto::Document {
+            title: "x".repeat(1000),
+            source_uri: "x".repeat(1000),
+            metadata: [("x".repeat(1000), proto::MetadataValue::default())].into(),
+            content: Some(Content::DataSize(5000)),
+            ..Default::default()
+        };
+        let waiting = Waiting { index: 0, document: Box::new(document), size: 5000 };
+        assert!((8000..8100).contains(&waiting.bytes()), "{}", waiting.bytes());
+    }
+}
