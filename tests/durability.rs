@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -153,7 +154,9 @@ async fn an_acknowledgement_comes_after_an_fsync() {
         said.push(byte[0]);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let results = upsert(&channel, vec![text_document("x", "A note that is kept.")]).await;
+    // So much text that sled writes pages of it to files of their own.
+    let text = format!("A note that is kept. {}", "\u{2028}".repeat(300_000));
+    let results = upsert(&channel, vec![text_document("x", &text)]).await;
     assert_eq!(results[0].status(), DocumentStatus::Indexed);
     tokio::time::sleep(Duration::from_millis(300)).await;
     Command::new("kill").args(["-INT", &strace.id().to_string()]).status().unwrap();
@@ -169,10 +172,36 @@ async fn an_acknowledgement_comes_after_an_fsync() {
     let thread = lines[begun].split_whitespace().next().unwrap();
     let is_done = |l: &&&str| l.starts_with(thread) && l.contains("fdatasync") && l.ends_with("= 0");
     let done = lines.iter().skip(begun).position(|l| is_done(&l)).expect("the sync succeeds") + begun;
+    check_blobs(&lines, begun);
     let answers = |l: &str| l.contains("TCP") || l.contains("socket:");
     let answered =
         lines.iter().skip(written).position(|l| answers(l)).expect("the call is answered") + written;
     assert!(done < answered, "answered in line {answered}, synced in line {done}:\n{log}");
+}
+
+/// That all files beside the database that were written before it was synced, in line `synced`, were synced between, and
+/// then their directory.
+fn check_blobs(lines: &[&str], synced: usize) {
+    let before = || lines.iter().take(synced).enumerate().filter(|(_, line)| line.contains("/blobs"));
+    let path =
+        |line: &str| line.split_once('<').and_then(|(_, rest)| Some(rest.split_once('>')?.0.to_owned()));
+    let written: BTreeMap<_, _> =
+        before().filter(|(_, line)| line.contains("write(")).map(|(at, line)| (path(line), at)).collect();
+    let last = |call: &str, of: &Option<String>| {
+        before().filter(|(_, line)| line.contains(call) && path(line) == *of).map(|(at, _)| at).next_back()
+    };
+    assert!(!written.is_empty(), "nothing was written beside the database:\n{}", lines.join("\n"));
+    for (blob, at) in written {
+        let name = blob.as_ref().unwrap();
+        // Some are removed again before the sync.
+        if !Path::new(name).exists() {
+            continue;
+        }
+        let file = last("fdatasync(", &blob).filter(|file| *file > at);
+        let file = file.unwrap_or_else(|| panic!("{name} was not synced:\n{}", lines.join("\n")));
+        let directory = Path::new(name).parent().unwrap().to_str().unwrap().to_owned();
+        assert!(last("fsync(", &Some(directory)) > Some(file), "{name} has no entry:\n{}", lines.join("\n"));
+    }
 }
 
 /// A small file system of its own; unmounted when dropped.

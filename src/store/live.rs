@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ::metrics::histogram;
 
+use super::blobs::Blobs;
 use super::mark::Mark;
 use super::{codec, keys};
 use crate::error::{Error, Result};
@@ -49,6 +50,7 @@ fn is_closing(error: &sled::Error) -> bool {
 pub struct Live {
     db: sled::Db,
     file: File,
+    blobs: Blobs,
     mark: Mark,
     /// Why a write failed. sled takes no writes after one that failed, and an fsync that failed says
     /// nothing of the next one's success: so there are none until the database is opened again.
@@ -86,7 +88,7 @@ impl Live {
         let count = count.map(|value| codec::unpack::<codec::Number>(keys::SYNCS, &value)).transpose()?;
         let mark = Mark::open(path, count.map_or(0, |count| count.value))?;
         let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
-        Ok(Self { db, file, mark, failure: OnceLock::new(), cleanup })
+        Ok(Self { db, file, blobs: Blobs::of(path), mark, failure: OnceLock::new(), cleanup })
     }
 
     /// Asks for the directory to be deleted when the last reader is gone.
@@ -130,8 +132,11 @@ impl Live {
         })
     }
 
-    /// Everything written so far outlives a power cut: sled's own flush does not fsync.
+    /// Everything written so far outlives a power cut: sled's own flush does not fsync, and nothing of sled fsyncs the
+    /// files beside the log.
     pub fn sync(&self) -> Result<()> {
+        // If this fails, such as for want of a file descriptor, nothing has been tried, and the next sync may succeed.
+        let last_blob = self.blobs.last()?;
         self.write(|| {
             fault::point!("store-flush");
             let count = self.mark.next();
@@ -142,6 +147,7 @@ impl Live {
             histogram!(metrics::STORE_FLUSH_DURATION).record(started.elapsed());
             fault::point!("store-fsync");
             let flushed = Instant::now();
+            self.blobs.sync(last_blob)?;
             self.file.sync_data().map_err(from_io)?;
             histogram!(metrics::STORE_FSYNC_DURATION).record(flushed.elapsed());
             self.mark.set(count);

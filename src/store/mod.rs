@@ -2,6 +2,7 @@
 //! so that one batch is atomic. A write is answered after its flush and fsync; one of them serves all
 //! writers that wait.
 
+mod blobs;
 mod codec;
 mod collections;
 mod commit;
