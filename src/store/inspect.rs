@@ -1,11 +1,11 @@
 //! A look at a store that nobody has opened.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::live::{Live, from_io};
-use super::{CURRENT, current, migrate};
-use crate::error::{Error, Result};
+use super::{check_database, check_unused, current, migrate};
+use crate::error::Result;
 
 /// Memory for the look: it reads one key.
 const CACHE_BYTES: u64 = 8 << 20;
@@ -32,9 +32,12 @@ pub enum StoreState {
 /// `CORRUPT_STORE` where it is damaged, `STORE_IO` where it cannot be read.
 pub fn inspect(data: &Path) -> Result<StoreState> {
     let dir = data.join("store");
-    if !dir.join(CURRENT).exists() {
+    let Some(name) = current(&dir)? else {
+        if dir.exists() {
+            check_unused(&dir)?;
+        }
         return Ok(StoreState::Missing);
-    }
+    };
     let _lock = match File::options().write(true).open(data.join("LOCK")) {
         Ok(file) => match file.try_lock() {
             Ok(()) => Some(file),
@@ -44,21 +47,17 @@ pub fn inspect(data: &Path) -> Result<StoreState> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(from_io(error)),
     };
-    let path = dir.join(current(&dir)?);
-    // Opening would make an empty one in its place.
-    if !fs::metadata(path.join("db")).is_ok_and(|db| db.is_file()) {
-        return Err(Error::data_loss(
-            "CORRUPT_STORE",
-            format!("the store's {CURRENT} file names a database that is not there: {}", path.display()),
-        ));
-    }
+    check_database(&dir, &name)?;
+    let path = dir.join(name);
     let live = Live::open(&path, CACHE_BYTES)?;
     Ok(StoreState::Present { schema_version: migrate::version(&live)?, bytes: live.size_on_disk()? })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Store, StoreOptions, codec, keys};
+    use std::fs;
+
+    use super::super::{CURRENT, Store, StoreOptions, codec, keys};
     use super::*;
 
     #[test]
@@ -73,7 +72,7 @@ mod tests {
         assert!(matches!(state, StoreState::Present { schema_version, .. } if schema_version == newest));
 
         let dir = data.path().join("store");
-        let path = dir.join(current(&dir).unwrap());
+        let path = dir.join(current(&dir).unwrap().unwrap());
         let live = Live::open(&path, CACHE_BYTES).unwrap();
         live.put(keys::SCHEMA, codec::pack(keys::SCHEMA, &codec::Number { value: 99 })).unwrap();
         live.sync().unwrap();

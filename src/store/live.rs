@@ -114,8 +114,8 @@ impl Live {
         ))
     }
 
-    /// Keeps the first failure.
-    fn note(&self, error: &Error) {
+    /// Ends writing until the database is opened again. Keeps the first failure.
+    pub fn note(&self, error: &Error) {
         if self.failure.set(error.message.clone()).is_ok() {
             tracing::error!(%error, "the disk failed: the store takes no writes until it is opened again");
         }
@@ -220,13 +220,14 @@ fn pair(item: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(Vec<u8>, Vec<u8
     item.map(|(key, value)| (key.to_vec(), value.to_vec())).map_err(from_sled)
 }
 
-/// Replaces a small file atomically and durably.
+/// Replaces a small file atomically and durably. After an error either content may be there.
 pub fn replace_file(dir: &Path, name: &str, content: &str) -> Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary).map_err(from_io)?;
     file.write_all(content.as_bytes()).map_err(from_io)?;
     file.sync_all().map_err(from_io)?;
     fs::rename(&temporary, dir.join(name)).map_err(from_io)?;
+    fault::point!("replace-sync");
     sync_dir(dir)
 }
 

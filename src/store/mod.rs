@@ -115,16 +115,31 @@ pub struct Store {
 
 impl Store {
     /// Opens the store of a data directory, or makes one. Only one process at a time may hold it.
+    ///
+    /// # Errors
+    /// `DATA_DIR_LOCKED`, `SCHEMA_TOO_NEW`, `CORRUPT_STORE` where the database is damaged or missing,
+    /// `ACKNOWLEDGED_WRITES_LOST`, and whatever the disk gives.
     pub fn open(data: &Path, options: StoreOptions) -> Result<Self> {
         let dir = data.join("store");
         fs::create_dir_all(&dir).map_err(from_io)?;
         let lock = lock(data)?;
-        let name = current(&dir)?;
-        remove_leftovers(&dir, &name)?;
-        let live = Live::open(&dir.join(&name), options.cache_bytes)?;
+        let named = current(&dir)?;
+        match &named {
+            Some(name) => check_database(&dir, name)?,
+            None => check_unused(&dir)?,
+        }
+        let name = named.as_deref().unwrap_or(FIRST);
+        let live = Live::open(&dir.join(name), options.cache_bytes)?;
         migrate::run(&live)?;
-        live::sync_dir(&dir.join(&name))?;
+        live::sync_dir(&dir.join(name))?;
         live::sync_dir(&dir)?;
+        // The first database gets its name when it is there, so that a name without a database always means a loss.
+        if named.is_none() {
+            live::replace_file(&dir, CURRENT, FIRST)?;
+        }
+        remove_leftovers(&dir, name)?;
+        let snapshots = snapshot::Folder::open(data.join("snapshots"))?;
+        live::sync_dir(data)?;
         let queue = options.queue.max(1);
         let inner = Arc::new(Inner {
             dir,
@@ -132,7 +147,7 @@ impl Store {
             live: ArcSwap::from_pointee(live),
             writer: Mutex::new(()),
             listener: RwLock::new(None),
-            snapshots: snapshot::Folder::open(data.join("snapshots"))?,
+            snapshots,
             snapshotting: Mutex::new(()),
             hold: RwLock::new(None),
             _lock: lock,
@@ -159,13 +174,17 @@ impl Store {
     /// reader is gone. Writers wait, readers do not. Blocks for as long as the copy takes.
     ///
     /// # Errors
-    /// `DISK_FULL`, `CANCELLED`, and whatever the disk gives; the old database stays in use.
+    /// `DISK_FULL`, `CANCELLED`, and whatever the disk gives; the old database stays in use. If the disk fails so
+    /// late that the next start may find either of the two, there are no writes until then.
     pub fn compact(&self, is_cancelled: Cancelled<'_>) -> Result<()> {
         let inner = &self.inner;
         let _writer = inner.writer.lock();
         let old = inner.live.load_full();
         live::check_free(&inner.dir, old.size_on_disk()?.saturating_add(inner.options.min_free_bytes / 2))?;
-        let name = next_name(&current(&inner.dir)?);
+        let old_name = current(&inner.dir)?.ok_or_else(|| {
+            Error::data_loss("CORRUPT_STORE", format!("the store's {CURRENT} file is gone"))
+        })?;
+        let name = next_name(&old_name);
         let path = inner.dir.join(&name);
         if path.exists() {
             fs::remove_dir_all(&path).map_err(from_io)?;
@@ -175,8 +194,14 @@ impl Store {
             new.remove_when_closed();
             return Err(error);
         }
-        fault::point!("compact-switch");
-        live::replace_file(&inner.dir, CURRENT, &name)?;
+        if let Err(error) = make_current(&inner.dir, &name) {
+            if current(&inner.dir).is_ok_and(|now| now.as_ref() == Some(&old_name)) {
+                new.remove_when_closed();
+            } else {
+                old.note(&error);
+            }
+            return Err(error);
+        }
         inner.live.store(Arc::new(new));
         old.remove_when_closed();
         Ok(())
@@ -231,38 +256,86 @@ fn lock(data: &Path) -> Result<File> {
     }
 }
 
-/// The name of the live database's directory; written on the first run.
-fn current(dir: &Path) -> Result<String> {
+/// The name of the live database's directory; `None` before the first run.
+fn current(dir: &Path) -> Result<Option<String>> {
     let name = match fs::read_to_string(dir.join(CURRENT)) {
         Ok(name) => name.trim().to_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            live::replace_file(dir, CURRENT, FIRST)?;
-            return Ok(FIRST.to_owned());
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(from_io(error)),
     };
-    let number = name.strip_prefix("store-").and_then(|n| n.parse::<u64>().ok());
-    if number.is_none() {
+    if number_of(&name).is_none() {
         return Err(Error::data_loss(
             "CORRUPT_STORE",
             format!("the store's {CURRENT} file names no database: {name:?}"),
         ));
     }
-    Ok(name)
+    Ok(Some(name))
+}
+
+/// Makes a database the live one from the next start on.
+fn make_current(dir: &Path, name: &str) -> Result<()> {
+    fault::point!("compact-switch");
+    live::replace_file(dir, CURRENT, name)
+}
+
+/// The number of a database's directory.
+fn number_of(name: &str) -> Option<u64> {
+    let number = name.strip_prefix("store-")?;
+    number.bytes().all(|byte| byte.is_ascii_digit()).then(|| number.parse().ok()).flatten()
 }
 
 fn next_name(name: &str) -> String {
-    let number = name.strip_prefix("store-").and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
-    format!("store-{:06}", number + 1)
+    format!("store-{:06}", number_of(name).unwrap_or(0) + 1)
+}
+
+/// Refuses a database that is not there: opening it would make an empty one in its place.
+fn check_database(dir: &Path, name: &str) -> Result<()> {
+    let path = dir.join(name);
+    match fs::metadata(path.join("db")) {
+        Ok(db) if db.is_file() => Ok(()),
+        Ok(_) => Err(missing(&path)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(missing(&path)),
+        Err(error) => Err(from_io(error)),
+    }
+}
+
+fn missing(path: &Path) -> Error {
+    Error::data_loss(
+        "CORRUPT_STORE",
+        format!("the store's {CURRENT} file names a database that is not there: {}", path.display()),
+    )
+}
+
+/// Refuses to start anew beside databases of which nobody can tell which is the live one.
+fn check_unused(dir: &Path) -> Result<()> {
+    match databases(dir)?.into_iter().find(|name| name != FIRST) {
+        None => Ok(()),
+        Some(name) => Err(Error::data_loss(
+            "CORRUPT_STORE",
+            format!("the store has no {CURRENT} file, but a database: {}", dir.join(name).display()),
+        )),
+    }
+}
+
+/// Names of the databases' directories.
+fn databases(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(from_io)? {
+        let entry = entry.map_err(from_io)?;
+        let name = entry.file_name().into_string().ok().filter(|name| number_of(name).is_some());
+        if entry.file_type().map_err(from_io)?.is_dir() {
+            names.extend(name);
+        }
+    }
+    Ok(names)
 }
 
 /// Deletes what a crash during a compaction left behind.
 fn remove_leftovers(dir: &Path, live: &str) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(from_io)? {
-        let entry = entry.map_err(from_io)?;
-        let name = entry.file_name();
-        if name.to_string_lossy().starts_with("store-") && name != live {
-            fs::remove_dir_all(entry.path()).map_err(from_io)?;
+    for name in databases(dir)?.into_iter().filter(|name| name != live) {
+        let path = dir.join(name);
+        if let Err(error) = fs::remove_dir_all(&path) {
+            tracing::warn!(path = %path.display(), %error, "what a compaction left stays until the next start");
         }
     }
     Ok(())
