@@ -197,6 +197,56 @@ async fn a_compaction_whose_caller_leaves_ends_before_the_new_database_is_used()
     assert!(!server.wait(Duration::from_secs(10)).success());
 }
 
+async fn compact(channel: &Channel) -> Result<(), tonic::Status> {
+    let request = proto::CompactCollectionRequest { name: NOTES.to_owned() };
+    CollectionServiceClient::new(channel.clone()).compact_collection(request).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_compaction_that_fails_at_its_switch_loses_no_later_write() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let (server, channel) = start(data.path(), "").await;
+    create(&channel, NOTES).await;
+    upsert(&channel, vec![note("a")]).await;
+    drop(server);
+
+    // Before the new database has its name, the old one goes on.
+    let (server, channel) = start(data.path(), "compact-switch=return(io)").await;
+    assert_eq!(reason(&compact(&channel).await.unwrap_err()), "STORE_IO");
+    assert_eq!(upsert(&channel, vec![note("b")]).await[0].status(), proto::DocumentStatus::Indexed);
+    assert_eq!(stores(data.path()), 1);
+    drop(server);
+
+    // After that nobody knows which one a power cut leaves, so nothing is acknowledged any more.
+    let (server, channel) = start(data.path(), "replace-sync=return(io)").await;
+    assert_eq!(reason(&compact(&channel).await.unwrap_err()), "STORE_IO");
+    assert_eq!(upsert(&channel, vec![note("c")]).await[0].error_reason, "STORE_READ_ONLY");
+    assert_eq!(stored(&channel).await, ["a", "b"]);
+    drop(server);
+
+    let (_server, channel) = start(data.path(), "").await;
+    assert_eq!(stored(&channel).await, ["a", "b"]);
+    assert_eq!(stores(data.path()), 1);
+    assert_eq!(upsert(&channel, vec![note("c")]).await[0].status(), proto::DocumentStatus::Indexed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_go_on_while_a_segment_is_written() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let settings = [("FAILPOINTS", "segment-write=sleep(60000)"), ("TROVE__INDEX__HEAD_LIMIT", "4")];
+    let server = Server::start_with(data.path(), &settings).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    upsert(&channel, (0..8).map(|n| note(&format!("n{n}"))).collect()).await;
+    // The thread that builds has this second to come to the segment.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let write = upsert(&channel, vec![note("later")]);
+    let results = tokio::time::timeout(Duration::from_secs(20), write).await.expect("the write waits");
+    assert_eq!(results[0].status(), proto::DocumentStatus::Indexed);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_segment_that_cannot_be_written_leaves_searches_right() {
     let Some(models) = models() else { return };

@@ -77,6 +77,10 @@ pub fn vector(cid: u32, of: Level, point: u64) -> Vec<u8> {
     join(b'v', &[&cid.to_be_bytes(), &[level(of)], &point.to_be_bytes()])
 }
 
+pub fn tombstones(cid: u32, of: Level) -> Vec<u8> {
+    join(b'x', &[&cid.to_be_bytes(), &[level(of)]])
+}
+
 pub fn tombstone(cid: u32, of: Level, first: u64) -> Vec<u8> {
     join(b'x', &[&cid.to_be_bytes(), &[level(of)], &first.to_be_bytes()])
 }

@@ -178,17 +178,22 @@ impl Live {
 
     /// Removes all keys with a prefix, in batches.
     pub fn purge(&self, prefix: &[u8]) -> Result<()> {
+        while self.purge_some(prefix, BATCH)? {}
+        Ok(())
+    }
+
+    /// Removes at most so many keys with a prefix; whether there may be more.
+    pub fn purge_some(&self, prefix: &[u8], most: usize) -> Result<bool> {
         let mut batch = sled::Batch::default();
         let mut size = 0;
-        for key in self.db.scan_prefix(prefix).keys() {
+        for key in self.db.scan_prefix(prefix).keys().take(most) {
             batch.remove(key.map_err(from_sled)?);
             size += 1;
-            if size == BATCH {
-                self.apply(std::mem::take(&mut batch))?;
-                size = 0;
-            }
         }
-        self.apply(batch)
+        if size > 0 {
+            self.apply(batch)?;
+        }
+        Ok(size == most)
     }
 
     /// Copies everything into another database.

@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use parking_lot::MutexGuard;
+
 use super::codec::{self, SegmentHead};
+use super::live::{Live, check_free};
 use super::{Store, keys, unknown_collection};
 use crate::domain::Level;
 use crate::error::{Error, Result};
@@ -10,22 +13,31 @@ use crate::fault;
 
 /// Segments are cut into chunks of this many bytes; a manifest fits into one.
 const CHUNK: usize = 60 << 10;
-/// Chunks written in one batch.
+/// Chunks written or removed in one batch.
 const BATCH: usize = 64;
 /// The chunk number of a segment's head, which is written last.
 const HEAD: u32 = u32::MAX;
 
 impl Store {
-    /// Writes a segment and returns its BLAKE3. It counts only once a manifest names it.
+    /// Writes a segment and returns its BLAKE3. It counts only once a manifest names it. Other writes go on between
+    /// its batches; its head is written last, so that a part of a segment is none.
+    ///
+    /// # Errors
+    /// `DISK_FULL`, `UNKNOWN_COLLECTION` where the collection was deleted, and whatever the disk gives.
     pub fn write_segment(&self, cid: u32, level: Level, id: u64, bytes: &[u8]) -> Result<[u8; 32]> {
         let hash = *blake3::hash(bytes).as_bytes();
-        let _writer = self.inner.writer.lock();
-        self.inner.check_room()?;
-        let live = self.live();
-        if live.get(&keys::counters(cid))?.is_none() {
-            return Err(unknown_collection(format!("number {cid}")));
-        }
-        live.purge(&keys::segment(cid, level, id))?;
+        let room = self.inner.options.min_free_bytes.saturating_add(bytes.len() as u64);
+        check_free(&self.inner.dir, room)?;
+        self.purge_in_turns(&keys::segment(cid, level, id))?;
+        self.write_chunks(cid, level, id, bytes, hash).inspect_err(|_| {
+            if let Err(error) = self.delete_segment(cid, level, id) {
+                tracing::warn!(cid, ?level, id, %error, "a part of a segment stays until the next start");
+            }
+        })?;
+        Ok(hash)
+    }
+
+    fn write_chunks(&self, cid: u32, level: Level, id: u64, bytes: &[u8], hash: [u8; 32]) -> Result<()> {
         let mut chunks = (0u32..).zip(bytes.chunks(CHUNK)).peekable();
         while chunks.peek().is_some() {
             let mut batch = sled::Batch::default();
@@ -34,14 +46,45 @@ impl Store {
                 let value = codec::seal(&key, part.to_vec());
                 batch.insert(key, value);
             }
-            live.apply(batch)?;
+            self.take_turn(cid, |live| live.apply(batch))?;
             fault::point!("segment-write");
         }
         let key = keys::segment_chunk(cid, level, id, HEAD);
         let head = SegmentHead { bytes: bytes.len() as u64, blake3: hash.to_vec() };
-        live.put(&key, codec::pack(&key, &head))?;
-        live.sync()?;
-        Ok(hash)
+        self.take_turn(cid, |live| {
+            live.put(&key, codec::pack(&key, &head))?;
+            live.sync()
+        })
+    }
+
+    /// Writes something of a collection, and then lets others write who wait. Between two turns the database may have
+    /// become another one, and the collection may have gone.
+    fn take_turn(&self, cid: u32, write: impl FnOnce(&Live) -> Result<()>) -> Result<()> {
+        let writer = self.inner.writer.lock();
+        self.inner.check_room()?;
+        let live = self.live();
+        if live.get(&keys::counters(cid))?.is_none() {
+            return Err(unknown_collection(format!("number {cid}")));
+        }
+        write(&live)?;
+        MutexGuard::unlock_fair(writer);
+        Ok(())
+    }
+
+    /// Removes all keys with a prefix, and lets others write in between.
+    fn purge_in_turns(&self, prefix: &[u8]) -> Result<()> {
+        if self.live().prefix(prefix).next().transpose()?.is_none() {
+            return Ok(());
+        }
+        loop {
+            let writer = self.inner.writer.lock();
+            self.inner.check_little_room()?;
+            let live = self.live();
+            if !live.purge_some(prefix, BATCH)? {
+                return live.sync();
+            }
+            MutexGuard::unlock_fair(writer);
+        }
     }
 
     /// A segment, checked against its BLAKE3.
@@ -62,13 +105,14 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Deletes a segment; nothing happens where there is none.
+    /// Deletes a segment; nothing happens where there is none. Other writes go on meanwhile.
     pub fn delete_segment(&self, cid: u32, level: Level, id: u64) -> Result<()> {
-        let _writer = self.inner.writer.lock();
-        self.inner.check_little_room()?;
-        let live = self.live();
-        live.purge(&keys::segment(cid, level, id))?;
-        live.sync()
+        self.purge_in_turns(&keys::segment(cid, level, id))
+    }
+
+    /// Removes all tombstones of a level, whatever is in them: where no segment holds any of its points.
+    pub fn forget_tombstones(&self, cid: u32, level: Level) -> Result<()> {
+        self.purge_in_turns(&keys::tombstones(cid, level))
     }
 
     /// Numbers of the segments that are stored, whole or in part.

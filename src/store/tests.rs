@@ -551,6 +551,75 @@ async fn segments_and_compaction() {
     assert_eq!(open(dir.path()).counts(cid).unwrap(), (2, 2));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_is_written_between_other_writes_and_compactions() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()));
+    let cid = collection(&store, "a");
+    let bytes: Vec<u8> = (0..20_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let writer = std::thread::spawn({
+        let (store, bytes) = (store.clone(), bytes.clone());
+        move || store.write_segment(cid, Level::Passage, 1, &bytes).unwrap()
+    });
+    let mut writes = 0;
+    let has_begun = || !store.segments(cid, Level::Passage).unwrap().is_empty();
+    while !writer.is_finished() {
+        if has_begun() && !writer.is_finished() {
+            store.upsert(cid, document(&writes.to_string(), "text", 1)).await.unwrap();
+            store.compact(&|| false).unwrap();
+            writes += 1;
+        }
+    }
+    writer.join().unwrap();
+    assert!(writes > 1, "{writes} writes while the segment was written");
+    assert_eq!(store.read_segment(cid, Level::Passage, 1).unwrap(), bytes);
+    assert_eq!(store.counts(cid).unwrap(), (writes, writes));
+    store.delete_segment(cid, Level::Passage, 1).unwrap();
+    assert!(store.segments(cid, Level::Passage).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_segment_of_a_collection_that_goes_away_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.delete_collection("a", None).unwrap();
+    let error = store.write_segment(cid, Level::Passage, 1, b"x").unwrap_err();
+    assert_eq!(error.reason, "UNKNOWN_COLLECTION");
+    assert!(store.segments(cid, Level::Passage).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_name_without_its_database_is_refused_and_other_databases_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.upsert(cid, document("x", "text", 1)).await.unwrap();
+    drop(store);
+    let path = |name: &str| dir.path().join("store").join(name);
+    let refused = || Store::open(dir.path(), StoreOptions::default()).err().unwrap();
+    // A backup that lacks the database in use; one that lacks the file that names it.
+    fs::write(path(CURRENT), "store-000002").unwrap();
+    let error = refused();
+    assert_eq!((error.kind, error.reason), (ErrorKind::DataLoss, "CORRUPT_STORE"), "{error}");
+    fs::rename(path(FIRST), path("store-000002")).unwrap();
+    fs::remove_file(path(CURRENT)).unwrap();
+    assert_eq!(refused().reason, "CORRUPT_STORE");
+    assert!(path("store-000002").join("db").is_file() && !path(FIRST).exists());
+    // Only what a compaction makes is taken for its leftovers.
+    fs::write(path(CURRENT), "store-000002").unwrap();
+    fs::create_dir(path("store-000003")).unwrap();
+    fs::create_dir(path("store-old")).unwrap();
+    fs::write(path("store-000004"), "a file").unwrap();
+    assert_eq!(open(dir.path()).counts(cid).unwrap(), (1, 1));
+    assert!(path("store-old").exists() && path("store-000004").exists() && !path("store-000003").exists());
+    // What a first start has left that did not come to its end.
+    fs::remove_file(path(CURRENT)).unwrap();
+    fs::rename(path("store-000002"), path(FIRST)).unwrap();
+    assert_eq!(open(dir.path()).counts(cid).unwrap(), (1, 1));
+    assert_eq!(fs::read_to_string(path(CURRENT)).unwrap(), FIRST);
+}
+
 #[test]
 fn collections_change_by_etag() {
     let dir = tempfile::tempdir().unwrap();
