@@ -1,7 +1,9 @@
 use std::sync::Arc;
 
-use super::Filters;
+use super::{Catalog, Filters};
 use crate::domain::{Filter, Metadata, MetadataValue, Test};
+use crate::encoder::Encoders;
+use crate::index::IndexOptions;
 use crate::store::{
     CollectionRecord, CommitListener, Committed, DocumentUpdate, NewDocument, Store, StoreOptions,
 };
@@ -60,5 +62,45 @@ async fn filters_follow_the_store_and_are_the_same_after_a_restart() {
         assert_eq!(found(Filter::Not(Box::new(kind("y")))), [second]);
         assert_eq!(found(Filter::DocumentIdPrefix("a/".to_owned())), [second, first]);
         assert_eq!(found(Filter::DocumentIds(vec!["b/3".to_owned(), "no".to_owned()])), [third]);
+    }
+}
+
+#[tokio::test]
+async fn damaged_documents_do_not_end_a_listing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { cache_bytes: 16 << 20, queue: 64, ..StoreOptions::default() };
+    let store = Arc::new(Store::open(dir.path(), options).unwrap());
+    let record = CollectionRecord { name: "a".to_owned(), dimensions: 2, ..CollectionRecord::default() };
+    let cid = store.create_collection(record).unwrap().cid;
+    let catalog =
+        Catalog::open(store.clone(), dir.path(), Encoders::none(), IndexOptions::default()).unwrap();
+    for n in 0..60 {
+        let kind = if n < 2 { "few" } else { "many" };
+        let document =
+            NewDocument { id: format!("d{n:02}"), metadata: metadata(kind), ..NewDocument::default() };
+        store.upsert(cid, document).await.unwrap();
+    }
+    ["d01", "d10", "d11", "d39"].iter().for_each(|id| store.damage_document(cid, id));
+    let listed = |filter: Option<Filter>, size: usize| {
+        let mut all: Vec<String> = Vec::new();
+        loop {
+            let after = all.last().map(String::as_str);
+            let (page, more) = catalog.page(cid, after, size, filter.as_ref()).unwrap();
+            assert!(page.len() == size || !more);
+            all.extend(page.into_iter().map(|document| document.id));
+            if !more {
+                return all;
+            }
+        }
+    };
+    for size in [1, 10, 56, 100] {
+        let all = listed(None, size);
+        assert_eq!((all.len(), all[0].as_str(), all[55].as_str()), (56, "d00", "d59"));
+        assert_eq!(listed(Some(kind("few")), size), ["d00"]);
+        assert_eq!(listed(Some(kind("many")), size).len(), 55);
+        // The numbers of damaged documents are not known, so such filters are tried on each document.
+        assert_eq!(listed(Some(Filter::DocumentIdPrefix("d1".to_owned())), size).len(), 8);
+        let named = ["d01", "d02", "d38"].map(str::to_owned).to_vec();
+        assert_eq!(listed(Some(Filter::DocumentIds(named)), size), ["d02", "d38"]);
     }
 }

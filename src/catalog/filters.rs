@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ::metrics::counter;
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
@@ -9,11 +10,10 @@ use super::{Catalog, gone};
 use crate::domain::Filter;
 use crate::error::{ErrorKind, Result};
 use crate::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
+use crate::metrics;
 use crate::store::{CollectionRecord, Committed, DocumentRecord, Store};
 use crate::task::{self, Cancelled};
 
-/// Documents read at once while they are listed.
-const PAGE: usize = 512;
 /// Of a filter that leaves less than one in so many documents the matching ones are read, one by one; of others
 /// all documents in order.
 const NARROW: u64 = 16;
@@ -125,10 +125,11 @@ impl Catalog {
         self.store.delete_matching(cid, ids, filter).await
     }
 
-    /// A page of matching documents by id, and whether there are more.
+    /// A page of matching documents by id, and whether there are more. Those whose records are damaged are left out
+    /// and logged: they must not keep the others from being listed.
     ///
     /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
+    /// Whatever reading the store gives otherwise.
     pub fn page(
         &self,
         cid: u32,
@@ -137,27 +138,25 @@ impl Catalog {
         filter: Option<&Filter>,
     ) -> Result<(Vec<DocumentRecord>, bool)> {
         if let (Some(filter), Some(open)) = (filter, self.open_of(cid)) {
-            let (matching, all) = open.filters.matching(&self.store, cid, filter, &|| false)?;
-            if matching.len() < all / NARROW {
+            let matching = readable(cid, open.filters.matching(&self.store, cid, filter, &|| false))?;
+            if let Some((matching, all)) = matching
+                && matching.len() < all / NARROW
+            {
                 return self.narrow_page(cid, after, size, filter, &matching);
             }
         }
-        let mut after = after.map(str::to_owned);
         let mut kept = Vec::new();
-        loop {
-            let page = self.store.documents(cid, after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok((kept, false)) };
-            after = Some(last.id.clone());
-            for document in page {
-                if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
-                    continue;
-                }
-                if kept.len() == size {
-                    return Ok((kept, true));
-                }
-                kept.push(document);
+        for document in self.store.documents_after(cid, after) {
+            let Some(document) = readable(cid, document)? else { continue };
+            if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
+                continue;
             }
+            if kept.len() == size {
+                return Ok((kept, true));
+            }
+            kept.push(document);
         }
+        Ok((kept, false))
     }
 
     /// A page out of a few documents.
@@ -171,14 +170,14 @@ impl Catalog {
     ) -> Result<(Vec<DocumentRecord>, bool)> {
         let mut ids = Vec::new();
         for number in matching {
-            let id = self.store.document_id(cid, number)?;
+            let id = readable(cid, self.store.document_id(cid, number))?.flatten();
             ids.extend(id.filter(|id| after.is_none_or(|after| id.as_str() > after)));
         }
         ids.sort_unstable();
         let mut kept = Vec::new();
         for id in ids {
             // It may have changed since the index was asked.
-            let document = self.store.document(cid, &id)?;
+            let document = readable(cid, self.store.document(cid, &id))?.flatten();
             let Some(document) = document.filter(|d| filter.matches(&d.id, &d.metadata)) else { continue };
             if kept.len() == size {
                 return Ok((kept, true));
@@ -186,5 +185,17 @@ impl Catalog {
             kept.push(document);
         }
         Ok((kept, false))
+    }
+}
+
+/// What was read; nothing where it is damaged, which is logged and counted.
+fn readable<T>(cid: u32, read: Result<T>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind == ErrorKind::DataLoss => {
+            counter!(metrics::LISTING_DAMAGED_DOCUMENTS).increment(1);
+            tracing::error!(cid, %error, "a document is damaged: it is left out of a listing");
+            Ok(None)
+        }
+        read => read.map(Some),
     }
 }

@@ -31,20 +31,30 @@ impl Store {
         document_numbers(&self.live(), cid)
     }
 
-    /// A page of documents by id, after the given one.
-    pub fn documents(&self, cid: u32, after: Option<&str>, limit: usize) -> Result<Vec<DocumentRecord>> {
+    /// Documents after the given one, in order of their ids; of one that is damaged the error.
+    pub fn documents_after(
+        &self,
+        cid: u32,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = Result<DocumentRecord>> + Send + use<> {
         let prefix = keys::document(cid, "");
-        let start = keys::document(cid, after.unwrap_or_default());
+        let mut start = keys::document(cid, after.unwrap_or_default());
+        if after.is_some() {
+            // The first key that is greater.
+            start.push(0);
+        }
         let live = self.live();
-        live.from(&start)
-            .take_while(|item| item.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)))
-            .filter(|item| after.is_none() || item.as_ref().map_or(true, |(key, _)| *key != start))
-            .take(limit)
+        let items = live.from(&start);
+        items
+            .take_while(move |item| {
+                // The database and its directory stay while the iterator lives.
+                let _open = &live;
+                item.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix))
+            })
             .map(|item| {
                 let (key, value) = item?;
                 codec::unpack_document(&key, &value)
             })
-            .collect()
     }
 
     /// All documents whose ids start with a prefix, in order of their ids; of one that is damaged the error.

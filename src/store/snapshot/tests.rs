@@ -8,7 +8,7 @@ use super::format::{self, Header, Reader, Writer};
 use super::*;
 use crate::domain::Span;
 use crate::store::records::{Inserted, NewDocument};
-use crate::store::tests::{SmallDisk, collection, damage, open};
+use crate::store::tests::{SmallDisk, collection, damage, listed, open};
 use crate::store::{Store, StoreOptions, keys};
 
 const NEVER: Cancelled<'static> = &|| false;
@@ -26,7 +26,7 @@ fn document(id: &str, text: &str, passages: usize) -> NewDocument {
 /// All that a collection holds: documents by id, with their contents, without their numbers.
 fn holds(store: &Store, collection: &str) -> Vec<(NewDocument, i64, i64)> {
     let cid = store.get_collection(collection).unwrap().cid;
-    let records = store.documents(cid, None, 10_000).unwrap();
+    let records = listed(store, cid, None);
     let whole = |id: &str| store.whole_document(cid, id).unwrap().unwrap();
     let all: Vec<_> =
         records.iter().map(|r| (whole(&r.id).document, r.create_time_ns, r.update_time_ns)).collect();
