@@ -250,10 +250,14 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
     let mut server = Server::start(disk.path()).await;
     let channel = server.channel().await;
     create(&channel, NOTES).await;
+    // What replacing leaves to be cleared away.
+    for text in ["The first text.", "The second text."] {
+        upsert(&channel, vec![text_document("again", text)]).await;
+    }
     let ballast = disk.path().join("ballast");
     // Little is left above the reserve, so that a few documents use it up.
     std::fs::write(&ballast, vec![0; 10 << 20]).unwrap();
-    let mut acknowledged = Vec::new();
+    let mut acknowledged = vec!["again".to_owned()];
     let refused = loop {
         let id = format!("d{}", acknowledged.len());
         // Text without a repetition is large on disk and quick to encode.
@@ -265,12 +269,23 @@ async fn a_full_disk_refuses_writes_and_loses_nothing() {
         acknowledged.push(id);
         assert!(acknowledged.len() < 500, "the disk does not fill up");
     };
-    assert!(!acknowledged.is_empty());
+    assert!(acknowledged.len() > 1);
     let code = Code::ResourceExhausted as i32;
     assert_eq!((refused.error_code, refused.error_reason.as_str()), (code, "DISK_FULL"));
-    // Reads go on, and so does writing once there is room again, without a restart.
+    // Reads go on, also after a restart, for which there is no room to clear anything away.
     assert_eq!(ids(&found(&channel, query("note")).await).len(), acknowledged.len().min(10));
+    let more = disk.path().join("more");
+    std::fs::write(&more, vec![0; 45 << 20]).unwrap();
+    server.terminate();
+    assert!(server.wait(Duration::from_secs(10)).success());
+    let mut server = Server::start(disk.path()).await;
+    let channel = server.channel().await;
+    assert_eq!(ids(&found(&channel, query("note")).await).len(), acknowledged.len().min(10));
+    let refused = upsert(&channel, vec![text_document("no", "There is no room.")]).await.remove(0);
+    assert_eq!(refused.error_reason, "DISK_FULL");
+    // Writing goes on once there is room again, without a restart.
     std::fs::remove_file(&ballast).unwrap();
+    std::fs::remove_file(&more).unwrap();
     let result = upsert(&channel, vec![text_document("later", "There is room again.")]).await.remove(0);
     assert_eq!(result.status(), DocumentStatus::Indexed, "{result:?}");
     acknowledged.push("later".to_owned());

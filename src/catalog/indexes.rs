@@ -42,7 +42,12 @@ impl Indexes {
                     || open(Level::Document),
                     || match record.index_sentences {
                         true => open(Level::Sentence).map(Some),
-                        false => forget_sentences(store, record).map(|()| None),
+                        false => {
+                            // A program that kept tombstones of sentences in any case may have left some.
+                            let forgotten = store.forget_tombstones(record.cid, Level::Sentence);
+                            tell_untidy(record.cid, Level::Sentence, forgotten);
+                            Ok(None)
+                        }
                     },
                 )
             },
@@ -167,14 +172,11 @@ fn insert(index: &VectorIndex, level: Level, point: u64, doc_no: u32, vector: &[
     }
 }
 
-/// Drops the tombstones of a level that has no index.
-fn forget_sentences(store: &Store, record: &CollectionRecord) -> Result<()> {
-    let removed = store.tombstones(record.cid, Level::Sentence)?;
-    if removed.is_empty() {
-        return Ok(());
+/// What an open cannot clear away, such as on a full disk, is left for the next one: answers do not depend on it.
+fn tell_untidy(cid: u32, level: Level, tidied: Result<()>) {
+    if let Err(error) = tidied {
+        tracing::warn!(cid, ?level, %error, "what is left of an index stays until the next start");
     }
-    let empty = VectorIndex::new(record.dimensions as usize, IndexOptions::default());
-    store.put_manifest(record.cid, Level::Sentence, &empty.manifest(), &removed)
 }
 
 fn open_level(
@@ -211,7 +213,7 @@ fn load(
     }
     let used = index.segment_ids();
     for orphan in store.segments(cid, level)?.into_iter().filter(|id| !used.contains(id)) {
-        store.delete_segment(cid, level, orphan)?;
+        tell_untidy(cid, level, store.delete_segment(cid, level, orphan));
     }
     store.tombstones(cid, level)?.into_iter().for_each(|range| index.remove_range(range));
     catch_up(store, cid, level, &index, index.watermark().map_or(0, |w| w + 1));
@@ -228,12 +230,16 @@ fn rebuild(
 ) -> Result<VectorIndex> {
     let cid = record.cid;
     let index = VectorIndex::new(record.dimensions as usize, options);
-    store.put_manifest(cid, level, &index.manifest(), &store.tombstones(cid, level)?)?;
-    for id in store.segments(cid, level)? {
-        store.delete_segment(cid, level, id)?;
-    }
+    tell_untidy(cid, level, clear(store, cid, level, &index));
     catch_up(store, cid, level, &index, 0);
     Ok(index)
+}
+
+/// Stores an index without segments. Tombstones go after the manifest that needed them.
+fn clear(store: &Store, cid: u32, level: Level, empty: &VectorIndex) -> Result<()> {
+    store.put_manifest(cid, level, &empty.manifest(), &[])?;
+    store.forget_tombstones(cid, level)?;
+    store.segments(cid, level)?.into_iter().try_for_each(|id| store.delete_segment(cid, level, id))
 }
 
 /// Inserts the stored vectors from a point on. A damaged record is left out: it must not keep the

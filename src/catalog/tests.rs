@@ -192,12 +192,78 @@ async fn a_vector_of_zeros_keeps_nothing_from_opening() {
 }
 
 #[tokio::test]
+async fn a_damaged_tombstone_still_tells_what_was_deleted() {
+    let fixture = Fixture::new(true);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
+    let indexes = fixture.open();
+    fixture.put(0..60, 0).await;
+    indexes.maintain(store, cid).unwrap();
+    indexes.settle(store, cid, 1).unwrap();
+    // In the middle, some beside each other, and the last of all.
+    fixture.delete(5..9).await;
+    fixture.delete(30..31).await;
+    fixture.delete(58..60).await;
+    LEVELS.iter().for_each(|level| store.damage_tombstones(cid, *level));
+    let indexes = fixture.open();
+    assert!(indexes.levels().all(|(_, index)| index.unsealed() == 0), "no index is made again for it");
+    fixture.check(&indexes);
+    fixture.put(60..70, 0).await;
+    fixture.check(&indexes);
+    fixture.check(&fixture.open());
+    // Nor does it keep a damaged index from being made again.
+    store.put_manifest(cid, Level::Passage, b"garbage", &[]).unwrap();
+    let indexes = fixture.open();
+    fixture.check(&indexes);
+    assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), []);
+    indexes.compact(store, cid, &|| false).unwrap();
+    for level in LEVELS {
+        assert_eq!(store.tombstones(cid, level).unwrap(), [], "{level:?}");
+    }
+    fixture.check(&fixture.open());
+}
+
+#[tokio::test]
 async fn tombstones_of_a_level_without_an_index_go() {
     let fixture = Fixture::new(false);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
     fixture.put(0..3, 0).await;
     fixture.delete(0..3).await;
-    let tombstones = || fixture.store.tombstones(fixture.record.cid, Level::Sentence).unwrap().len();
-    assert_eq!(tombstones(), 3);
+    assert_eq!(store.tombstones(cid, Level::Sentence).unwrap(), []);
+    // As older programs wrote them.
+    (0..3).for_each(|n| store.put_tombstone(cid, Level::Sentence, n << 9..(n + 1) << 9));
+    store.damage_tombstones(cid, Level::Sentence);
+    assert_eq!(store.tombstones(cid, Level::Sentence).unwrap().len(), 3);
     fixture.open();
-    assert_eq!(tombstones(), 0);
+    assert_eq!(store.tombstones(cid, Level::Sentence).unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_cannot_be_cleared_away_keeps_nothing_from_opening() {
+    let fixture = Fixture::new(false);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
+    let indexes = fixture.open();
+    fixture.put(0..60, 0).await;
+    indexes.maintain(store, cid).unwrap();
+    fixture.delete(0..10).await;
+    store.put_tombstone(cid, Level::Sentence, 0..512);
+    store.write_segment(cid, Level::Passage, 999, b"an orphan").unwrap();
+    store.put_manifest(cid, Level::Document, b"garbage", &[]).unwrap();
+    let Fixture { _dir: dir, store, record } = fixture;
+    drop(indexes);
+    drop(store);
+    // A disk that is nearly full.
+    let options = StoreOptions { cache_bytes: 16 << 20, queue: 64, min_free_bytes: u64::MAX };
+    let store = Store::open(dir.path(), options).unwrap();
+    let fixture = Fixture { _dir: dir, store, record };
+    fixture.check(&fixture.open());
+    assert!(fixture.store.segments(cid, Level::Passage).unwrap().contains(&999));
+
+    let Fixture { _dir: dir, store, record } = fixture;
+    drop(store);
+    let options = StoreOptions { cache_bytes: 16 << 20, queue: 64, min_free_bytes: 0 };
+    let store = Store::open(dir.path(), options).unwrap();
+    let fixture = Fixture { _dir: dir, store, record };
+    fixture.check(&fixture.open());
+    assert!(!fixture.store.segments(cid, Level::Passage).unwrap().contains(&999));
+    assert_eq!(fixture.store.tombstones(cid, Level::Sentence).unwrap(), []);
 }

@@ -3,7 +3,7 @@
 use half::f16;
 use prost::Message;
 
-use super::records::{DocumentRecord, PassageRecord, Processing};
+use super::records::{CollectionRecord, DocumentRecord, PassageRecord, Processing};
 use crate::domain::{Metadata, MetadataValue, Span};
 use crate::error::{Error, Result};
 
@@ -63,6 +63,17 @@ pub struct Counters {
     pub passages: u64,
     #[prost(uint32, tag = "5")]
     pub dimensions: u32,
+    /// Whether sentences have no index, so that nothing of it has to be forgotten. False where a program that did not
+    /// write it down made the collection, until the next open.
+    #[prost(bool, tag = "6")]
+    pub no_sentence_index: bool,
+}
+
+impl Counters {
+    /// Those of an empty collection.
+    pub fn of(record: &CollectionRecord) -> Self {
+        Self { dimensions: record.dimensions, no_sentence_index: !record.index_sentences, ..Self::default() }
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]

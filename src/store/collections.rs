@@ -33,7 +33,7 @@ impl Store {
         record.cid = cid;
         record.create_time_ns = now_ns();
         touch(&mut record);
-        let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
+        let counters = Counters::of(&record);
         let counters_key = keys::counters(record.cid);
         let mut batch = sled::Batch::default();
         batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &next));
@@ -122,7 +122,7 @@ impl Store {
     }
 }
 
-/// Makes the counters again where they are damaged.
+/// Makes the counters again where they are damaged, and adds what an older program did not write down.
 pub(super) fn repair_counters(live: &Live) -> Result<()> {
     let next = live.get(keys::NEXT_CID)?;
     if next.is_none_or(|value| codec::unpack::<Number>(keys::NEXT_CID, &value).is_err()) {
@@ -132,7 +132,7 @@ pub(super) fn repair_counters(live: &Live) -> Result<()> {
         tracing::warn!(next, "the next collection number was damaged; it was found again");
     }
     for record in read_all(live)?.into_iter().flatten() {
-        commit::repair_counters(live, record.cid)?;
+        commit::repair_counters(live, &record)?;
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use tracing::{Instrument, debug_span};
 use super::codec::{self, Counters};
 use super::live::Live;
 use super::records::{
-    Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord, Updated, point_ranges,
+    CollectionRecord, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord,
+    Updated, point_ranges,
 };
 use super::snapshot::Hold;
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
@@ -172,7 +173,7 @@ impl Answer {
     }
 }
 
-fn counters(live: &Live, cid: u32) -> Result<Counters> {
+pub(super) fn counters(live: &Live, cid: u32) -> Result<Counters> {
     let key = keys::counters(cid);
     let stored = live.get(&key)?.map(|value| codec::unpack(&key, &value)).transpose();
     match stored {
@@ -184,11 +185,16 @@ fn counters(live: &Live, cid: u32) -> Result<Counters> {
     salvage::counters(live, cid)?.ok_or_else(|| unknown_collection(format!("number {cid}")))
 }
 
-/// Counts again where a collection's counters are damaged, so that nobody has to do it later.
-pub(super) fn repair_counters(live: &Live, cid: u32) -> Result<()> {
+/// Counts again where a collection's counters are damaged, so that nobody has to do it later; adds to those of an older
+/// program what they lack.
+pub(super) fn repair_counters(live: &Live, record: &CollectionRecord) -> Result<()> {
+    let cid = record.cid;
     let key = keys::counters(cid);
-    if live.get(&key)?.is_some_and(|value| codec::unpack::<Counters>(&key, &value).is_ok()) {
-        return Ok(());
+    let stored = live.get(&key)?.and_then(|value| codec::unpack::<Counters>(&key, &value).ok());
+    if let Some(stored) = stored {
+        let whole = Counters { no_sentence_index: !record.index_sentences, ..stored.clone() };
+        // If it is lost with the power, the next open does it again.
+        return if whole == stored { Ok(()) } else { live.put(&key, codec::pack(&key, &whole)) };
     }
     let counters = counters(live, cid)?;
     live.put(&key, codec::pack(&key, &counters))?;
@@ -423,6 +429,9 @@ fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mu
     }
     batch.remove(keys::vector(cid, Level::Document, u64::from(old.doc_no)));
     for (level, points) in point_ranges(old) {
+        if level == Level::Sentence && counters.no_sentence_index {
+            continue;
+        }
         let key = keys::tombstone(cid, level, points.start);
         let value = codec::pack(&key, &codec::Number { value: points.end - points.start });
         batch.insert(key, value);

@@ -7,7 +7,7 @@ use roaring::RoaringBitmap;
 use super::commit::{self, TEXT_CHUNK};
 use super::live::Live;
 use super::records::{DocumentRecord, PassageRecord};
-use super::{Store, codec, keys};
+use super::{Store, codec, keys, salvage};
 use crate::domain::{Level, Span};
 use crate::error::{Error, Result};
 
@@ -146,8 +146,7 @@ impl Store {
         first_point: u64,
     ) -> impl Iterator<Item = Result<(u64, u32, Vec<f32>)>> + Send + use<> {
         let stored = if level == Level::Sentence { first_point >> 8 } else { first_point };
-        let mut prefix = keys::vector(cid, level, 0);
-        prefix.truncate(prefix.len() - 8);
+        let prefix = keys::vectors(cid, level);
         let live = self.live();
         let items = live.from(&keys::vector(cid, level, stored));
         items
@@ -167,17 +166,24 @@ impl Store {
             .filter(move |item| item.as_ref().map_or(true, |(point, _, _)| *point >= first_point))
     }
 
-    /// Ranges of points that were removed and may still be in the index.
+    /// Ranges of points that were removed and may still be in the index. One whose record is damaged goes up to the
+    /// next point that is there.
     pub fn tombstones(&self, cid: u32, level: Level) -> Result<Vec<Range<u64>>> {
-        let mut prefix = keys::tombstone(cid, level, 0);
-        prefix.truncate(prefix.len() - 8);
+        let live = self.live();
         let range = |item: Result<(Vec<u8>, Vec<u8>)>| {
             let (key, value) = item?;
             let first = keys::last_u64(&key).ok_or_else(|| codec::damaged(&key, "its key is too short"))?;
-            let count = codec::unpack::<codec::Number>(&key, &value)?.value;
-            Ok(first..first.saturating_add(count))
+            let end = match codec::unpack::<codec::Number>(&key, &value) {
+                Ok(count) => first.saturating_add(count.value),
+                Err(error) => {
+                    let end = salvage::end_of_removed(&live, cid, level, first)?;
+                    tracing::error!(cid, ?level, first, end, %error, "points up to the next one are taken for deleted");
+                    end
+                }
+            };
+            Ok(first..end)
         };
-        self.live().prefix(&prefix).map(range).collect()
+        live.prefix(&keys::tombstones(cid, level)).map(range).collect()
     }
 
     /// How many documents and passages a collection has.

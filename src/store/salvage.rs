@@ -67,7 +67,7 @@ const GAP: u32 = 1 << 20;
 pub fn counters(live: &Live, cid: u32) -> Result<Option<Counters>> {
     let of_collection = |record: &CollectionRecord| record.cid == cid;
     let Some(record) = read_all(live)?.into_iter().flatten().find(of_collection) else { return Ok(None) };
-    let mut counters = Counters { dimensions: record.dimensions, ..Counters::default() };
+    let mut counters = Counters::of(&record);
     counters.documents = live.prefix(&keys::document(cid, "")).count() as u64;
     counters.passages = live.prefix(&keys::passages(cid)).count() as u64;
     let last = |prefix: Vec<u8>| -> Result<u64> {
@@ -75,9 +75,9 @@ pub fn counters(live: &Live, cid: u32) -> Result<Option<Counters>> {
         Ok(keys::last_u64(&key).map_or(0, |last| last.saturating_add(1)))
     };
     let removed = |level: Level| -> Result<u64> {
-        let mut prefix = keys::tombstone(cid, level, 0);
-        prefix.truncate(prefix.len() - 8);
-        let Some((key, value)) = live.prefix(&prefix).next_back().transpose()? else { return Ok(0) };
+        let Some((key, value)) = live.prefix(&keys::tombstones(cid, level)).next_back().transpose()? else {
+            return Ok(0);
+        };
         let count = codec::unpack::<codec::Number>(&key, &value).map_or(0, |number| number.value);
         Ok(keys::last_u64(&key).unwrap_or_default().saturating_add(count))
     };
@@ -91,6 +91,25 @@ pub fn counters(live: &Live, cid: u32) -> Result<Option<Counters>> {
         .max(removed(Level::Passage)?);
     counters.next_point = points.saturating_add(u64::from(GAP));
     Ok(Some(counters))
+}
+
+/// Where removed points end at the latest that begin at one: at the next point that has a vector, or where the
+/// collection's points end. What lies between is in no index for good reason.
+pub fn end_of_removed(live: &Live, cid: u32, level: Level, first: u64) -> Result<u64> {
+    let to_point = |stored: u64| if level == Level::Sentence { stored << 8 } else { stored };
+    let stored = if level == Level::Sentence { first >> 8 } else { first };
+    let vectors = keys::vectors(cid, level);
+    if let Some((key, _)) = live.from(&keys::vector(cid, level, stored)).next().transpose()?
+        && key.starts_with(&vectors)
+        && let Some(next) = keys::last_u64(&key)
+    {
+        return Ok(to_point(next));
+    }
+    let counters = super::commit::counters(live, cid)?;
+    Ok(match level {
+        Level::Document => u64::from(counters.next_doc_no),
+        Level::Passage | Level::Sentence => to_point(counters.next_point),
+    })
 }
 
 fn number(live: &Live, cid: u32, id: &str) -> Result<Option<u32>> {

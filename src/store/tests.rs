@@ -124,7 +124,9 @@ async fn replacing_and_deleting_leave_tombstones() {
     let store = open(dir.path());
     let recorder = Arc::new(Recorder::default());
     store.set_listener(recorder.clone());
-    let cid = collection(&store, "a");
+    let record =
+        CollectionRecord { name: "a".to_owned(), dimensions: 3, index_sentences: true, ..Default::default() };
+    let cid = store.create_collection(record).unwrap().cid;
     let first = store.upsert(cid, document("x", "one", 2)).await.unwrap();
     let second = store.upsert(cid, document("x", "two", 1)).await.unwrap();
     assert_eq!(second.create_time_ns, first.create_time_ns);
@@ -150,7 +152,32 @@ async fn replacing_and_deleting_leave_tombstones() {
 }
 
 #[tokio::test]
-async fn documents_come_in_pages() {
+async fn sentences_without_an_index_leave_no_tombstones() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let replace = async |store: &Store| {
+        store.upsert(cid, document("x", "text", 2)).await.unwrap();
+        store.upsert(cid, document("x", "text", 2)).await.unwrap();
+        store.tombstones(cid, Level::Sentence).unwrap().len()
+    };
+    assert_eq!(replace(&store).await, 0);
+    assert_eq!(store.tombstones(cid, Level::Passage).unwrap().len(), 1);
+    // An older program's counters do not say so until the next open.
+    let key = keys::counters(cid);
+    let counters: codec::Counters = codec::unpack(&key, &store.live().get(&key).unwrap().unwrap()).unwrap();
+    let older = codec::Counters { no_sentence_index: false, ..counters };
+    store.live().put(&key, codec::pack(&key, &older)).unwrap();
+    assert_eq!(replace(&store).await, 2);
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(replace(&store).await, 2);
+    damage(&store, &key);
+    assert_eq!(replace(&store).await, 2);
+}
+
+#[tokio::test]
+async fn documents_come_in_order() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (cid, other) = (collection(&store, "a"), collection(&store, "b"));

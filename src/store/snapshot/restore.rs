@@ -96,7 +96,7 @@ impl Store {
         let mut prepared = PreparedRestore { store: self, records: Vec::new(), is_done: false };
         let mut targets = BTreeMap::new();
         for (position, record) in header.collections.iter().enumerate().filter(|(_, record)| wanted(record)) {
-            targets.insert(position, Target::new(prepared.add(record)?));
+            targets.insert(position, Target::new(&prepared.add(record)?));
         }
         let (file, _) = self.inner.snapshots.open_file(name)?;
         let (_, again) = read_all(file, is_cancelled, |position, document| {
@@ -130,7 +130,7 @@ impl PreparedRestore<'_> {
         let (cid, next) = next_cid(&live)?;
         let mut record = CollectionRecord { cid, ..record.clone() };
         touch(&mut record);
-        let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
+        let counters = Counters::of(&record);
         let key = keys::counters(cid);
         let mut batch = sled::Batch::default();
         batch.insert(keys::NEXT_CID, codec::pack(keys::NEXT_CID, &next));
@@ -201,8 +201,8 @@ struct Target {
 }
 
 impl Target {
-    fn new(record: CollectionRecord) -> Self {
-        let counters = Counters { dimensions: record.dimensions, ..Counters::default() };
+    fn new(record: &CollectionRecord) -> Self {
+        let counters = Counters::of(record);
         Self { cid: record.cid, counters, documents: Vec::new(), bytes: 0 }
     }
 
