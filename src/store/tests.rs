@@ -632,7 +632,7 @@ async fn a_segment_of_a_collection_that_goes_away_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let cid = collection(&store, "a");
-    store.delete_collection("a", None).unwrap();
+    store.delete_collection("a", None, true).unwrap();
     let error = store.write_segment(cid, Level::Passage, 1, b"x").unwrap_err();
     assert_eq!(error.reason, "UNKNOWN_COLLECTION");
     assert!(store.segments(cid, Level::Passage).unwrap().is_empty());
