@@ -22,6 +22,8 @@ pub struct ChatArgs {
 
 /// What stands in the history for an answer that has no text.
 const NO_ANSWER: &str = "The documents do not answer this.";
+/// Most messages that are sent along with a question, the latest: a context window has room for fewer.
+const KEPT: usize = 200;
 
 /// Reads questions line by line until the end of the input or `/quit`.
 pub async fn run(client: &Client, json: bool, args: ChatArgs) -> Result<i32> {
@@ -56,6 +58,7 @@ pub async fn run(client: &Client, json: bool, args: ChatArgs) -> Result<i32> {
                     let text = if text.is_empty() { NO_ANSWER } else { text };
                     history.push(message(Role::User, question));
                     history.push(message(Role::Assistant, text));
+                    history.drain(..history.len().saturating_sub(KEPT));
                     last = Some(answer);
                 }
                 // One question that fails does not end the conversation; a server that is gone does.
