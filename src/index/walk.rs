@@ -22,7 +22,10 @@ const ROWS_PER_KEPT: f64 = 0.4;
 /// A scan is exact: what it costs less than so many times a walk is scanned.
 const SCAN_WORTH: f64 = 1.5;
 /// Matching points that are looked for around each one: about as many links as lead on without a filter.
-const WANTED: usize = 12;
+const WANTED: usize = 16;
+/// What is reached through others is not the nearest of what matches, so more candidates are kept: so much more for each
+/// time that the share of the matching points halves.
+const HALVING_GAIN: f64 = 0.25;
 /// Candidates of the walk that looks whether there are matches near the query.
 const PROBE: usize = 48;
 /// Where matches are rarer near the query than in the whole segment, they are not near each other either, and each
@@ -241,7 +244,8 @@ impl Segment {
         let share = documents.len() as f64 / self.documents().len().max(1) as f64;
         // A document's points are spread evenly enough for an estimate.
         let points = self.len() as f64 * share;
-        let ef = ask.ef.max(ask.k);
+        let halvings = -share.max(f64::MIN_POSITIVE).log2();
+        let ef = (ask.ef.max(ask.k) as f64 * (1.0 + HALVING_GAIN * halvings)) as usize;
         if walk_cost(share, ef) * SCAN_WORTH > points {
             return None;
         }
