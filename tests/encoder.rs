@@ -166,7 +166,10 @@ async fn levels_give_one_vector_per_span() {
 #[tokio::test]
 async fn a_large_call_leaves_room_for_queries_and_documents() {
     let (device, precision) = (Device::Cpu, Precision::Fp32);
-    let options = EncoderOptions { device, precision, queue_capacity: 16, ..EncoderOptions::default() };
+    // A batch has one of the texts, so that others wait in the queue meanwhile.
+    let (queue_capacity, max_batch_tokens) = (16, 128);
+    let options =
+        EncoderOptions { device, precision, queue_capacity, max_batch_tokens, ..EncoderOptions::default() };
     let Some(encoder) = load(options) else { return };
     let texts: Vec<String> =
         (0..100).map(|n| format!("The boats of harbour {n} are old. ").repeat(8)).collect();
@@ -176,6 +179,7 @@ async fn a_large_call_leaves_room_for_queries_and_documents() {
     };
     let work = tokio::spawn(large(encoder.clone()));
     while encoder.waiting() == 0 {
+        assert!(!work.is_finished(), "nothing was seen to wait");
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
     assert_eq!(large(encoder.clone()).await.unwrap_err().reason, "QUEUE_FULL");
