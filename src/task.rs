@@ -1,5 +1,6 @@
 //! Work that blocks, off the async threads.
 
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -31,6 +32,19 @@ pub async fn blocking<T: Send + 'static>(
     AbortOnDropHandle::new(tokio::task::spawn_blocking(move || span.in_scope(work)))
         .await
         .map_err(|e| Error::internal(reason, "a background task failed").with_source(e))?
+}
+
+/// The same for work that takes long: it is told when the caller leaves.
+///
+/// # Errors
+/// As [`blocking`].
+pub async fn cancellable<T: Send + 'static>(
+    reason: &'static str,
+    work: impl FnOnce(Cancelled<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let caller = CancellationToken::new();
+    let _leaves = caller.clone().drop_guard();
+    blocking(reason, move || work(&|| caller.is_cancelled())).await
 }
 
 #[cfg(test)]

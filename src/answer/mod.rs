@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
-use tokio_util::sync::CancellationToken;
 
 pub use context::{Candidate, Packed, Room, Use, pack};
 pub use evidence::Support;
@@ -28,7 +27,7 @@ use crate::error::{Error, Result};
 use crate::generator::{Generator, Message, Prompt, Role, Sampling};
 use crate::search::{Hit, Options, Query, Search};
 use crate::store::CollectionRecord;
-use crate::task::{self, check_cancelled};
+use crate::task::{self, Cancelled, check_cancelled};
 use crate::text::sentences;
 use evidence::{Evidence, Question};
 use writing::{Writing, extract, vector_of};
@@ -361,9 +360,7 @@ impl Answering {
     ) -> Result<(Packed, Vec<Message>)> {
         let prompts = self.prompts.clone();
         let (history, question) = (request.history.clone(), request.question.clone());
-        let caller = CancellationToken::new();
-        let _leaves = caller.clone().drop_guard();
-        let work = move || {
+        let work = move |is_cancelled: Cancelled<'_>| {
             let ordered: Vec<(usize, &Hit)> = order.iter().filter_map(|&i| Some((i, hits.get(i)?))).collect();
             let candidates: Vec<Candidate> = ordered.iter().map(|(_, hit)| candidate(hit)).collect();
             let messages = |dropped: usize, passages: &[(usize, &str)]| {
@@ -371,7 +368,7 @@ impl Answering {
                 prompts.messages(&prompt, kept, &question, &prompt_passages(&ordered, passages))
             };
             let count = |dropped: usize, passages: &[(usize, &str)]| {
-                check_cancelled(&|| caller.is_cancelled())?;
+                check_cancelled(is_cancelled)?;
                 generator.prompt_tokens(&messages(dropped, passages)?)
             };
             let mut packed = pack(history.len(), &candidates, room, &count)?;
@@ -387,7 +384,7 @@ impl Answering {
             packed.uses = by_hit.into_iter().map(|(_, used)| used).collect();
             Ok((packed, messages))
         };
-        task::blocking("ANSWER_FAILED", work).await
+        task::cancellable("ANSWER_FAILED", work).await
     }
 }
 

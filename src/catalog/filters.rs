@@ -117,11 +117,11 @@ impl Catalog {
             return self.store.delete_documents(cid, ids).await;
         }
         let (catalog, record, sought) = (self.clone(), record.clone(), filter.clone());
-        let find = move || {
-            let numbers = catalog.matching(&record, &sought, &|| false)?;
+        let find = move |is_cancelled: Cancelled<'_>| {
+            let numbers = catalog.matching(&record, &sought, is_cancelled)?;
             numbers.iter().filter_map(|number| catalog.store.document_id(cid, number).transpose()).collect()
         };
-        let ids = task::blocking("TASK_FAILED", find).await?;
+        let ids = task::cancellable("TASK_FAILED", find).await?;
         self.store.delete_matching(cid, ids, filter).await
     }
 

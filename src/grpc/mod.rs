@@ -28,11 +28,10 @@ pub use search::Search;
 pub use status::{code, code_name, complete};
 pub use stop::Stop;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::access::Caller;
 use crate::domain::CollectionName;
 use crate::error::{Error, Result};
+use crate::task::Cancelled;
 
 /// What a unary call answers.
 type Reply<T> = std::result::Result<tonic::Response<T>, tonic::Status>;
@@ -86,11 +85,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 
 /// Runs what blocks for long off the async threads; it is told when the caller leaves.
 async fn cancellable<T: Send + 'static>(
-    work: impl FnOnce(&(dyn Fn() -> bool + Sync)) -> Result<T> + Send + 'static,
+    work: impl FnOnce(Cancelled<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    let caller = CancellationToken::new();
-    let _leaves = caller.clone().drop_guard();
-    blocking(move || work(&|| caller.is_cancelled())).await
+    crate::task::cancellable("TASK_FAILED", work).await
 }
 
 #[cfg(test)]
