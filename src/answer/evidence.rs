@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::words::{Words, content_words, coverage};
 use crate::catalog::Catalog;
-use crate::domain::{Level, Span};
+use crate::domain::Span;
 use crate::error::Result;
 use crate::search::Hit;
 use crate::store::CollectionRecord;
@@ -100,13 +100,10 @@ impl Evidence {
             words.extend(content_words(&hit.document.title));
             words.extend(hit.headings.iter().flat_map(|heading| content_words(heading)));
             evidence.passages.insert(index, words);
-            for (position, span) in (0u64..256).zip(&passage.sentences) {
+            let vectors = catalog.store().sentence_vectors(record.cid, point)?.unwrap_or_default();
+            for (span, vector) in passage.sentences.iter().zip(vectors) {
                 let span = within(*span, hit.span);
                 let Some(text) = span.slice(&hit.text).filter(|_| span.end <= part.end) else { continue };
-                let point = point << 8 | position;
-                let Some(vector) = catalog.store().vector(record.cid, Level::Sentence, point)? else {
-                    continue;
-                };
                 let words = content_words(text);
                 evidence.sentences.push(EvidenceSentence {
                     hit: index,

@@ -155,12 +155,8 @@ impl<'a> Retrieval<'a> {
         for passage in passages {
             self.probe.check_caller()?;
             let first = passage.point << 8;
-            let mut damaged = 0;
             let vectors = self.catalog.store().sentence_vectors(self.record.cid, passage.point);
-            let vectors = unless_damaged(vectors, &mut damaged)?.unwrap_or_default();
-            if damaged > 0 {
-                self.damaged.insert(first);
-            }
+            let vectors = self.noting_damage(first, vectors)?.unwrap_or_default();
             let scored = (first..).zip(&vectors).map(|(point, vector)| Candidate {
                 point,
                 doc_no: passage.doc_no,
@@ -179,18 +175,23 @@ impl<'a> Retrieval<'a> {
         Ok(Candidates { list: self.rescored(list, &Scoring::Similarity, exact)?, is_exhausted })
     }
 
+    /// What was read of a point, as [`unless_damaged`] gives it.
+    fn noting_damage<T>(&mut self, point: u64, read: Result<Option<T>>) -> Result<Option<T>> {
+        let mut damaged = 0;
+        let read = unless_damaged(read, &mut damaged);
+        if damaged > 0 {
+            self.damaged.insert(point);
+        }
+        read
+    }
+
     /// Adds the exact similarity. `None` where the point was removed since the index was read.
     fn with_similarity(&mut self, scored: Scored, query: &[f32]) -> Result<Option<Scored>> {
         if self.damaged.contains(&scored.point) {
             return Ok(None);
         }
-        let mut damaged = 0;
         let vector = self.catalog.store().vector(self.record.cid, self.options.unit, scored.point);
-        let vector = unless_damaged(vector, &mut damaged)?;
-        if damaged > 0 {
-            self.damaged.insert(scored.point);
-        }
-        let Some(vector) = vector else { return Ok(None) };
+        let Some(vector) = self.noting_damage(scored.point, vector)? else { return Ok(None) };
         let score = dot(query, &vector);
         Ok(Some(Scored { score, vector_score: Some(score), vector, ..scored }))
     }

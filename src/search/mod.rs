@@ -176,7 +176,7 @@ impl Search {
         let mode = mode_of(&query, options)?;
         let mut record = self.catalog.collection(collection)?;
         for _ in 0..MOST_RESTORES {
-            let found = self.search_in(&record, query.clone(), mode, options).await;
+            let found = self.search_in(&record, &query, mode, options).await;
             let now = self.catalog.collection(collection)?;
             if now.cid == record.cid {
                 return found;
@@ -184,33 +184,33 @@ impl Search {
             // A snapshot was restored in its place: what was read of the old one may have been half gone.
             record = now;
         }
-        self.search_in(&record, query, mode, options).await
+        self.search_in(&record, &query, mode, options).await
     }
 
     async fn search_in(
         &self,
         record: &CollectionRecord,
-        query: Query,
+        query: &Query,
         mode: Mode,
         options: &Options,
     ) -> Result<Found> {
-        let rerank = self.reranker(record, &query, options)?;
+        let rerank = self.reranker(record, query, options)?;
         let (vector, cost) = match mode {
             Mode::Keyword if !options.include_highlights => {
-                check_query(&query)?;
+                check_query(query)?;
                 (None, Cost::default())
             }
             _ => {
-                let (vector, cost) = self.query_vector(record, &query).await?;
+                let (vector, cost) = self.query_vector(record, query).await?;
                 (Some(vector), cost)
             }
         };
-        let excluded = match &query {
+        let excluded = match query {
             Query::Document(id) => self.catalog.store().document(record.cid, id)?.map(|d| d.doc_no),
             _ => None,
         };
         let text = match query {
-            Query::Text(text) if mode != Mode::Vector => text,
+            Query::Text(text) if mode != Mode::Vector => text.clone(),
             _ => String::new(),
         };
         let caller = CancellationToken::new();

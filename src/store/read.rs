@@ -118,14 +118,13 @@ impl Store {
 
     /// A point's vector. A sentence's point is `passage point << 8 | position`.
     pub fn vector(&self, cid: u32, level: Level, point: u64) -> Result<Option<Vec<f32>>> {
-        let stored = if level == Level::Sentence { point >> 8 } else { point };
-        let key = keys::vector(cid, level, stored);
-        let Some(value) = self.live().get(&key)? else { return Ok(None) };
-        if level != Level::Sentence {
-            return Ok(Some(codec::unpack_vector(&key, &value)?.1));
+        if level == Level::Sentence {
+            let vectors = self.sentence_vectors(cid, point >> 8)?.unwrap_or_default();
+            return Ok(vectors.into_iter().nth((point & 0xff) as usize));
         }
-        let (_, vectors) = codec::unpack_sentences(&key, &value)?;
-        Ok(vectors.into_iter().nth((point & 0xff) as usize))
+        let key = keys::vector(cid, level, point);
+        let Some(value) = self.live().get(&key)? else { return Ok(None) };
+        Ok(Some(codec::unpack_vector(&key, &value)?.1))
     }
 
     /// The vectors of a passage's sentences, in their order: at most 256, as many as a point's number tells apart.
