@@ -2,7 +2,8 @@
 //!
 //! All of it in one run and in turns, so that the ratios hold on a machine whose speed changes. The bare session runs
 //! what the encoder runs, in as many sessions with as many threads, on batches of one length that were made before:
-//! no tokenizing, no padding, no pooling.
+//! no tokenizing, no padding, no pooling. Beside it stands what ONNX Runtime does when nothing is chosen: its CPU
+//! provider in fp32, on the same batches in as many sessions.
 
 mod common;
 
@@ -131,6 +132,7 @@ impl Workload {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Bare,
+    Default,
     InProcess,
     Embed,
     Stream,
@@ -159,6 +161,8 @@ struct Sample {
 struct Setup {
     encoder: Arc<Encoder>,
     sessions: Vec<EncoderSession>,
+    /// Those of the CPU provider in fp32.
+    default: Vec<EncoderSession>,
     server: server::Server,
     tei: Option<String>,
 }
@@ -169,7 +173,7 @@ fn main() -> Outcome {
     Runtime::init(&models.join("runtime"))?;
     let directory = models.join("models").join(&args.model);
     let encoder = Encoder::load(&directory, EncoderOptions::default())?;
-    let sessions = bare_sessions(&directory, &encoder)?;
+    let sessions = bare_sessions(&directory, chosen(&encoder))?;
     let runtime = tokio::runtime::Runtime::new()?;
     if args.sweep {
         return sweep(&args, sessions);
@@ -200,7 +204,8 @@ fn main() -> Outcome {
         let workload = Workload::new(name, texts, &encoder, budget).map_err(|e| e.to_string())?;
         cases.extend(cases_of(Arc::new(workload), args.tei.is_some()));
     }
-    let mut setup = Setup { encoder, sessions, server, tei: args.tei.clone() };
+    let default = bare_sessions(&directory, (Device::Cpu, Precision::Fp32))?;
+    let mut setup = Setup { encoder, sessions, default, server, tei: args.tei.clone() };
     let samples = rounds(&args, &runtime, &mut setup, &cases).map_err(|e| e.to_string())?;
     report(&title, &cases, &samples).print(args.common.json);
     Ok(())
@@ -208,7 +213,7 @@ fn main() -> Outcome {
 
 fn cases_of(workload: Arc<Workload>, tei: bool) -> Vec<Case> {
     let case = |way, clients, batch| Case { workload: workload.clone(), way, clients, batch };
-    let mut cases = vec![case(Way::Bare, 1, 0), case(Way::InProcess, 2, 4 * BATCH)];
+    let mut cases = vec![case(Way::Bare, 1, 0), case(Way::Default, 1, 0), case(Way::InProcess, 2, 4 * BATCH)];
     for clients in [1, 8, 32] {
         cases.push(case(Way::Embed, clients, 1));
     }
@@ -222,11 +227,8 @@ fn cases_of(workload: Arc<Workload>, tei: bool) -> Vec<Case> {
     cases
 }
 
-/// Sessions like the encoder's own.
-fn bare_sessions(
-    directory: &std::path::Path,
-    encoder: &Encoder,
-) -> Result<Vec<EncoderSession>, trove::error::Error> {
+/// The provider and the precision that the encoder runs in.
+fn chosen(encoder: &Encoder) -> (Device, Precision) {
     let info = encoder.info();
     let device = match info.execution_provider.to_string().as_str() {
         "OpenVINOExecutionProvider" => Device::Openvino,
@@ -238,6 +240,14 @@ fn bare_sessions(
         "int8" => Precision::Int8,
         _ => Precision::Fp32,
     };
+    (device, precision)
+}
+
+/// As many sessions as the encoder has, with as many threads.
+fn bare_sessions(
+    directory: &std::path::Path,
+    (device, precision): (Device, Precision),
+) -> Result<Vec<EncoderSession>, trove::error::Error> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = cores.min(4);
     let threads = (cores / count).max(1);
@@ -280,6 +290,7 @@ fn run(
     let (before, started) = (cpu(), Instant::now());
     let mut sample = match case.way {
         Way::Bare => bare(&mut setup.sessions, &case.workload.batches, time)?,
+        Way::Default => bare(&mut setup.default, &case.workload.batches, time)?,
         way => runtime.block_on(drive(setup, case, way, time))?,
     };
     sample.seconds = started.elapsed().as_secs_f64();
@@ -324,7 +335,9 @@ async fn drive(setup: &Setup, case: &Case, way: Way, time: Duration) -> Result<S
         calls.push(match way {
             Way::InProcess => in_process(setup.encoder.clone()),
             Way::Tei => tei(Endpoint::from_shared(setup.tei.clone().unwrap_or_default())?.connect().await?),
-            Way::Embed | Way::Stream | Way::Bare => embed(client(setup.server.channel().await?)),
+            Way::Embed | Way::Stream | Way::Bare | Way::Default => {
+                embed(client(setup.server.channel().await?))
+            }
         });
     }
     let started = Instant::now();
@@ -499,6 +512,7 @@ fn report(title: &str, cases: &[Case], samples: &[Vec<Sample>]) -> Report {
         let latency = |q| if latencies.is_empty() { "–".to_owned() } else { milliseconds(&latencies, q) };
         let way = match case.way {
             Way::Bare => "bare session",
+            Way::Default => "bare session, CPU provider, fp32",
             Way::InProcess => "Encoder::embed",
             Way::Embed => "gRPC Embed",
             Way::Stream => "gRPC EmbedStream",

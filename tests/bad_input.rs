@@ -185,7 +185,11 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
     const KEYWORD: i32 = proto::SearchMode::Keyword as i32;
     use proto::fusion::Method;
     let fused = |method| {
-        let fusion = Some(proto::Fusion { method: Some(method) });
+        let fusion = Some(proto::Fusion { method: Some(method), sentence_weight: None });
+        SearchRequest { fusion, ..self::query("x") }
+    };
+    let sentences = |method, weight| {
+        let fusion = Some(proto::Fusion { method, sentence_weight: Some(weight) });
         SearchRequest { fusion, ..self::query("x") }
     };
     let mut filter = proto::Filter { node: None };
@@ -213,6 +217,8 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
             "mode",
         ),
         (fused(Method::Alpha(1.5)), INVALID, "BAD_FUSION", "fusion.alpha"),
+        (sentences(None, 1.5), INVALID, "BAD_FUSION", "fusion.sentence_weight"),
+        (sentences(Some(Method::RrfK(60)), 0.5), INVALID, "BAD_FUSION", "fusion.sentence_weight"),
         (fused(Method::Alpha(f32::NAN)), INVALID, "BAD_FUSION", "fusion.alpha"),
         (fused(Method::RrfK(0)), INVALID, "BAD_FUSION", "fusion.rrf_k"),
         (SearchRequest { mode: KEYWORD, ..fused(Method::RrfK(60)) }, INVALID, "BAD_FUSION", "fusion"),

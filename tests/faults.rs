@@ -279,7 +279,8 @@ async fn a_second_server_on_a_data_directory_says_why_it_does_not_start() {
     let output = Command::new(env!("CARGO_BIN_EXE_trove"))
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
         .arg(data.path())
-        .env("TROVE__GENERATOR__MODELS", "none")
+        // Told before any model is looked for.
+        .env("TROVE__ENCODER__MODELS", "absent")
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -80,7 +80,8 @@ async fn hybrid_hits_have_exact_similarities() {
             (Some(Method::Alpha(1.0)), 1),
             (Some(Method::RrfK(1)), 0),
         ] {
-            let fusion = method.map(|method| proto::Fusion { method: Some(method) });
+            let sentence_weight = (method == Some(Method::Alpha(1.0))).then_some(0.0);
+            let fusion = method.map(|method| proto::Fusion { method: Some(method), sentence_weight });
             let request = proto::SearchRequest { fusion, max_per_document, ..asked.clone() };
             let hits = found(&channel, request).await;
             assert_eq!(hits.len(), 10);

@@ -109,8 +109,11 @@ async fn words_find_what_meaning_alone_does_not() {
         assert_eq!(ids(&hits)[0], "rare");
         assert!(hits.len() == 10 && hits.iter().all(|hit| hit.vector_score.is_some()));
         assert!(hits[0].keyword_score.is_some() && hits[1].keyword_score.is_none());
+        let of_passages = unit == SearchUnit::Passage;
+        assert!(hits.iter().all(|hit| hit.sentence_score.is_some() == of_passages));
         let hits = by(&channel, SearchMode::Vector, code()).await;
         assert!(hits.iter().all(|hit| hit.vector_score == Some(hit.score) && hit.keyword_score.is_none()));
+        assert!(hits.iter().all(|hit| hit.sentence_score.is_none()));
     }
     // A hit that only the words gave has the similarity that the vectors would give it.
     let one = proto::SearchRequest { limit: 1, include_vectors: true, ..query("QX-4711 backup") };
@@ -120,7 +123,7 @@ async fn words_find_what_meaning_alone_does_not() {
     let same = all.iter().find(|hit| hit.passage == hybrid.passage).unwrap();
     assert!((same.score - hybrid.vector_score.unwrap()).abs() < 1e-6 && hybrid.vector.is_some());
     for method in [Method::RrfK(60), Method::Alpha(0.3)] {
-        let fusion = Some(proto::Fusion { method: Some(method) });
+        let fusion = Some(proto::Fusion { method: Some(method), sentence_weight: None });
         let hits = found(&channel, proto::SearchRequest { fusion, ..query("QX-4711") }).await;
         assert_eq!(ids(&hits)[0], "rare", "hybrid is the default");
     }

@@ -60,7 +60,10 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
         query: Some(proto::SearchQuery { query: Some(proto::search_query::Query::Text("why".to_owned())) }),
         limit: 3,
         filter: Some(example_filter()),
-        fusion: Some(proto::Fusion { method: Some(proto::fusion::Method::Alpha(0.5)) }),
+        fusion: Some(proto::Fusion {
+            method: Some(proto::fusion::Method::Alpha(0.5)),
+            sentence_weight: Some(0.5),
+        }),
         score_threshold: Some(0.1),
         ..Default::default()
     };

@@ -554,6 +554,7 @@ mod tests {
             page: Some(page),
             score: 0.0,
             vector_score: None,
+            sentence_score: None,
             keyword_score: None,
             rerank_score: None,
             vector: None,

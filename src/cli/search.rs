@@ -93,6 +93,10 @@ pub struct ModeArgs {
     /// Of a hybrid search: fuse by ranks with this constant (60 is usual), not by scores.
     #[arg(long, value_name = "K")]
     pub rrf_k: Option<u32>,
+    /// Of a hybrid search: the weight of a passage's best sentence in its similarity, 0 to 1; the rest is that of the
+    /// whole passage.
+    #[arg(long, value_name = "WEIGHT", conflicts_with = "rrf_k", allow_negative_numbers = true)]
+    pub sentence_weight: Option<f32>,
 }
 
 /// What the best hits are scored by again.
@@ -193,8 +197,9 @@ pub fn mode(args: &ModeArgs) -> SearchMode {
 /// The fusion of the API; unset for the server's default.
 pub fn fusion(args: &ModeArgs) -> Option<Fusion> {
     let by_rank = args.rrf_k.map(fusion::Method::RrfK);
-    let method = by_rank.or(args.alpha.map(fusion::Method::Alpha))?;
-    Some(Fusion { method: Some(method) })
+    let method = by_rank.or(args.alpha.map(fusion::Method::Alpha));
+    let sentence_weight = args.sentence_weight;
+    (method.is_some() || sentence_weight.is_some()).then_some(Fusion { method, sentence_weight })
 }
 
 /// The rerank of the API; unset where none is asked for.
@@ -218,7 +223,7 @@ fn hit_json(hit: &SearchHit) -> Value {
             |h| json!({"span": h.span.as_ref().map(|s| json!([s.start, s.end])), "similarity": h.similarity}),
         )
         .collect();
-    json!({"score": hit.score, "vector_score": hit.vector_score, "keyword_score": hit.keyword_score, "rerank_score": hit.rerank_score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
+    json!({"score": hit.score, "vector_score": hit.vector_score, "sentence_score": hit.sentence_score, "keyword_score": hit.keyword_score, "rerank_score": hit.rerank_score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
         "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
 }
 

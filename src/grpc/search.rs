@@ -9,8 +9,8 @@ use crate::domain::Level;
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::search::{
-    self, DEFAULT_DEPTH, DEFAULT_LIMIT, DEFAULT_WEIGHT, Fusion, Hit, Mode, Options, Query, Rerank,
-    RerankMethod,
+    self, DEFAULT_DEPTH, DEFAULT_LIMIT, DEFAULT_SENTENCE_WEIGHT, DEFAULT_WEIGHT, Fusion, FusionMethod, Hit,
+    Mode, Options, Query, Rerank, RerankMethod,
 };
 
 /// Most candidates that a call may ask for.
@@ -127,14 +127,21 @@ fn mode_out(mode: Mode) -> proto::SearchMode {
     }
 }
 
-/// A message without a method takes the default.
+/// A message without a method takes the default one.
 fn fusion_in(fusion: Option<&proto::Fusion>) -> Result<Option<Fusion>> {
     use proto::fusion::Method;
-    let fusion = match fusion.and_then(|fusion| fusion.method.as_ref()) {
-        None => return Ok(None),
-        Some(Method::RrfK(k)) => Fusion::ReciprocalRank { k: *k },
-        Some(Method::Alpha(alpha)) => Fusion::Weighted { alpha: *alpha },
+    let Some(message) = fusion else { return Ok(None) };
+    let method = match &message.method {
+        None => Fusion::default().method,
+        Some(Method::RrfK(k)) => FusionMethod::ReciprocalRank { k: *k },
+        Some(Method::Alpha(alpha)) => FusionMethod::Weighted { alpha: *alpha },
     };
+    if let (FusionMethod::ReciprocalRank { .. }, Some(weight)) = (method, message.sentence_weight) {
+        let message = format!("expected none with rrf_k, which goes by ranks, got {weight}");
+        return Err(Error::invalid_field("fusion.sentence_weight", "BAD_FUSION", message));
+    }
+    let fusion =
+        Fusion { method, sentence_weight: message.sentence_weight.unwrap_or(DEFAULT_SENTENCE_WEIGHT) };
     fusion.check()?;
     Ok(Some(fusion))
 }
@@ -179,6 +186,7 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
         }),
         score: hit.score,
         vector_score: hit.vector_score,
+        sentence_score: hit.sentence_score,
         keyword_score: hit.keyword_score,
         rerank_score: hit.rerank_score,
         vector: hit.vector.map(|values| proto::DenseVector { values }),

@@ -69,6 +69,8 @@ pub struct Scored {
     pub rank: u32,
     /// Cosine similarity to the query, that of the codes until the vector is there.
     pub vector_score: Option<f32>,
+    /// Greatest cosine similarity of one of its sentences, once they are read.
+    pub sentence_score: Option<f32>,
     /// BM25.
     pub keyword_score: Option<f32>,
     /// Its vector; empty where it was not needed.
@@ -96,6 +98,8 @@ pub struct Retrieval<'a> {
     pub indexes: &'a Indexes,
     /// The documents that count, if not all.
     pub allowed: Option<RoaringBitmap>,
+    /// Whether what is scored exactly is scored by its sentences too.
+    pub weighs_sentences: bool,
     /// Points whose vectors are damaged: both rankings may hold one. Of a passage's sentences the first.
     pub damaged: HashSet<u64>,
 }
@@ -185,7 +189,7 @@ impl<'a> Retrieval<'a> {
         read
     }
 
-    /// Adds the exact similarity. `None` where the point was removed since the index was read.
+    /// Adds the exact similarity, and that of the best sentence where it is weighed. `None` where the point was removed since the index was read.
     fn with_similarity(&mut self, scored: Scored, query: &[f32]) -> Result<Option<Scored>> {
         if self.damaged.contains(&scored.point) {
             return Ok(None);
@@ -193,7 +197,15 @@ impl<'a> Retrieval<'a> {
         let vector = self.catalog.store().vector(self.record.cid, self.options.unit, scored.point);
         let Some(vector) = self.noting_damage(scored.point, vector)? else { return Ok(None) };
         let score = dot(query, &vector);
-        Ok(Some(Scored { score, vector_score: Some(score), vector, ..scored }))
+        let scored = Scored { score, vector_score: Some(score), vector, ..scored };
+        if !self.weighs_sentences {
+            return Ok(Some(scored));
+        }
+        let sentences = self.catalog.store().sentence_vectors(self.record.cid, scored.point);
+        let sentences = sentences.map(|vectors| Some(vectors.unwrap_or_default()));
+        let Some(sentences) = self.noting_damage(scored.point, sentences)? else { return Ok(None) };
+        let sentence_score = sentences.iter().map(|sentence| dot(query, sentence)).max_by(f32::total_cmp);
+        Ok(Some(Scored { sentence_score, ..scored }))
     }
 
     /// Candidates by words, and the greatest possible score. A document ranks by its best passage.

@@ -7,7 +7,18 @@ use crate::error::{Error, Result};
 
 /// How two rankings become one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Fusion {
+pub struct Fusion {
+    /// What of the rankings counts, and how much.
+    pub method: FusionMethod,
+    /// Weight of the best sentence in the similarity of a passage, 0 to 1; the rest is that of the whole passage. A
+    /// passage that answers in one sentence and goes on about other things is nearer by that sentence than by its mean.
+    /// Not used where ranks are fused.
+    pub sentence_weight: f32,
+}
+
+/// By what rankings are fused.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FusionMethod {
     /// Reciprocal rank fusion (Cormack, Clarke and Büttcher 2009): the sum of `1 / (k + rank)` over the rankings
     /// that hold a hit, ranks from one.
     ReciprocalRank {
@@ -27,14 +38,16 @@ pub enum Fusion {
     Adaptive,
 }
 
-/// What a share of the greatest possible keyword score counts against a similarity where [`Fusion::Adaptive`] weighs the
-/// rankings.
+/// What a share of the greatest possible keyword score counts against a similarity where [`FusionMethod::Adaptive`]
+/// weighs the rankings.
 const WORDS_AGAINST_SIMILARITY: f32 = 1.2;
+/// The default of [`Fusion::sentence_weight`].
+pub const DEFAULT_SENTENCE_WEIGHT: f32 = 0.5;
 
 impl Default for Fusion {
     /// What docs/EVALUATION.md measures as best over its sets.
     fn default() -> Self {
-        Fusion::Adaptive
+        Fusion { method: FusionMethod::Adaptive, sentence_weight: DEFAULT_SENTENCE_WEIGHT }
     }
 }
 
@@ -44,15 +57,20 @@ impl Fusion {
     /// # Errors
     /// `BAD_FUSION`, with the field.
     pub fn check(&self) -> Result<()> {
-        match self {
-            Fusion::ReciprocalRank { k: 0 } => {
-                Err(Error::invalid_field("fusion.rrf_k", "BAD_FUSION", "expected 1 or more, got 0"))
-            }
-            Fusion::Weighted { alpha } if !(0.0..=1.0).contains(alpha) => {
-                let message = format!("expected 0 to 1, got {alpha}");
-                Err(Error::invalid_field("fusion.alpha", "BAD_FUSION", message))
-            }
-            _ => Ok(()),
+        if let FusionMethod::ReciprocalRank { k: 0 } = self.method {
+            return Err(Error::invalid_field("fusion.rrf_k", "BAD_FUSION", "expected 1 or more, got 0"));
+        }
+        if let FusionMethod::Weighted { alpha } = self.method {
+            check_weight("fusion.alpha", alpha)?;
+        }
+        check_weight("fusion.sentence_weight", self.sentence_weight)
+    }
+
+    /// The weight of the best sentence in a passage's similarity, where it counts.
+    pub(super) fn sentence_share(&self) -> f32 {
+        match self.method {
+            FusionMethod::ReciprocalRank { .. } => 0.0,
+            FusionMethod::Weighted { .. } | FusionMethod::Adaptive => self.sentence_weight,
         }
     }
 
@@ -64,16 +82,18 @@ impl Fusion {
         matching: Vec<Scored>,
         ceiling: f32,
     ) -> (Vec<Scored>, Scoring) {
-        let ranks = match self {
-            Fusion::ReciprocalRank { k } => reciprocal_ranks(k, [&nearest, &matching]),
-            Fusion::Weighted { .. } | Fusion::Adaptive => HashMap::new(),
+        let ranks = match self.method {
+            FusionMethod::ReciprocalRank { k } => reciprocal_ranks(k, [&nearest, &matching]),
+            FusionMethod::Weighted { .. } | FusionMethod::Adaptive => HashMap::new(),
         };
         let mut fused = merge(nearest, matching);
-        let scoring = match self {
-            Fusion::ReciprocalRank { .. } => Scoring::Ranks(ranks),
-            Fusion::Weighted { alpha } => Scoring::Weights { alpha, ceiling },
-            Fusion::Adaptive => {
-                Scoring::Weights { alpha: adapted(fused.iter().map(|s| shares(s, ceiling))), ceiling }
+        let sentence_weight = self.sentence_share();
+        let scoring = match self.method {
+            FusionMethod::ReciprocalRank { .. } => Scoring::Ranks(ranks),
+            FusionMethod::Weighted { alpha } => Scoring::Weights { alpha, ceiling, sentence_weight },
+            FusionMethod::Adaptive => {
+                let alpha = adapted(fused.iter().map(|s| shares(s, ceiling, sentence_weight)));
+                Scoring::Weights { alpha, ceiling, sentence_weight }
             }
         };
         for scored in &mut fused {
@@ -89,8 +109,8 @@ pub(super) enum Scoring {
     Similarity,
     /// The sum for each point.
     Ranks(HashMap<u64, f32>),
-    /// A weight of similarities, and the greatest possible keyword score.
-    Weights { alpha: f32, ceiling: f32 },
+    /// A weight of similarities, the greatest possible keyword score, and the best sentence's weight in a similarity.
+    Weights { alpha: f32, ceiling: f32, sentence_weight: f32 },
 }
 
 impl Scoring {
@@ -99,8 +119,8 @@ impl Scoring {
         match self {
             Scoring::Similarity => scored.vector_score.unwrap_or_default(),
             Scoring::Ranks(ranks) => ranks.get(&scored.point).copied().unwrap_or_default(),
-            Scoring::Weights { alpha, ceiling } => {
-                let (similarity, words) = shares(scored, *ceiling);
+            Scoring::Weights { alpha, ceiling, sentence_weight } => {
+                let (similarity, words) = shares(scored, *ceiling, *sentence_weight);
                 alpha * similarity + (1.0 - alpha) * words
             }
         }
@@ -127,9 +147,19 @@ fn merge(nearest: Vec<Scored>, matching: Vec<Scored>) -> Vec<Scored> {
     merged
 }
 
-/// The similarity and the share of the greatest possible keyword score, each between zero and one.
-fn shares(scored: &Scored, ceiling: f32) -> (f32, f32) {
-    let similarity = scored.vector_score.unwrap_or_default().clamp(0.0, 1.0);
+fn check_weight(field: &str, weight: f32) -> Result<()> {
+    if (0.0..=1.0).contains(&weight) {
+        return Ok(());
+    }
+    Err(Error::invalid_field(field, "BAD_FUSION", format!("expected 0 to 1, got {weight}")))
+}
+
+/// The similarity and the share of the greatest possible keyword score, each between zero and one. Until its sentences
+/// are read, and where it has none, a candidate goes by its own similarity.
+fn shares(scored: &Scored, ceiling: f32, sentence_weight: f32) -> (f32, f32) {
+    let whole = scored.vector_score.unwrap_or_default();
+    let sentence = scored.sentence_score.unwrap_or(whole);
+    let similarity = ((1.0 - sentence_weight) * whole + sentence_weight * sentence).clamp(0.0, 1.0);
     let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
     (similarity, words)
 }
@@ -148,6 +178,10 @@ fn adapted(shares: impl Iterator<Item = (f32, f32)>) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn by(method: FusionMethod) -> Fusion {
+        Fusion { method, ..Fusion::default() }
+    }
 
     fn by_vector(point: u64, score: f32) -> Scored {
         Scored { point, vector_score: Some(score), ..Scored::default() }
@@ -173,7 +207,7 @@ mod tests {
         let mut matching = ranked(vec![by_words(2, 7.0, 0.8), by_words(4, 5.0, 0.0)]);
         // Of the later ones by words only those are given that the vectors found.
         matching.push(Scored { rank: 300, ..by_words(3, 1.0, 0.1) });
-        let (fused, _) = Fusion::ReciprocalRank { k: 60 }.fuse(nearest, matching, 10.0);
+        let (fused, _) = by(FusionMethod::ReciprocalRank { k: 60 }).fuse(nearest, matching, 10.0);
         let of = |point| fused.iter().find(|s| s.point == point).unwrap();
         assert!((of(2).score - (1.0 / 62.0 + 1.0 / 61.0)).abs() < 1e-6);
         assert!((of(3).score - (1.0 / 63.0 + 1.0 / 360.0)).abs() < 1e-6);
@@ -190,7 +224,7 @@ mod tests {
         };
         let fuse = |alpha| {
             let (nearest, matching) = lists();
-            Fusion::Weighted { alpha }.fuse(nearest, matching, 10.0).0
+            by(FusionMethod::Weighted { alpha }).fuse(nearest, matching, 10.0).0
         };
         assert_eq!(order(fuse(1.0)), [1, 2, 3]);
         assert_eq!(order(fuse(0.0)), [2, 3, 1]);
@@ -203,19 +237,46 @@ mod tests {
     fn each_ranking_weighs_by_its_best() {
         // All words are in one passage, and no vector is near.
         let nearest = vec![by_vector(1, 0.3), by_vector(2, 0.25)];
-        let (fused, _) =
-            Fusion::Adaptive.fuse(nearest, vec![by_words(2, 10.0, 0.25), by_words(3, 9.0, 0.1)], 10.0);
+        let (fused, _) = by(FusionMethod::Adaptive).fuse(
+            nearest,
+            vec![by_words(2, 10.0, 0.25), by_words(3, 9.0, 0.1)],
+            10.0,
+        );
         let alpha = 0.3 / (0.3 + WORDS_AGAINST_SIMILARITY);
         let two = fused.iter().find(|s| s.point == 2).unwrap();
         assert!((two.score - (alpha * 0.25 + (1.0 - alpha))).abs() < 1e-6);
         assert_eq!(order(fused), [2, 3, 1]);
         // A vector is near, and few of the words are anywhere.
         let nearest = vec![by_vector(1, 0.9), by_vector(2, 0.5)];
-        let (fused, scoring) = Fusion::Adaptive.fuse(nearest, vec![by_words(2, 2.0, 0.5)], 10.0);
+        let (fused, scoring) = by(FusionMethod::Adaptive).fuse(nearest, vec![by_words(2, 2.0, 0.5)], 10.0);
         assert_eq!(order(fused.clone()), [1, 2]);
         // The weights stay where a similarity turns out to be another.
         let nearer = Scored { vector_score: Some(1.0), ..fused[1].clone() };
         assert!((scoring.score(&nearer) - fused[1].score - 0.5 * 0.9 / (0.9 + 0.24)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_sentence_that_is_near_lifts_its_passage() {
+        let with_sentence =
+            |point, score, best| Scored { sentence_score: Some(best), ..by_vector(point, score) };
+        let nearest = || vec![by_vector(1, 0.6), with_sentence(2, 0.5, 0.9), with_sentence(3, 0.55, 0.4)];
+        let fuse = |sentence_weight| {
+            let method = FusionMethod::Weighted { alpha: 1.0 };
+            Fusion { method, sentence_weight }.fuse(nearest(), vec![], 0.0).0
+        };
+        assert_eq!(order(fuse(0.0)), [1, 3, 2]);
+        let half = fuse(0.5);
+        assert!((half[1].score - 0.7).abs() < 1e-6);
+        assert_eq!(half[1].vector_score, Some(0.5), "the passage's own stays what it is");
+        assert_eq!(order(half), [2, 1, 3]);
+        // The weight of the vectors goes by what they are weighed by.
+        let words = || vec![by_words(4, 5.0, 0.1)];
+        let (fused, _) = by(FusionMethod::Adaptive).fuse(nearest(), words(), 10.0);
+        let alpha = 0.7 / (0.7 + WORDS_AGAINST_SIMILARITY * 0.5);
+        assert!((fused[1].score - alpha * 0.7).abs() < 1e-6);
+        // Ranks know nothing of sentences.
+        let (by_ranks, _) = by(FusionMethod::ReciprocalRank { k: 60 }).fuse(ranked(nearest()), vec![], 0.0);
+        assert_eq!(order(by_ranks), [1, 2, 3]);
     }
 
     #[test]
@@ -229,13 +290,15 @@ mod tests {
     #[test]
     fn ranges_are_checked() {
         for (fusion, field) in [
-            (Fusion::ReciprocalRank { k: 0 }, "fusion.rrf_k"),
-            (Fusion::Weighted { alpha: 1.1 }, "fusion.alpha"),
-            (Fusion::Weighted { alpha: f32::NAN }, "fusion.alpha"),
+            (by(FusionMethod::ReciprocalRank { k: 0 }), "fusion.rrf_k"),
+            (by(FusionMethod::Weighted { alpha: 1.1 }), "fusion.alpha"),
+            (by(FusionMethod::Weighted { alpha: f32::NAN }), "fusion.alpha"),
+            (Fusion { sentence_weight: -0.1, ..Fusion::default() }, "fusion.sentence_weight"),
+            (Fusion { sentence_weight: f32::NAN, ..Fusion::default() }, "fusion.sentence_weight"),
         ] {
             let error = fusion.check().unwrap_err();
             assert_eq!((error.reason, error.field.as_deref()), ("BAD_FUSION", Some(field)));
         }
-        assert!(Fusion::Weighted { alpha: 0.0 }.check().is_ok());
+        assert!(by(FusionMethod::Weighted { alpha: 0.0 }).check().is_ok());
     }
 }

@@ -55,6 +55,7 @@ pub fn hit(
         page: passage.page,
         score: scored.score,
         vector_score: scored.vector_score,
+        sentence_score: scored.sentence_score,
         keyword_score: scored.keyword_score,
         rerank_score: None,
         vector,

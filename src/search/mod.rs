@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tracing::{Instrument, debug_span};
 
-pub use fusion::Fusion;
+pub use fusion::{DEFAULT_SENTENCE_WEIGHT, Fusion, FusionMethod};
 pub use rerank::{DEFAULT_DEPTH, DEFAULT_WEIGHT, Rerank, RerankMethod};
 use tokio_util::sync::CancellationToken;
 
@@ -108,6 +108,8 @@ pub struct Hit {
     pub score: f32,
     /// Cosine similarity to the query; unset in searches by words alone.
     pub vector_score: Option<f32>,
+    /// Greatest cosine similarity of one of its sentences; unset where it was not weighed in.
+    pub sentence_score: Option<f32>,
     /// BM25 score; unset in searches by vectors alone, and where the words did not find it.
     pub keyword_score: Option<f32>,
     /// What it is ranked by where it was scored again.
@@ -221,7 +223,7 @@ impl Search {
         let mut options = options.clone();
         let limit = options.limit;
         options.limit = limit.max(rerank.as_ref().map_or(0, |(_, _, depth)| *depth));
-        let by_ranks = matches!(fusion, Fusion::ReciprocalRank { .. });
+        let by_ranks = matches!(fusion.method, FusionMethod::ReciprocalRank { .. });
         let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));
         let mut found = work.instrument(debug_span!("search")).await?;
         found.cost = cost;

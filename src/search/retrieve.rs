@@ -21,6 +21,8 @@ use crate::store::CollectionRecord;
 /// Least candidates scored exactly beyond the limit: the index holds 8-bit codes. For ten hits more find nothing more
 /// (docs/BENCHMARKS.md).
 const RESCORE_EXTRA: usize = 10;
+/// The same where sentences are weighed, which move candidates further than codes do (docs/EVALUATION.md).
+const RESCORE_EXTRA_BY_SENTENCES: usize = 20;
 /// Candidates beyond a limit that is greater, as a share of it.
 const RESCORE_SHARE: f32 = 0.4;
 /// Least candidates of each ranking that fusion is given.
@@ -43,7 +45,10 @@ pub fn retrieve(
         // A document may have any number of sentences that are like it.
         allowed = Some(filter(&Filter::All(Vec::new()))?);
     }
-    let exact = options.limit + RESCORE_EXTRA.max((options.limit as f32 * RESCORE_SHARE) as usize);
+    let weighs_sentences =
+        probe.mode == Mode::Hybrid && options.unit == Level::Passage && probe.fusion.sentence_share() > 0.0;
+    let extra = if weighs_sentences { RESCORE_EXTRA_BY_SENTENCES } else { RESCORE_EXTRA };
+    let exact = options.limit + extra.max((options.limit as f32 * RESCORE_SHARE) as usize);
     let mut wanted = exact;
     if let Some(doc_no) = probe.excluded {
         match &mut allowed {
@@ -65,12 +70,23 @@ pub fn retrieve(
         mode = Mode::Vector;
     }
     let damaged = HashSet::new();
-    let mut retrieval =
-        Retrieval { catalog, record, probe: &probe, options, indexes: &indexes, allowed, damaged };
+    let mut retrieval = Retrieval {
+        catalog,
+        record,
+        probe: &probe,
+        options,
+        indexes: &indexes,
+        allowed,
+        weighs_sentences,
+        damaged,
+    };
     loop {
         probe.check_caller()?;
         let candidates = match mode {
-            Mode::Vector => retrieval.by_vectors(wanted, exact),
+            Mode::Vector => {
+                retrieval.weighs_sentences = false;
+                retrieval.by_vectors(wanted, exact)
+            }
             Mode::Keyword => retrieval.matching(wanted).map(|(candidates, _)| candidates),
             Mode::Hybrid => match retrieval.fused(wanted.max(FUSION_DEPTH), exact) {
                 Err(error) if is_keywords_alone(&error) => {

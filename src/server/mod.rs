@@ -6,6 +6,7 @@ mod deadline;
 mod guard;
 mod key_calls;
 mod listen;
+mod models;
 mod receive;
 mod schedule;
 mod tls;
@@ -31,16 +32,12 @@ use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::{Config, StoreConfig};
-use crate::encoder::{
-    CrossEncoder, CrossEncoders, CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision,
-};
+use crate::encoder::{CrossEncoders, Encoders};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
-use crate::generator::{Generator, GeneratorOptions};
 use crate::grpc;
 use crate::index::IndexOptions;
 use crate::ingest::{Ingest, IngestLimits};
-use crate::model::Runtime;
 use crate::proto;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::answer_service_server::AnswerServiceServer;
@@ -54,6 +51,8 @@ use crate::telemetry::Gauges;
 use clients::Clients;
 use guard::{Guard, GuardLayer};
 use listen::Listening;
+use models::Models;
+pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options};
 use tls::Tls;
 
 /// Services whose health is told; the empty name stands for the whole server.
@@ -96,28 +95,10 @@ impl Parts {
         let keyring = Arc::new(Keyring::open(&config.data_dir)?);
         let tls = Tls::load(&config.tls)?;
         check_exposure(&config, tls.is_some(), !keyring.is_open())?;
-        let library = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
-        Runtime::init(&library)?;
-        let options = encoder_options(&config)?;
-        let mut encoders = Vec::with_capacity(config.encoder.models.len());
-        for name in &config.encoder.models {
-            let encoder = Encoder::load(&config.data_dir.join("models").join(name), options)?;
-            let info = encoder.info();
-            tracing::info!(
-                model = info.id,
-                provider = info.execution_provider,
-                precision = info.precision,
-                dimensions = info.dimensions,
-                max_tokens = info.max_tokens,
-                "encoder loaded"
-            );
-            encoders.push(encoder);
-        }
-        let encoders = Encoders::new(encoders)?;
-        let cross_encoders = cross_encoders(&config, options)?;
-        let generators = generators(&config)?;
-        let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
+        // Before the models, which take longer: a data directory that is in use or damaged is told at once.
         let store = Arc::new(Store::open(&config.data_dir, store_options(&config))?);
+        let Models { encoders, cross_encoders, generators } = models::load(&config)?;
+        let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let index = IndexOptions { head_limit: config.index.head_limit, ..IndexOptions::default() };
         let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), index)?;
         let worker = match &config.extract.worker {
@@ -184,102 +165,9 @@ pub(crate) fn has_tls(config: &Config) -> Result<bool> {
     Ok(Tls::load(&config.tls)?.is_some())
 }
 
-/// How the encoders of a configuration are loaded.
-pub(crate) fn encoder_options(config: &Config) -> Result<EncoderOptions> {
-    let settings = &config.encoder;
-    let bad = |key: &str, value: &str| Error::invalid("BAD_CONFIG", format!("{key}: {value:?} is not known"));
-    let device = Device::parse(&settings.device).ok_or_else(|| bad("encoder.device", &settings.device))?;
-    let precision =
-        Precision::parse(&settings.precision).ok_or_else(|| bad("encoder.precision", &settings.precision))?;
-    Ok(EncoderOptions {
-        device,
-        precision,
-        cuda: cuda_options(config),
-        sessions: settings.sessions,
-        threads: settings.threads,
-        max_batch_tokens: settings.max_batch_tokens,
-        queue_capacity: settings.queue_capacity,
-    })
-}
-
 fn store_options(config: &Config) -> StoreOptions {
     let StoreConfig { cache_bytes, min_free_bytes, queue } = config.store;
     StoreOptions { cache_bytes, queue, min_free_bytes }
-}
-
-fn cuda_options(config: &Config) -> CudaOptions {
-    CudaOptions {
-        device_id: config.cuda.device_id,
-        memory_limit_bytes: config.cuda.memory_limit_bytes,
-        exact_growth: config.cuda.arena_extend_strategy == "same_as_requested",
-        tf32: config.cuda.tf32,
-    }
-}
-
-/// The generator that is loaded without being named, where it is there.
-pub(crate) const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
-
-/// How the generators of a configuration are loaded.
-pub(crate) fn generator_options(config: &Config) -> Result<GeneratorOptions> {
-    let settings = &config.generator;
-    let device = Device::parse(&settings.device).ok_or_else(|| {
-        Error::invalid("BAD_CONFIG", format!("generator.device: {:?} is not known", settings.device))
-    })?;
-    Ok(GeneratorOptions {
-        device,
-        threads: settings.threads,
-        spinning: settings.spinning,
-        context_tokens: settings.context_tokens,
-        slots: settings.slots,
-        queue_capacity: settings.queue_capacity,
-        prefill_tokens: settings.prefill_tokens,
-        cuda: cuda_options(config),
-    })
-}
-
-/// Loads the cross-encoders that the configuration names.
-fn cross_encoders(config: &Config, options: EncoderOptions) -> Result<CrossEncoders> {
-    let mut loaded = Vec::new();
-    for name in config.reranker.models.iter().filter(|name| name.as_str() != "none") {
-        let model = CrossEncoder::load(&config.data_dir.join("models").join(name), options)?;
-        let info = model.info();
-        tracing::info!(
-            model = info.id,
-            provider = info.execution_provider,
-            precision = info.precision,
-            max_tokens = info.max_tokens,
-            "cross-encoder loaded"
-        );
-        loaded.push(model);
-    }
-    Ok(CrossEncoders::new(loaded))
-}
-
-/// Loads the generators that the configuration names.
-fn generators(config: &Config) -> Result<Generators> {
-    let settings = &config.generator;
-    let options = generator_options(config)?;
-    let mut generators = Vec::new();
-    for name in settings.models.iter().filter(|name| name.as_str() != "none") {
-        let models = config.data_dir.join("models");
-        let path = if name == "auto" { models.join(DEFAULT_GENERATOR) } else { models.join(name) };
-        if name == "auto" && !path.is_dir() {
-            tracing::info!(expected = %path.display(), "no generator: answers are extractive");
-            continue;
-        }
-        let generator = Generator::load(&path, options)?;
-        let info = generator.info();
-        tracing::info!(
-            model = info.id,
-            provider = info.execution_provider,
-            precision = info.precision,
-            context_tokens = info.context_tokens,
-            slots = settings.slots,
-            "generator loaded"
-        );
-        generators.push(generator);
-    }
-    Ok(Generators::new(generators))
 }
 
 fn answer_options(config: &Config) -> AnswerOptions {

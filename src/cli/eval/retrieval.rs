@@ -14,7 +14,7 @@ use super::dataset::{self, Dataset, Entry, Selection};
 use super::embedder::document_vectors;
 use super::metrics::{ndcg, recall, reciprocal_rank};
 use crate::cli::client::Client;
-use crate::cli::search::{fusion, mode, rerank, unit};
+use crate::cli::search::{ModeArgs, fusion, mode, rerank, unit};
 use crate::cli::{EXIT_OK, output};
 use crate::domain::dot;
 use crate::proto::document::Content;
@@ -216,11 +216,11 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
                 None => "default".to_owned(),
                 Some(_) => mode(&args.mode).as_str_name().trim_start_matches("SEARCH_MODE_").to_lowercase(),
             };
-            let fusion = match (args.mode.rrf_k, args.mode.alpha) {
-                (Some(k), _) => format!(", rrf_k {k}"),
-                (_, Some(alpha)) => format!(", alpha {alpha}"),
-                _ => String::new(),
-            };
+            let ModeArgs { rrf_k, alpha, sentence_weight, .. } = args.mode;
+            let rrf_k = rrf_k.map(|k| format!(", rrf_k {k}"));
+            let alpha = alpha.map(|weight| format!(", alpha {weight}"));
+            let sentences = sentence_weight.map(|weight| format!(", sentence weight {weight}"));
+            let fusion: String = [rrf_k, alpha, sentences].into_iter().flatten().collect();
             let reranked = match args.rerank.rerank.and_then(|method| method.to_possible_value()) {
                 None => String::new(),
                 Some(method) => format!(", rerank {}", method.get_name()),
