@@ -191,41 +191,6 @@ async fn damage_hides_the_sentences_of_its_passage_alone() {
 }
 
 #[tokio::test]
-async fn a_passage_is_found_by_its_best_sentence() {
-    let fixture = Fixture::new(false);
-    let query = vector(1000);
-    for number in 0..50 {
-        let text = format!("lighthouse {}", "lamp ".repeat(number as usize % 5));
-        fixture.add(document(&format!("d{number}"), &text, vec![vector(number)], 2)).await;
-    }
-    // As a whole it is about something else, and one of its sentences is the query itself.
-    let mut answer = document("answer", "lighthouse", vec![vector(7)], 2);
-    answer.passages[0].sentence_vectors = vec![vector(8), query.clone()];
-    let answer = fixture.add(answer).await;
-    let options = options(None, Level::Passage, None);
-    let by = |sentence_weight, method| {
-        let fusion = Fusion { method, sentence_weight };
-        fixture.found(Probe { fusion, ..probe(Mode::Hybrid, "lighthouse", query.clone()) }, &options)
-    };
-    let found = by(0.5, FusionMethod::Adaptive);
-    assert_eq!(numbers(&found)[0], answer);
-    let hit = &found.hits[0];
-    assert!((hit.sentence_score.unwrap() - 1.0).abs() < 1e-3, "kept in half precision");
-    assert_eq!(hit.vector_score, Some(dot(&query, &vector(7))));
-    assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score));
-    // Where sentences do not count they are not read either.
-    for (weight, method) in [(0.0, FusionMethod::Adaptive), (0.5, FusionMethod::ReciprocalRank { k: 60 })] {
-        let found = by(weight, method);
-        assert!(found.hits.iter().all(|hit| hit.sentence_score.is_none()));
-    }
-    // A passage whose sentences are damaged is left out, and counted.
-    fixture.store.damage_vector(fixture.record.cid, Level::Sentence, u64::from(answer));
-    let without = by(0.5, FusionMethod::Adaptive);
-    assert_eq!((without.hits.len(), without.damaged), (10, 1));
-    assert!(!numbers(&without).contains(&answer));
-}
-
-#[tokio::test]
 async fn a_limit_for_each_document_ends_where_all_have_given_theirs() {
     let fixture = Fixture::new(false);
     for number in 0..3 {
