@@ -69,8 +69,8 @@ pub struct Scored {
     pub rank: u32,
     /// Cosine similarity to the query, that of the codes until the vector is there.
     pub vector_score: Option<f32>,
-    /// Greatest cosine similarity of one of its sentences, once they are read.
-    pub sentence_score: Option<f32>,
+    /// Cosine similarities of a passage's sentences, in their order; empty until they are read.
+    pub sentences: Vec<f32>,
     /// BM25.
     pub keyword_score: Option<f32>,
     /// Its vector; empty where it was not needed.
@@ -80,6 +80,11 @@ pub struct Scored {
 impl Scored {
     fn is_exact(&self) -> bool {
         !self.vector.is_empty()
+    }
+
+    /// Greatest similarity of one of its sentences, once they are read.
+    pub fn sentence_score(&self) -> Option<f32> {
+        self.sentences.iter().copied().max_by(f32::total_cmp)
     }
 }
 
@@ -189,7 +194,8 @@ impl<'a> Retrieval<'a> {
         read
     }
 
-    /// Adds the exact similarity, and that of the best sentence where it is weighed. `None` where the point was removed since the index was read.
+    /// Adds the exact similarity, and those of the sentences where they are weighed. `None` where the point was removed
+    /// since the index was read.
     fn with_similarity(&mut self, scored: Scored, query: &[f32]) -> Result<Option<Scored>> {
         if self.damaged.contains(&scored.point) {
             return Ok(None);
@@ -203,9 +209,9 @@ impl<'a> Retrieval<'a> {
         }
         let sentences = self.catalog.store().sentence_vectors(self.record.cid, scored.point);
         let sentences = sentences.map(|vectors| Some(vectors.unwrap_or_default()));
-        let Some(sentences) = self.noting_damage(scored.point, sentences)? else { return Ok(None) };
-        let sentence_score = sentences.iter().map(|sentence| dot(query, sentence)).max_by(f32::total_cmp);
-        Ok(Some(Scored { sentence_score, ..scored }))
+        let Some(vectors) = self.noting_damage(scored.point, sentences)? else { return Ok(None) };
+        let sentences = vectors.iter().map(|sentence| dot(query, sentence)).collect();
+        Ok(Some(Scored { sentences, ..scored }))
     }
 
     /// Candidates by words, and the greatest possible score. A document ranks by its best passage.

@@ -158,7 +158,7 @@ fn check_weight(field: &str, weight: f32) -> Result<()> {
 /// are read, and where it has none, a candidate goes by its own similarity.
 fn shares(scored: &Scored, ceiling: f32, sentence_weight: f32) -> (f32, f32) {
     let whole = scored.vector_score.unwrap_or_default();
-    let sentence = scored.sentence_score.unwrap_or(whole);
+    let sentence = scored.sentence_score().unwrap_or(whole);
     let similarity = ((1.0 - sentence_weight) * whole + sentence_weight * sentence).clamp(0.0, 1.0);
     let words = scored.keyword_score.map_or(0.0, |score| (score / ceiling).clamp(0.0, 1.0));
     (similarity, words)
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn a_sentence_that_is_near_lifts_its_passage() {
         let with_sentence =
-            |point, score, best| Scored { sentence_score: Some(best), ..by_vector(point, score) };
+            |point, score, best| Scored { sentences: vec![-1.0, best], ..by_vector(point, score) };
         let nearest = || vec![by_vector(1, 0.6), with_sentence(2, 0.5, 0.9), with_sentence(3, 0.55, 0.4)];
         let fuse = |sentence_weight| {
             let method = FusionMethod::Weighted { alpha: 1.0 };

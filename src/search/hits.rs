@@ -38,7 +38,14 @@ pub fn hit(
     let Some(text) = store.text(record.cid, document.doc_no, span)? else { return Ok(None) };
     let highlights = match query {
         Some(query) if options.include_highlights && options.unit != Level::Sentence => {
-            highlights(catalog, record.cid, query, point, &passage, &text)?
+            let similarities = match scored.sentences.is_empty() {
+                true => {
+                    let vectors = store.sentence_vectors(record.cid, point)?.unwrap_or_default();
+                    vectors.iter().map(|vector| dot(query, vector)).collect()
+                }
+                false => scored.sentences.clone(),
+            };
+            highlights(&similarities, &passage, &text)
         }
         _ => Vec::new(),
     };
@@ -55,7 +62,7 @@ pub fn hit(
         page: passage.page,
         score: scored.score,
         vector_score: scored.vector_score,
-        sentence_score: scored.sentence_score,
+        sentence_score: scored.sentence_score(),
         keyword_score: scored.keyword_score,
         rerank_score: None,
         vector,
@@ -63,21 +70,14 @@ pub fn hit(
     }))
 }
 
-fn highlights(
-    catalog: &Catalog,
-    cid: u32,
-    query: &[f32],
-    point: u64,
-    passage: &PassageRecord,
-    text: &str,
-) -> Result<Vec<(Span, f32)>> {
-    let vectors = catalog.store().sentence_vectors(cid, point)?.unwrap_or_default();
-    let sentences = passage.sentences.iter().zip(&vectors);
-    let speaking = sentences.filter(|(span, _)| has_letters(text, passage.span, **span));
-    let mut best: Vec<(Span, f32)> = speaking.map(|(span, vector)| (*span, dot(query, vector))).collect();
+/// The sentences of a passage closest to the query, by the similarities of all of them.
+fn highlights(similarities: &[f32], passage: &PassageRecord, text: &str) -> Vec<(Span, f32)> {
+    let sentences = passage.sentences.iter().copied().zip(similarities.iter().copied());
+    let mut best: Vec<(Span, f32)> =
+        sentences.filter(|(span, _)| has_letters(text, passage.span, *span)).collect();
     best.sort_by(|a, b| b.1.total_cmp(&a.1));
     best.truncate(HIGHLIGHTS);
-    Ok(best)
+    best
 }
 
 /// Whether a sentence of a passage says something: rows of numbers and dashes do not.

@@ -45,8 +45,12 @@ pub fn retrieve(
         // A document may have any number of sentences that are like it.
         allowed = Some(filter(&Filter::All(Vec::new()))?);
     }
+    let mut mode = probe.mode;
+    if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
+        mode = Mode::Vector;
+    }
     let weighs_sentences =
-        probe.mode == Mode::Hybrid && options.unit == Level::Passage && probe.fusion.sentence_share() > 0.0;
+        mode == Mode::Hybrid && options.unit == Level::Passage && probe.fusion.sentence_share() > 0.0;
     let extra = if weighs_sentences { RESCORE_EXTRA_BY_SENTENCES } else { RESCORE_EXTRA };
     let exact = options.limit + extra.max((options.limit as f32 * RESCORE_SHARE) as usize);
     let mut wanted = exact;
@@ -65,10 +69,6 @@ pub fn retrieve(
         0 => usize::MAX,
         most => usize::try_from(documents).unwrap_or(usize::MAX).saturating_mul(most),
     };
-    let mut mode = probe.mode;
-    if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
-        mode = Mode::Vector;
-    }
     let damaged = HashSet::new();
     let mut retrieval = Retrieval {
         catalog,
@@ -83,15 +83,13 @@ pub fn retrieve(
     loop {
         probe.check_caller()?;
         let candidates = match mode {
-            Mode::Vector => {
-                retrieval.weighs_sentences = false;
-                retrieval.by_vectors(wanted, exact)
-            }
+            Mode::Vector => retrieval.by_vectors(wanted, exact),
             Mode::Keyword => retrieval.matching(wanted).map(|(candidates, _)| candidates),
             Mode::Hybrid => match retrieval.fused(wanted.max(FUSION_DEPTH), exact) {
                 Err(error) if is_keywords_alone(&error) => {
                     tracing::warn!(collection = record.name, %error, "a hybrid search goes by the vectors alone");
                     mode = Mode::Vector;
+                    retrieval.weighs_sentences = false;
                     continue;
                 }
                 fused => fused,

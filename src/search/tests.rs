@@ -191,6 +191,44 @@ async fn damage_hides_the_sentences_of_its_passage_alone() {
 }
 
 #[tokio::test]
+async fn a_passage_is_found_by_its_best_sentence() {
+    let fixture = Fixture::new(false);
+    // Among the first thirty vectors none is nearer to this one than 0.66.
+    let query = vector(1007);
+    for number in 0..30 {
+        fixture.add(document(&format!("d{number}"), "lighthouse", vec![vector(number)], 2)).await;
+    }
+    // One of its sentences is the query itself, and the whole is half about something else.
+    let whole = unit(vector(7).iter().zip(&query).map(|(a, b)| a + b).collect()).unwrap();
+    let mut answer = document("answer", "lighthouse", vec![whole.clone()], 2);
+    answer.passages[0].sentence_vectors = vec![vector(7), query.clone()];
+    let answer = fixture.add(answer).await;
+    let options = Options { include_highlights: true, ..options(None, Level::Passage, None) };
+    let by = |sentence_weight, method| {
+        let fusion = Fusion { method, sentence_weight };
+        fixture.found(Probe { fusion, ..probe(Mode::Hybrid, "lighthouse", query.clone()) }, &options)
+    };
+    assert_ne!(numbers(&by(0.0, FusionMethod::Adaptive))[0], answer);
+    let found = by(0.5, FusionMethod::Adaptive);
+    assert_eq!(numbers(&found)[0], answer);
+    let hit = &found.hits[0];
+    assert!((hit.sentence_score.unwrap() - 1.0).abs() < 1e-3, "kept in half precision");
+    assert_eq!(hit.highlights[0].1, hit.sentence_score.unwrap());
+    assert_eq!(hit.vector_score, Some(dot(&query, &whole)));
+    assert!(found.hits.is_sorted_by(|a, b| a.score >= b.score));
+    // Where sentences do not count their scores are not told, and they are marked all the same.
+    for (weight, method) in [(0.0, FusionMethod::Adaptive), (0.5, FusionMethod::ReciprocalRank { k: 60 })] {
+        let found = by(weight, method);
+        assert!(found.hits.iter().all(|hit| hit.sentence_score.is_none() && hit.highlights.len() == 2));
+    }
+    // A passage whose sentences are damaged is left out, and counted.
+    fixture.store.damage_vector(fixture.record.cid, Level::Sentence, u64::from(answer));
+    let without = by(0.5, FusionMethod::Adaptive);
+    assert_eq!((without.hits.len(), without.damaged), (10, 1));
+    assert!(!numbers(&without).contains(&answer));
+}
+
+#[tokio::test]
 async fn a_limit_for_each_document_ends_where_all_have_given_theirs() {
     let fixture = Fixture::new(false);
     for number in 0..3 {

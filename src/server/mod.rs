@@ -52,7 +52,7 @@ use clients::Clients;
 use guard::{Guard, GuardLayer};
 use listen::Listening;
 use models::Models;
-pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options};
+pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
 use tls::Tls;
 
 /// Services whose health is told; the empty name stands for the whole server.

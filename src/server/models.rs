@@ -36,19 +36,20 @@ pub(super) fn load(config: &Config) -> Result<Models> {
     })
 }
 
-fn directory(config: &Config, name: &str) -> PathBuf {
+/// Where a model is.
+pub(crate) fn model_dir(config: &Config, name: &str) -> PathBuf {
     config.data_dir.join("models").join(name)
 }
 
 /// The names in a list, in which `none` stands for no model.
-fn named(models: &[String]) -> impl Iterator<Item = &str> {
+pub(crate) fn named(models: &[String]) -> impl Iterator<Item = &str> {
     models.iter().map(String::as_str).filter(|name| *name != "none")
 }
 
 fn encoders(config: &Config, options: EncoderOptions) -> Result<Encoders> {
     let mut loaded = Vec::with_capacity(config.encoder.models.len());
     for name in &config.encoder.models {
-        let encoder = Encoder::load(&directory(config, name), options)?;
+        let encoder = Encoder::load(&model_dir(config, name), options)?;
         let info = encoder.info();
         tracing::info!(
             model = info.id,
@@ -66,7 +67,7 @@ fn encoders(config: &Config, options: EncoderOptions) -> Result<Encoders> {
 fn cross_encoders(config: &Config, options: EncoderOptions) -> Result<CrossEncoders> {
     let mut loaded = Vec::new();
     for name in named(&config.reranker.models) {
-        let model = CrossEncoder::load(&directory(config, name), options)?;
+        let model = CrossEncoder::load(&model_dir(config, name), options)?;
         let info = model.info();
         tracing::info!(
             model = info.id,
@@ -86,7 +87,7 @@ fn generators(config: &Config) -> Result<Generators> {
     let mut generators = Vec::new();
     for name in named(&settings.models) {
         let is_auto = name == "auto";
-        let path = directory(config, if is_auto { DEFAULT_GENERATOR } else { name });
+        let path = model_dir(config, if is_auto { DEFAULT_GENERATOR } else { name });
         if is_auto && !path.is_dir() {
             tracing::info!(expected = %path.display(), "no generator: answers are extractive");
             continue;

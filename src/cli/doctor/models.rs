@@ -14,7 +14,7 @@ use crate::extract::Extractor;
 use crate::generator::{Event, Generator, GeneratorOptions, Prompt, Sampling};
 use crate::model::decoder::DecoderDir;
 use crate::model::{ModelDir, Runtime};
-use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options};
+use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
 
 /// How to get what `make demo` and `make test` fetch.
 const FETCH: &str = "`make models` or scripts/fetch.py fetches it";
@@ -27,10 +27,10 @@ pub fn check(report: &mut Report, config: &Config) {
     for name in &config.encoder.models {
         encoder(report, config, name, has_runtime);
     }
-    for name in config.reranker.models.iter().filter(|name| name.as_str() != "none") {
+    for name in named(&config.reranker.models) {
         cross_encoder(report, config, name, has_runtime);
     }
-    for name in config.generator.models.iter().filter(|name| name.as_str() != "none") {
+    for name in named(&config.generator.models) {
         generator(report, config, name, has_runtime);
     }
     prompts(report, config);
@@ -59,7 +59,7 @@ fn runtime(report: &mut Report, config: &Config) -> bool {
 
 fn encoder(report: &mut Report, config: &Config, name: &str, has_runtime: bool) {
     let label = format!("encoder {name}");
-    let path = config.data_dir.join("models").join(name);
+    let path = model_dir(config, name);
     let model = match ModelDir::open(&path) {
         Ok(model) => model,
         Err(error) => return report.problem(&label, told(&error), mend(&error)),
@@ -82,7 +82,7 @@ fn encoder(report: &mut Report, config: &Config, name: &str, has_runtime: bool) 
 
 fn cross_encoder(report: &mut Report, config: &Config, name: &str, has_runtime: bool) {
     let label = format!("cross-encoder {name}");
-    let path = config.data_dir.join("models").join(name);
+    let path = model_dir(config, name);
     if let Err(error) = ModelDir::open(&path) {
         return report.problem(&label, told(&error), mend(&error));
     }
@@ -121,7 +121,7 @@ fn generator(report: &mut Report, config: &Config, name: &str, has_runtime: bool
     let is_auto = name == "auto";
     let name = if is_auto { DEFAULT_GENERATOR } else { name };
     let label = format!("generator {name}");
-    let path = config.data_dir.join("models").join(name);
+    let path = model_dir(config, name);
     if is_auto && !path.is_dir() {
         let remedy = format!("{FETCH}, or set generator.models to none");
         return report.warning(&label, "not there: answers are extractive", remedy);
