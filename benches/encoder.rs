@@ -2,8 +2,8 @@
 //!
 //! All of it in one run and in turns, so that the ratios hold on a machine whose speed changes. The bare session runs
 //! what the encoder runs, in as many sessions with as many threads, on batches of one length that were made before:
-//! no tokenizing, no padding, no pooling. Beside it stands what ONNX Runtime does when nothing is chosen: its CPU
-//! provider in fp32, on the same batches in as many sessions.
+//! no tokenizing, no padding, no pooling. Beside it stand others (`--beside`) on the same batches in as many sessions,
+//! first of all what ONNX Runtime does when nothing is chosen: its CPU provider in fp32.
 
 mod common;
 
@@ -54,6 +54,9 @@ struct Args {
     /// Model directory under models/.
     #[arg(long, default_value = "all-MiniLM-L6-v2")]
     model: String,
+    /// Other devices and precisions to run the bare session on, such as cpu:fp32,openvino:fp32.
+    #[arg(long, value_delimiter = ',', value_parser = placed, default_value = "cpu:fp32")]
+    beside: Vec<Placed>,
     /// Also drive a server that speaks text-embeddings-inference's tei.v1, such as http://127.0.0.1:8080.
     #[arg(long)]
     tei: Option<String>,
@@ -63,6 +66,16 @@ struct Args {
 }
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// A device and a precision.
+type Placed = (Device, Precision);
+
+fn placed(text: &str) -> Result<Placed, String> {
+    let parts = text
+        .split_once(':')
+        .and_then(|(device, precision)| Some((Device::parse(device)?, Precision::parse(precision)?)));
+    parts.ok_or_else(|| format!("expected DEVICE:PRECISION, such as cpu:fp32, got {text}"))
+}
 
 /// A padded batch, ready to run.
 struct Batch {
@@ -132,7 +145,8 @@ impl Workload {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Way {
     Bare,
-    Default,
+    /// The bare session on the device of this place among those beside it.
+    Beside(usize),
     InProcess,
     Embed,
     Stream,
@@ -161,8 +175,8 @@ struct Sample {
 struct Setup {
     encoder: Arc<Encoder>,
     sessions: Vec<EncoderSession>,
-    /// Those of the CPU provider in fp32.
-    default: Vec<EncoderSession>,
+    /// Those of the devices beside it.
+    beside: Vec<Vec<EncoderSession>>,
     server: server::Server,
     tei: Option<String>,
 }
@@ -202,18 +216,21 @@ fn main() -> Outcome {
     for (name, texts) in workloads.into_iter().filter(|(name, _)| args.texts.iter().any(|text| text == name))
     {
         let workload = Workload::new(name, texts, &encoder, budget).map_err(|e| e.to_string())?;
-        cases.extend(cases_of(Arc::new(workload), args.tei.is_some()));
+        cases.extend(cases_of(Arc::new(workload), &args));
     }
-    let default = bare_sessions(&directory, (Device::Cpu, Precision::Fp32))?;
-    let mut setup = Setup { encoder, sessions, default, server, tei: args.tei.clone() };
+    let beside = args.beside.iter().map(|&placed| bare_sessions(&directory, placed));
+    let beside = beside.collect::<Result<Vec<_>, _>>()?;
+    let mut setup = Setup { encoder, sessions, beside, server, tei: args.tei.clone() };
     let samples = rounds(&args, &runtime, &mut setup, &cases).map_err(|e| e.to_string())?;
-    report(&title, &cases, &samples).print(args.common.json);
+    report(&title, &args.beside, &cases, &samples).print(args.common.json);
     Ok(())
 }
 
-fn cases_of(workload: Arc<Workload>, tei: bool) -> Vec<Case> {
+fn cases_of(workload: Arc<Workload>, args: &Args) -> Vec<Case> {
     let case = |way, clients, batch| Case { workload: workload.clone(), way, clients, batch };
-    let mut cases = vec![case(Way::Bare, 1, 0), case(Way::Default, 1, 0), case(Way::InProcess, 2, 4 * BATCH)];
+    let mut cases = vec![case(Way::Bare, 1, 0)];
+    cases.extend((0..args.beside.len()).map(|at| case(Way::Beside(at), 1, 0)));
+    cases.push(case(Way::InProcess, 2, 4 * BATCH));
     for clients in [1, 8, 32] {
         cases.push(case(Way::Embed, clients, 1));
     }
@@ -221,14 +238,14 @@ fn cases_of(workload: Arc<Workload>, tei: bool) -> Vec<Case> {
         cases.push(case(Way::Embed, clients, BATCH));
     }
     cases.push(case(Way::Stream, 1, BATCH));
-    if tei {
+    if args.tei.is_some() {
         cases.extend([1, 8, 32].map(|clients| case(Way::Tei, clients, 1)));
     }
     cases
 }
 
 /// The provider and the precision that the encoder runs in.
-fn chosen(encoder: &Encoder) -> (Device, Precision) {
+fn chosen(encoder: &Encoder) -> Placed {
     let info = encoder.info();
     let device = match info.execution_provider.to_string().as_str() {
         "OpenVINOExecutionProvider" => Device::Openvino,
@@ -246,12 +263,13 @@ fn chosen(encoder: &Encoder) -> (Device, Precision) {
 /// As many sessions as the encoder has, with as many threads.
 fn bare_sessions(
     directory: &std::path::Path,
-    (device, precision): (Device, Precision),
+    (device, precision): Placed,
 ) -> Result<Vec<EncoderSession>, trove::error::Error> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let count = cores.min(4);
     let threads = (cores / count).max(1);
     let options = SessionOptions { device, precision, threads, cuda: CudaOptions::default() };
+    let options = options.candidates()?.swap_remove(0);
     let LoadedModel { graph, .. } = ModelDir::load(directory)?;
     let prepared = graph.prepare(&options)?;
     let graph = prepared.as_ref().unwrap_or(&graph);
@@ -290,7 +308,7 @@ fn run(
     let (before, started) = (cpu(), Instant::now());
     let mut sample = match case.way {
         Way::Bare => bare(&mut setup.sessions, &case.workload.batches, time)?,
-        Way::Default => bare(&mut setup.default, &case.workload.batches, time)?,
+        Way::Beside(at) => bare(&mut setup.beside[at], &case.workload.batches, time)?,
         way => runtime.block_on(drive(setup, case, way, time))?,
     };
     sample.seconds = started.elapsed().as_secs_f64();
@@ -335,7 +353,7 @@ async fn drive(setup: &Setup, case: &Case, way: Way, time: Duration) -> Result<S
         calls.push(match way {
             Way::InProcess => in_process(setup.encoder.clone()),
             Way::Tei => tei(Endpoint::from_shared(setup.tei.clone().unwrap_or_default())?.connect().await?),
-            Way::Embed | Way::Stream | Way::Bare | Way::Default => {
+            Way::Embed | Way::Stream | Way::Bare | Way::Beside(_) => {
                 embed(client(setup.server.channel().await?))
             }
         });
@@ -483,7 +501,7 @@ struct TeiResponse {
     embeddings: Vec<f32>,
 }
 
-fn report(title: &str, cases: &[Case], samples: &[Vec<Sample>]) -> Report {
+fn report(title: &str, beside: &[Placed], cases: &[Case], samples: &[Vec<Sample>]) -> Report {
     let columns = [
         "case",
         "clients",
@@ -511,12 +529,15 @@ fn report(title: &str, cases: &[Case], samples: &[Vec<Sample>]) -> Report {
         let latencies: Vec<Duration> = samples.iter().flat_map(|sample| &sample.latencies).copied().collect();
         let latency = |q| if latencies.is_empty() { "–".to_owned() } else { milliseconds(&latencies, q) };
         let way = match case.way {
-            Way::Bare => "bare session",
-            Way::Default => "bare session, CPU provider, fp32",
-            Way::InProcess => "Encoder::embed",
-            Way::Embed => "gRPC Embed",
-            Way::Stream => "gRPC EmbedStream",
-            Way::Tei => "tei.v1 Embed",
+            Way::Bare => "bare session".to_owned(),
+            Way::Beside(at) => {
+                let (device, precision) = beside[at];
+                format!("bare session, {} {}", device.as_str(), precision.as_str())
+            }
+            Way::InProcess => "Encoder::embed".to_owned(),
+            Way::Embed => "gRPC Embed".to_owned(),
+            Way::Stream => "gRPC EmbedStream".to_owned(),
+            Way::Tei => "tei.v1 Embed".to_owned(),
         };
         report.row(vec![
             format!("{}: {way}", case.workload.name),

@@ -411,6 +411,51 @@ async fn traces_reach_a_collector_and_continue_the_callers() {
     assert!(!format!("{spans:?}").contains(SECRET), "a text is in the traces");
 }
 
+/// A caller who leaves while hits are scored again must not keep the encoder busy with the rest of them.
+#[tokio::test]
+async fn scoring_again_ends_with_its_call() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let http = free_address();
+    let server = Server::start_with(data.path(), &[("TROVE__METRICS__LISTEN", http.as_str())]).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let tokens = async || Scrape::of(&http).await.sum(metrics::ENCODER_TOKENS, &[]);
+    let corpus = include_str!("data/scifact-sample/corpus.jsonl");
+    let documents: Vec<_> = (0..)
+        .zip(corpus.lines())
+        .map(|(i, line)| {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            text_document(&format!("d{i}"), entry["text"].as_str().unwrap())
+        })
+        .collect();
+    for some in documents.chunks(32) {
+        upsert(&channel, some.to_vec()).await;
+    }
+    let all = tokens().await;
+
+    let late = proto::LateInteraction::default();
+    let rerank = proto::Rerank { method: Some(proto::rerank::Method::LateInteraction(late)), depth: 200 };
+    let asked =
+        proto::SearchRequest { limit: 200, rerank: Some(rerank), ..query("cells of mice with a fever") };
+    let call = tokio::spawn(async move { found(&channel, asked).await });
+    while tokens().await <= all {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled(), "it was answered before it could be left");
+    let mut last = tokens().await;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = tokens().await;
+        if now == last {
+            break;
+        }
+        last = now;
+    }
+    assert!(last - all < all / 2.0, "{} tokens were run for nobody, of {all}", last - all);
+}
+
 #[tokio::test]
 async fn every_line_of_a_call_has_its_request_id_and_errors_carry_it() {
     let Some(models) = models() else { return };

@@ -52,7 +52,7 @@ impl Kernel {
 
     /// Plain Rust, which the compiler makes vector code of.
     pub(super) fn portable() -> Self {
-        Self { many: |query, codes, slots, out| portable_many(query, codes, slots, out), pair: portable_pair }
+        Self { many: portable_many, pair: portable_pair }
     }
 
     /// For each slot the dot product of its stored code and a signed query of the same width, bias
@@ -77,7 +77,6 @@ fn code(codes: &[Block], slot: u32, width: usize) -> &[Block] {
     codes.get(start..start + width).unwrap_or(&[])
 }
 
-#[inline(always)]
 fn portable_many(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32]) {
     for (&slot, out) in slots.iter().zip(out) {
         let mut sum = 0;
@@ -88,7 +87,6 @@ fn portable_many(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32
     }
 }
 
-#[inline(always)]
 fn portable_pair(a: &[Block], b: &[Block]) -> i32 {
     let pairs = a.as_flattened().iter().zip(b.as_flattened());
     pairs.map(|(a, b)| i32::from(i16::from(*a) * i16::from((*b ^ ZERO) as i8))).sum()
@@ -98,11 +96,17 @@ fn portable_pair(a: &[Block], b: &[Block]) -> i32 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_dpbusd_epi32, _mm512_loadu_si512, _mm512_reduce_add_epi32,
-        _mm512_set1_epi8, _mm512_setzero_si512, _mm512_xor_si512,
+        __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_add_epi32, _mm_cvtsi128_si32, _mm_loadu_si128,
+        _mm_prefetch, _mm_set1_epi8, _mm_shuffle_epi32, _mm_xor_si128, _mm256_add_epi32,
+        _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepu8_epi16, _mm256_extracti128_si256,
+        _mm256_madd_epi16, _mm256_setzero_si256, _mm512_dpbusd_epi32, _mm512_loadu_si512,
+        _mm512_reduce_add_epi32, _mm512_set1_epi8, _mm512_setzero_si512, _mm512_xor_si512,
     };
 
-    use super::{AHEAD, Block, ZERO, code, portable_many, portable_pair};
+    use super::{AHEAD, BLOCK, Block, ZERO, code};
+
+    /// What the AVX2 functions widen at a time.
+    const STEP: usize = 16;
 
     pub fn has_vnni() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -121,7 +125,7 @@ mod x86 {
 
     pub fn pair_vnni(a: &[Block], b: &[Block]) -> i32 {
         // SAFETY: as above.
-        unsafe { pair_vnni_inner(a, b) }
+        unsafe { dot_vnni::<true>(a, b) }
     }
 
     pub fn many_avx2(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32]) {
@@ -131,14 +135,31 @@ mod x86 {
 
     pub fn pair_avx2(a: &[Block], b: &[Block]) -> i32 {
         // SAFETY: as above.
-        unsafe { pair_avx2_inner(a, b) }
+        unsafe { dot_avx2::<true>(a, b) }
     }
 
-    #[target_feature(enable = "avx512f,avx512bw")]
-    #[inline]
-    fn load(block: &Block) -> __m512i {
-        // SAFETY: a block is 64 bytes that can be read, and the load asks for no alignment.
-        unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn many_vnni_inner(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32]) {
+        each(query.len(), codes, slots, out, |code| dot_vnni::<false>(code, query));
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn many_avx2_inner(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32]) {
+        each(query.len(), codes, slots, out, |code| dot_avx2::<false>(code, query));
+    }
+
+    /// Gives `dot` the code of each slot, while the codes of those to come are on their way to the cache.
+    #[inline(always)]
+    fn each(width: usize, codes: &[Block], slots: &[u32], out: &mut [i32], dot: impl Fn(&[Block]) -> i32) {
+        for &slot in slots.iter().take(AHEAD) {
+            prefetch(code(codes, slot, width));
+        }
+        for (at, (&slot, out)) in slots.iter().zip(out).enumerate() {
+            if let Some(&next) = slots.get(at + AHEAD) {
+                prefetch(code(codes, next, width));
+            }
+            *out = dot(code(codes, slot, width));
+        }
     }
 
     #[inline]
@@ -149,42 +170,57 @@ mod x86 {
         }
     }
 
+    /// The dot product of a stored code and a signed one; `FLIP` where the second is stored too.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn many_vnni_inner(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32]) {
-        let width = query.len();
-        for &slot in slots.iter().take(AHEAD) {
-            prefetch(code(codes, slot, width));
-        }
-        for (at, (&slot, out)) in slots.iter().zip(out).enumerate() {
-            if let Some(&next) = slots.get(at + AHEAD) {
-                prefetch(code(codes, next, width));
-            }
-            let mut sum = _mm512_setzero_si512();
-            for (c, q) in code(codes, slot, width).iter().zip(query) {
-                sum = _mm512_dpbusd_epi32(sum, load(c), load(q));
-            }
-            *out = _mm512_reduce_add_epi32(sum);
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn pair_vnni_inner(a: &[Block], b: &[Block]) -> i32 {
+    #[inline]
+    fn dot_vnni<const FLIP: bool>(stored: &[Block], other: &[Block]) -> i32 {
         let zero = _mm512_set1_epi8(ZERO as i8);
         let mut sum = _mm512_setzero_si512();
-        for (a, b) in a.iter().zip(b) {
-            sum = _mm512_dpbusd_epi32(sum, load(a), _mm512_xor_si512(load(b), zero));
+        for (a, b) in stored.iter().zip(other) {
+            let b = if FLIP { _mm512_xor_si512(load_512(b), zero) } else { load_512(b) };
+            sum = _mm512_dpbusd_epi32(sum, load_512(a), b);
         }
         _mm512_reduce_add_epi32(sum)
     }
 
+    #[target_feature(enable = "avx512f,avx512bw")]
+    #[inline]
+    fn load_512(block: &Block) -> __m512i {
+        // SAFETY: a block is 64 bytes that can be read, and the load asks for no alignment.
+        unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
+    }
+
+    /// As [`dot_vnni`]. AVX2's own product of bytes saturates, hence products of bytes widened to 16 bits.
     #[target_feature(enable = "avx2")]
-    fn many_avx2_inner(query: &[Block], codes: &[Block], slots: &[u32], out: &mut [i32]) {
-        portable_many(query, codes, slots, out);
+    #[inline]
+    fn dot_avx2<const FLIP: bool>(stored: &[Block], other: &[Block]) -> i32 {
+        let zero = _mm_set1_epi8(ZERO as i8);
+        let mut sums = [_mm256_setzero_si256(); BLOCK / STEP];
+        for (a, b) in stored.iter().zip(other) {
+            let (a, b) = (a.as_chunks().0, b.as_chunks().0);
+            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+                let b = if FLIP { _mm_xor_si128(load_128(b), zero) } else { load_128(b) };
+                let products = _mm256_madd_epi16(_mm256_cvtepu8_epi16(load_128(a)), _mm256_cvtepi8_epi16(b));
+                *sum = _mm256_add_epi32(*sum, products);
+            }
+        }
+        let [a, b, c, d] = sums;
+        total(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)))
     }
 
     #[target_feature(enable = "avx2")]
-    fn pair_avx2_inner(a: &[Block], b: &[Block]) -> i32 {
-        portable_pair(a, b)
+    #[inline]
+    fn load_128(bytes: &[u8; STEP]) -> __m128i {
+        // SAFETY: 16 bytes that can be read, and the load asks for no alignment.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn total(sum: __m256i) -> i32 {
+        let four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256::<1>(sum));
+        let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+        _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two)))
     }
 }
 
@@ -193,6 +229,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Every one that runs here, the best or not.
+    fn all() -> Vec<Kernel> {
+        let mut all = vec![Kernel::get(), Kernel::portable()];
+        #[cfg(target_arch = "x86_64")]
+        if x86::has_avx2() {
+            all.push(Kernel { many: x86::many_avx2, pair: x86::pair_avx2 });
+        }
+        all
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
@@ -212,7 +258,7 @@ mod tests {
                 let code = &codes[slot * width..][..width];
                 code.iter().zip(&query).map(|(c, q)| (i32::from(*c) - 128) * (i32::from(*q) - 128)).sum()
             };
-            for kernel in [Kernel::get(), Kernel::portable()] {
+            for kernel in all() {
                 let mut out = [7; 5];
                 kernel.many(&signed, &codes, &[3, 0, 4, 9, 1], &mut out);
                 for (at, slot) in [(0, 3), (1, 0), (2, 4), (4, 1)] {
