@@ -125,12 +125,12 @@ fn hash(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// Waits until a server's indexes, of vectors and of keywords, have been at rest for a moment; gives the time until
-/// they came to it.
+/// Waits until a server's indexes, of vectors and of keywords, have been at rest for a moment, and so has the store, which
+/// they wait for when they write; gives the time until they came to it.
 pub async fn settle(pid: u32) -> Duration {
     let busy = || {
         let stages = process::by_stage(&process::cpu_by_thread(pid));
-        ["index", "keywords"].iter().filter_map(|stage| stages.get(stage)).sum::<f64>()
+        ["index", "keywords", "store"].iter().filter_map(|stage| stages.get(stage)).sum::<f64>()
     };
     let began = Instant::now();
     loop {

@@ -102,21 +102,27 @@ impl Indexes {
 
     /// Seals full heads and merges where a merge is due.
     pub fn maintain(&self, store: &Store, cid: u32) -> Result<()> {
-        let _upkeep = self.upkeep.lock();
-        for (level, index) in self.levels() {
-            while has_work(index) {
-                if index.needs_seal() {
-                    seal(store, cid, level, index)?;
-                } else if let Some(ids) = index.plan_merge() {
-                    if !merge(store, cid, level, index, &ids, &|| false)? {
-                        break;
-                    }
-                } else {
-                    put_manifest(store, cid, level, index)?;
-                }
-            }
-        }
+        while self.maintain_once(store, cid)? {}
         Ok(())
+    }
+
+    /// One step of it; whether there was anything to do. The longest head goes first, so that no level waits until
+    /// another, which goes on growing, has nothing left.
+    pub fn maintain_once(&self, store: &Store, cid: u32) -> Result<bool> {
+        let _upkeep = self.upkeep.lock();
+        let busy = self.levels().filter(|(_, index)| has_work(index));
+        let Some((level, index)) = busy.max_by_key(|(_, index)| (index.needs_seal(), index.unsealed()))
+        else {
+            return Ok(false);
+        };
+        if index.needs_seal() {
+            seal(store, cid, level, index)?;
+        } else if let Some(ids) = index.plan_merge() {
+            return merge(store, cid, level, index, &ids, &|| false);
+        } else {
+            put_manifest(store, cid, level, index)?;
+        }
+        Ok(true)
     }
 
     /// What there is time for while nothing is written: seals heads of at least so many points although they are not

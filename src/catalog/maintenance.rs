@@ -5,6 +5,7 @@ use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
 use ::metrics::counter;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::Catalog;
 use crate::error::{Error, Result};
@@ -15,28 +16,46 @@ const IDLE: Duration = Duration::from_secs(10);
 /// A head of at least so many points that did not change meanwhile is sealed although it is not
 /// full: from there on a graph answers faster than a scan.
 const IDLE_POINTS: usize = 2048;
-/// Niceness of the threads that build: searches and encoding go first.
+/// Niceness of the threads that build what can wait: searches and encoding go first.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
 /// The threads that build.
-pub fn builders(threads: usize) -> Result<rayon::ThreadPool> {
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("index-build-{i}"))
-        .start_handler(|_| step_back())
-        .build()
-        .map_err(|e| failed(&e))
+pub struct Builders {
+    /// For what must keep up with writes. Encoding can leave a thread that steps back a tenth of a core; heads would
+    /// grow faster than they are sealed, and each search scans them.
+    due: ThreadPool,
+    /// For what can wait for a quiet hour. A thread that stepped back may not be allowed to step forward again, hence
+    /// threads of their own.
+    idle: ThreadPool,
+}
+
+impl Builders {
+    /// So many threads for either kind of work.
+    pub fn new(threads: usize) -> Result<Self> {
+        let builder =
+            || ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("index-build-{i}"));
+        let due = builder().build().map_err(|e| failed(&e))?;
+        let idle = builder().start_handler(|_| step_back()).build().map_err(|e| failed(&e))?;
+        Ok(Self { due, idle })
+    }
+
+    /// Waits for a build that keeps up with writes.
+    pub fn due<T: Send>(&self, build: impl FnOnce() -> T + Send) -> T {
+        self.due.install(build)
+    }
+
+    /// Waits for a build that makes way for all else.
+    pub fn idle<T: Send>(&self, build: impl FnOnce() -> T + Send) -> T {
+        self.idle.install(build)
+    }
 }
 
 /// Starts the thread; it ends with the catalog.
 pub fn start(catalog: Weak<Catalog>, jobs: mpsc::Receiver<u32>) -> Result<()> {
     std::thread::Builder::new()
         .name("index-maintenance".to_owned())
-        .spawn(move || {
-            step_back();
-            run(&catalog, &jobs);
-        })
+        .spawn(move || run(&catalog, &jobs))
         .map(drop)
         .map_err(|e| failed(&e))
 }
@@ -77,7 +96,7 @@ fn maintain(catalog: &Catalog, cid: u32) {
     else {
         return;
     };
-    if let Err(error) = catalog.builders.install(|| indexes.maintain(&catalog.store, cid)) {
+    if let Err(error) = catalog.builders.due(|| indexes.maintain(&catalog.store, cid)) {
         counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
         tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
     }
@@ -90,7 +109,7 @@ fn settle_idle(catalog: &Catalog, before: &HashMap<u32, usize>) -> HashMap<u32, 
         let idle = before.get(&cid) == Some(&indexes.unsealed());
         if idle
             && indexes.is_unsettled(IDLE_POINTS)
-            && let Err(error) = catalog.builders.install(|| indexes.settle(&catalog.store, cid, IDLE_POINTS))
+            && let Err(error) = catalog.builders.idle(|| indexes.settle(&catalog.store, cid, IDLE_POINTS))
         {
             counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
             tracing::error!(cid, %error, "an idle index could not be settled; searches of it are slower");
@@ -98,4 +117,17 @@ fn settle_idle(catalog: &Catalog, before: &HashMap<u32, usize>) -> HashMap<u32, 
         now.insert(cid, indexes.unsealed());
     }
     now
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_builds_that_can_wait_step_back() {
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        let builders = Builders::new(1).unwrap();
+        assert_eq!(builders.due(niceness), niceness());
+        assert_eq!(builders.idle(niceness), NICENESS.max(niceness()));
+    }
 }

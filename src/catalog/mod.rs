@@ -82,7 +82,7 @@ pub struct Catalog {
     work: parking_lot::Mutex<mpsc::Sender<u32>>,
     wakes: mpsc::Sender<Wake>,
     /// Threads that build graphs.
-    builders: rayon::ThreadPool,
+    builders: maintenance::Builders,
 }
 
 /// A collection with its indexes.
@@ -144,7 +144,7 @@ impl Catalog {
             open: RwLock::new(open),
             work: parking_lot::Mutex::new(work),
             wakes,
-            builders: maintenance::builders(build_threads(options))?,
+            builders: maintenance::Builders::new(build_threads(options))?,
         });
         maintenance::start(Arc::downgrade(&catalog), jobs)?;
         keywords::start(Arc::downgrade(&catalog), woken)?;
@@ -330,7 +330,7 @@ impl Catalog {
         let record = self.collection(name)?;
         let indexes = self.indexes(&record)?;
         let dropped = indexes.tombstones();
-        self.builders.install(|| indexes.compact(&self.store, record.cid, is_cancelled))?;
+        self.builders.idle(|| indexes.compact(&self.store, record.cid, is_cancelled))?;
         self.store.compact(is_cancelled)?;
         self.keywords(&record)?.compact(&self.store, is_cancelled)?;
         Ok(dropped)

@@ -137,6 +137,27 @@ async fn the_indexes_agree_with_the_store_after_whatever_happened() {
 }
 
 #[tokio::test]
+async fn no_level_waits_for_all_of_another() {
+    let fixture = Fixture::new(true);
+    let indexes = fixture.open();
+    fixture.put(0..200, 0).await;
+    let heads = || indexes.levels().map(|(_, index)| index.unsealed()).collect::<Vec<_>>();
+    let mut sealed = 0;
+    loop {
+        let before = heads();
+        if !indexes.maintain_once(&fixture.store, fixture.record.cid).unwrap() {
+            break;
+        }
+        for (before_it, _) in before.iter().zip(heads()).filter(|(before, after)| *before > after) {
+            assert_eq!(Some(before_it), before.iter().max());
+            sealed += 1;
+        }
+    }
+    assert!(sealed > LEVELS.len() && !indexes.has_work());
+    fixture.check(&indexes);
+}
+
+#[tokio::test]
 async fn a_damaged_index_is_rebuilt_in_pieces_from_the_store() {
     let fixture = Fixture::new(true);
     let (store, cid) = (&fixture.store, fixture.record.cid);
