@@ -137,11 +137,20 @@ impl Indexes {
             }
         }
         self.maintain(store, cid)?;
+        self.join(store, cid, &|| self.levels().any(|(_, index)| index.needs_seal()))
+    }
+
+    /// Joins segments until a head is full, since documents come in again then: it must not wait for a great join, which
+    /// begins anew when they have stopped.
+    pub fn join(&self, store: &Store, cid: u32, is_head_full: Cancelled<'_>) -> Result<()> {
         let _upkeep = self.upkeep.lock();
         for (level, index) in self.levels() {
             while let Some(ids) = index.plan_join() {
-                if !merge(store, cid, level, index, &ids, &|| false)? {
-                    break;
+                match merge(store, cid, level, index, &ids, is_head_full) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(error) if error.kind == ErrorKind::Cancelled => return Ok(()),
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -158,6 +158,27 @@ async fn no_level_waits_for_all_of_another() {
 }
 
 #[tokio::test]
+async fn a_join_makes_way_for_a_full_head_and_begins_anew() {
+    let fixture = Fixture::new(false);
+    let (store, cid) = (&fixture.store, fixture.record.cid);
+    let indexes = fixture.open();
+    fixture.put(0..100, 0).await;
+    indexes.maintain(store, cid).unwrap();
+    fixture.put(100..125, 0).await;
+    indexes.maintain(store, cid).unwrap();
+    let segments = || indexes.passage.segment_ids();
+    let before = segments();
+    assert!(before.len() > 1);
+    indexes.join(store, cid, &|| true).unwrap();
+    assert_eq!(segments(), before);
+    fixture.check(&indexes);
+    indexes.join(store, cid, &|| false).unwrap();
+    assert_eq!(segments().len(), 1);
+    fixture.check(&indexes);
+    fixture.check(&fixture.open());
+}
+
+#[tokio::test]
 async fn a_damaged_index_is_rebuilt_in_pieces_from_the_store() {
     let fixture = Fixture::new(true);
     let (store, cid) = (&fixture.store, fixture.record.cid);
