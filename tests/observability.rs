@@ -421,15 +421,7 @@ async fn scoring_again_ends_with_its_call() {
     let channel = server.channel().await;
     create(&channel, NOTES).await;
     let tokens = async || Scrape::of(&http).await.sum(metrics::ENCODER_TOKENS, &[]);
-    let corpus = include_str!("data/scifact-sample/corpus.jsonl");
-    let documents: Vec<_> = (0..)
-        .zip(corpus.lines())
-        .map(|(i, line)| {
-            let entry: Value = serde_json::from_str(line).unwrap();
-            text_document(&format!("d{i}"), entry["text"].as_str().unwrap())
-        })
-        .collect();
-    for some in documents.chunks(32) {
+    for some in common::abstracts().chunks(32) {
         upsert(&channel, some.to_vec()).await;
     }
     let all = tokens().await;

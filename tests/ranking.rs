@@ -55,16 +55,7 @@ async fn hybrid_hits_have_exact_similarities() {
     let server = Server::start(data.path()).await;
     let channel = server.channel().await;
     common::create(&channel, common::NOTES).await;
-    let corpus = include_str!("data/scifact-sample/corpus.jsonl");
-    let documents: Vec<_> = corpus
-        .lines()
-        .map(|line| {
-            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
-            let field = |name: &str| entry[name].as_str().unwrap().to_owned();
-            proto::Document { title: field("title"), ..text_document(&field("id"), &field("text")) }
-        })
-        .collect();
-    for some in documents.chunks(32) {
+    for some in common::abstracts().chunks(32) {
         upsert(&channel, some.to_vec()).await;
     }
     let asked = "Bone marrow cells contribute to adult macrophage compartments in mice with a fever";

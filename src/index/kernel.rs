@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     /// Every one that runs here, the best or not.
-    fn all() -> Vec<Kernel> {
+    fn kernels() -> Vec<Kernel> {
         let mut all = vec![Kernel::get(), Kernel::portable()];
         #[cfg(target_arch = "x86_64")]
         if x86::has_avx2() {
@@ -258,7 +258,7 @@ mod tests {
                 let code = &codes[slot * width..][..width];
                 code.iter().zip(&query).map(|(c, q)| (i32::from(*c) - 128) * (i32::from(*q) - 128)).sum()
             };
-            for kernel in all() {
+            for kernel in kernels() {
                 let mut out = [7; 5];
                 kernel.many(&signed, &codes, &[3, 0, 4, 9, 1], &mut out);
                 for (at, slot) in [(0, 3), (1, 0), (2, 4), (4, 1)] {

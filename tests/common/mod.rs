@@ -164,6 +164,16 @@ pub fn text_document(id: &str, text: &str) -> proto::Document {
     }
 }
 
+/// The abstracts of `tests/data/scifact-sample`.
+pub fn abstracts() -> Vec<proto::Document> {
+    let abstract_of = |line: &str| {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        let field = |name: &str| entry[name].as_str().unwrap().to_owned();
+        proto::Document { title: field("title"), ..text_document(&field("id"), &field("text")) }
+    };
+    include_str!("../data/scifact-sample/corpus.jsonl").lines().map(abstract_of).collect()
+}
+
 /// A document that is a file.
 pub fn data_document(id: &str, bytes: &[u8], media_type: &str) -> proto::Document {
     proto::Document {
