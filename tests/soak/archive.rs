@@ -22,6 +22,9 @@ pub const ARCHIVE: &str = "archive";
 /// Its documents in either state; half of the ids are in both.
 const IDS: u64 = 24;
 
+/// Versions of the documents in either state, as long as those of the notes: a passage has one sentence.
+const VERSIONS: [u64; 2] = [1_000_000_000_002, 1_000_000_000_003];
+
 /// One of the two states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -43,8 +46,8 @@ impl State {
     /// Ids and versions of its documents.
     fn documents(self) -> Vec<(String, u64)> {
         let (first, version) = match self {
-            State::A => (0, 2),
-            State::B => (IDS / 2, 3),
+            State::A => (0, VERSIONS[0]),
+            State::B => (IDS / 2, VERSIONS[1]),
         };
         (first..first + IDS).map(|n| (format!("a{n:02}"), version)).collect()
     }
@@ -170,13 +173,13 @@ async fn get_one(channel: &Channel, round: &Round) {
     let result = documents(channel).get_document(request).await;
     let Some(answer) = round.answer("reading a document", result) else { return };
     let document = answer.into_inner().document.unwrap();
-    let versions = [2, 3].map(|version| (version.to_string(), content(&id, version)));
+    let versions = VERSIONS.map(|version| (version.to_string(), content(&id, version)));
     assert!(versions.contains(&(document.title.clone(), text_of(&document).to_owned())), "{document:?}");
 }
 
 /// Finds all passages of one state; with a filter on what differs, all or none.
 async fn search(channel: &Channel, is_filtered: bool, counts: &Counts, round: &Round) {
-    let test = proto::field_condition::Test::Equals(string(is_even(2)));
+    let test = proto::field_condition::Test::Equals(string(is_even(VERSIONS[0])));
     let condition = proto::FieldCondition { key: "parity".to_owned(), test: Some(test) };
     let filter = is_filtered.then(|| proto::Filter { node: Some(proto::filter::Node::Field(condition)) });
     let request = proto::SearchRequest {
