@@ -12,7 +12,7 @@ use trove::config::{Config, Flag};
 use trove::error::{Error, Result};
 use trove::http::{self, Phase, Readiness};
 use trove::telemetry::Telemetry;
-use trove::{extract, server};
+use trove::{extract, private, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -64,8 +64,11 @@ fn exit(code: i32) -> std::process::ExitCode {
 async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
     #[cfg(feature = "failpoints")]
     let _scenario = trove::fault::set_up();
+    // Before anything is written: databases and indexes are made by libraries.
+    private::set_umask();
     let config = Config::load(args.config.as_deref(), flags)?;
     let telemetry = Telemetry::start(&config)?;
+    let reserve = server::take_descriptors(&config)?;
     let started = Instant::now();
     let address = config.listen;
     let listener = bind("listen", address).await?;
@@ -74,7 +77,7 @@ async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
         let listener = bind("metrics.listen", address).await?;
         let bound = listener.local_addr().unwrap_or(address);
         tracing::info!(address = %bound, "metrics and health over HTTP");
-        let serving = http::serve(listener, readiness.clone(), Arc::new(move || metrics.render()));
+        let serving = http::serve(listener, reserve, readiness.clone(), Arc::new(move || metrics.render()));
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "there are no metrics any more");

@@ -251,7 +251,8 @@ metrics! {
     SNAPSHOTS = "trove_snapshots", Kind::Gauge, ["state"];
     /// Bytes that they take on disk.
     SNAPSHOT_DISK = "trove_snapshot_disk_bytes", Kind::Gauge, [];
-    /// When the newest that can be read was made, in seconds since 1970; zero where there is none.
+    /// When the newest that can be read and is not dated in the future was made, in seconds since 1970; zero where there
+    /// is none.
     SNAPSHOT_LAST_TIME = "trove_snapshot_last_time_seconds", Kind::Gauge, [];
     /// Time from one scheduled snapshot to the next (`snapshots.interval_hours`); zero where none are wanted.
     SNAPSHOT_INTERVAL = "trove_snapshot_interval_seconds", Kind::Gauge, [];

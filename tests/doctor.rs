@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -76,6 +77,14 @@ async fn a_whole_directory_is_fine_before_beside_and_after_a_server() {
     let (checks, is_fine) = doctor(data.path(), &[]);
     assert!(is_fine, "{checks:?}");
     assert_eq!(finding(&checks, "store", "schema version"), "ok");
+    assert_eq!(finding(&checks, "file modes", "its owner's alone"), "ok");
+    assert_eq!(finding(&checks, "open files", "the settings need 1748"), "ok");
+    let snapshots = data.path().join("snapshots");
+    std::fs::set_permissions(&snapshots, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (checks, is_fine) = doctor(data.path(), &["limits.max_connections=1000000000"]);
+    assert!(!is_fine);
+    assert_eq!(finding(&checks, "file modes", "1 files, such as"), "warning");
+    assert_eq!(finding(&checks, "open files", "TOO_FEW_FILES"), "problem");
 
     let current = std::fs::read_to_string(data.path().join("store/CURRENT")).unwrap();
     let database = data.path().join("store").join(current.trim()).join("db");

@@ -47,6 +47,8 @@ const WRITER_IDLE: Duration = Duration::from_secs(5);
 const MAX_WRITERS: usize = 4;
 /// Documents of one commit while an index is built from the store: what is committed need not be done again.
 const REBUILD_COMMIT: usize = 10_000;
+/// With less than this free, what failed without a cause failed for it.
+const NO_ROOM: u64 = 1 << 20;
 /// Missing passages that a search adds itself, well within a second; adding more is a rebuild.
 const FEW: u64 = 5000;
 
@@ -254,7 +256,7 @@ impl Keywords {
                 (false, false)
             }
             Err(error) => {
-                self.fail(&mut state, &error);
+                self.fail(&mut state, &cause(error, store));
                 (true, false)
             }
         }
@@ -279,10 +281,11 @@ impl Keywords {
             {
                 let mut state = self.state.lock();
                 let index = state.index.as_mut().ok_or_else(not_ready)?;
-                if index.poll_merge()? == Upkeep::Done {
+                let cause = |error| cause(error, store);
+                if index.poll_merge().map_err(cause)? == Upkeep::Done {
                     // Writes that go on leave something to merge each time.
-                    if merges == MOST_MERGES || index.merge_all()? == Upkeep::Done {
-                        return index.collect_garbage();
+                    if merges == MOST_MERGES || index.merge_all().map_err(cause)? == Upkeep::Done {
+                        return index.collect_garbage().map_err(cause);
                     }
                     merges += 1;
                 }
@@ -323,6 +326,7 @@ impl Keywords {
         };
         histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
+        let written = written.map_err(|error| cause(error, store));
         let Some(settled) = written.inspect_err(|error| self.fail(state, error))? else {
             return Err(not_ready());
         };
@@ -441,6 +445,13 @@ fn not_ready() -> Error {
     let mut error = Error::new(ErrorKind::Unavailable, NOT_READY, message);
     error.retry_after = Some(COME_BACK);
     error
+}
+
+/// What an error of an index means. tantivy's threads do not always tell what they ended for; where the disk has no
+/// room, it was that.
+fn cause(error: Error, store: &Store) -> Error {
+    let is_full = || store.free_bytes().is_ok_and(|free| free < NO_ROOM);
+    if error.reason == KEYWORDS_FAILED && is_full() { Error::disk_full("").with_source(error) } else { error }
 }
 
 /// About how many passages some of the stored documents have, without reading each. Where that cannot be told they are

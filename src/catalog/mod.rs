@@ -262,14 +262,16 @@ impl Catalog {
         };
         // The indexes are there before the first document can be, or they would miss it.
         let created = self.store.create_collection_with(record, prepare);
-        if created.is_err() {
+        // One that could not be made durable can be read, and may become durable with a later write.
+        let is_stored = || self.collection(&new.name).is_ok_and(|stored| Some(stored.cid) == cid);
+        if created.is_err() && !is_stored() {
             cid.and_then(|cid| self.open.write().remove(&cid));
         }
         self.wake_keywords(Wake::Changes);
         created
     }
 
-    /// Changes a collection.
+    /// Changes a collection; without an etag, whatever others have changed meanwhile.
     ///
     /// # Errors
     /// `BAD_CHUNKING`, or that the etag is no longer the collection's.
@@ -279,33 +281,44 @@ impl Catalog {
         etag: &str,
         update: CollectionUpdate,
     ) -> Result<CollectionRecord> {
-        let record = self.collection(name)?;
-        let (max_tokens, overlap_tokens) =
-            update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
-        if update.chunking.is_some() {
-            let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
-            check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
-        }
-        let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
-        let language = update.language;
-        let updated = self.store.update_collection(name.as_str(), Some(&etag), |record| {
-            record.max_tokens = max_tokens;
-            record.overlap_tokens = overlap_tokens;
+        let etag = Some(etag).filter(|etag| !etag.is_empty());
+        let is_other_language = update.language.is_some();
+        let updated = self.store.update_collection(name.as_str(), etag, |record| {
+            if let Some((max_tokens, overlap_tokens)) = update.chunking {
+                let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
+                check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
+                record.max_tokens = max_tokens;
+                record.overlap_tokens = overlap_tokens;
+            }
             if let Some(description) = update.description {
                 record.description = description;
             }
             if let Some(ef) = update.ef_search {
                 record.ef_search = if ef == 0 { DEFAULT_EF_SEARCH } else { ef };
             }
-            if let Some(language) = language {
+            if let Some(language) = update.language {
                 record.language = language.name().to_owned();
             }
+            Ok(())
         })?;
-        if let (Some(language), Some(open)) = (language, self.open_of(updated.cid)) {
-            open.keywords.set_language(language);
-            self.wake_keywords(Wake::Rebuild);
+        if is_other_language && let Some(open) = self.open_of(updated.cid) {
+            self.follow_language(&updated, &open.keywords);
         }
         Ok(updated)
+    }
+
+    /// Gives a keyword index the language of its collection's record. Somebody else may be about to give it the one
+    /// before or the next, so what is stored is looked at again after each change.
+    fn follow_language(&self, updated: &CollectionRecord, keywords: &Keywords) {
+        let mut language = updated.language();
+        loop {
+            keywords.set_language(language);
+            match self.store.get_collection(&updated.name) {
+                Ok(now) if now.cid == updated.cid && now.language() != language => language = now.language(),
+                _ => break,
+            }
+        }
+        self.wake_keywords(Wake::Rebuild);
     }
 
     /// Deletes a collection and what is in it.

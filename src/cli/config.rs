@@ -16,7 +16,7 @@ use crate::config::{self, Config, Flag, Loaded, Setting};
 use crate::encoder::EncoderOptions;
 use crate::error::Error;
 use crate::model::SessionOptions;
-use crate::server::{check_exposure, encoder_options, has_tls};
+use crate::server::{check_exposure, check_open_files, encoder_options, has_tls};
 
 /// The server's settings on the command line; they win over the environment and the file.
 #[derive(Debug, Clone, Args)]
@@ -229,6 +229,7 @@ fn refusals(config: &Config) -> Vec<String> {
         precision(config),
         prompts.and_then(|prompts| prompts.check(&config.answer.prompt)),
         protection(config),
+        check_open_files(config).map(drop),
     ];
     let errors = checked.into_iter().filter_map(Result::err);
     errors.map(|error| format!("{}: {}", error.reason, error.message)).collect()

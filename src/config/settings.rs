@@ -191,7 +191,8 @@ section! {
         max_streams: usize = 128, Rule::AtLeast(1);
         /// Such calls of one client: an IPv4 address or the first 64 bits of an IPv6 one.
         max_streams_per_client: usize = 32, Rule::AtLeast(1);
-        /// Connections that are served at once.
+        /// Connections that are served at once. Each takes a file descriptor: the start is refused where the process may
+        /// not have so many, those that are kept for the store, and 10 for each of `extract.workers`.
         max_connections: usize = 1024, Rule::AtLeast(1);
         /// Connections of one client.
         max_connections_per_client: usize = 256, Rule::AtLeast(1);
@@ -250,7 +251,8 @@ section! {
     SnapshotsConfig in "snapshots." {
         /// Hours from one scheduled snapshot of all collections to the next. Zero means none.
         interval_hours: u64 = 0, Rule::AtLeast(0);
-        /// Scheduled snapshots that are kept; the oldest is deleted when there are more. Others are never deleted.
+        /// Scheduled snapshots that are kept; the oldest is deleted when there are more. More stay where their dates tell
+        /// of a clock that was wrong. Others are never deleted.
         keep: usize = 7, Rule::AtLeast(1);
     }
 }

@@ -189,6 +189,7 @@ impl Ingest {
         } else if let Ok(Some(stored)) = self.catalog.store().whole_document(record.cid, &document.id)
             && stored.document == document
         {
+            self.catalog.store().settled().await?;
             return Ok(Outcome {
                 document_id: document.id,
                 passage_count: stored.record.passage_count,
@@ -296,6 +297,9 @@ impl Ingest {
             if self.catalog.store().update_document(record.cid, update).await?.is_none() {
                 return Ok(None);
             }
+        } else if !options.validate_only {
+            // What was read may still wait for its fsync.
+            self.catalog.store().settled().await?;
         }
         Ok(Some(Outcome {
             document_id: stored.id,

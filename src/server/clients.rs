@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// When a client should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Connections over a limit that are kept for a moment, to be told why they are not served; more are closed at once.
-const MAX_REFUSED: usize = 64;
+pub(super) const MAX_REFUSED: usize = 64;
 
 /// All clients that are connected.
 pub(super) struct Clients {

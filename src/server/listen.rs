@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,16 +48,19 @@ pub(super) struct Listening {
     pub handshake_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_streams: u32,
+    /// From this number on descriptors are not for connections.
+    pub reserve: RawFd,
 }
 
 impl Listening {
-    pub fn new(clients: Arc<Clients>, tls: Option<Arc<Tls>>, limits: &LimitsConfig) -> Self {
+    pub fn new(clients: Arc<Clients>, tls: Option<Arc<Tls>>, limits: &LimitsConfig, reserve: RawFd) -> Self {
         Self {
             clients,
             tls,
             handshake_timeout: Duration::from_secs(limits.handshake_timeout_seconds),
             idle_timeout: Duration::from_secs(limits.idle_timeout_seconds),
             max_streams: limits.max_concurrent_requests_per_connection,
+            reserve,
         }
     }
 
@@ -84,6 +88,11 @@ impl Listening {
                     continue;
                 }
             };
+            // The lowest free number is given, so all below it are in use.
+            if stream.as_raw_fd() >= self.reserve {
+                tracing::debug!(%peer, "a connection is closed: the rest of the file descriptors is the store's");
+                continue;
+            }
             let Some(connection) = self.clients.connect(peer) else {
                 tracing::debug!(%peer, "a connection over the limits is closed");
                 continue;

@@ -3,6 +3,7 @@
 mod answered;
 mod clients;
 mod deadline;
+mod descriptors;
 mod guard;
 mod key_calls;
 mod listen;
@@ -13,6 +14,8 @@ mod tls;
 mod x509;
 
 use std::future::Future;
+use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +41,7 @@ use crate::extract::{Extractor, MAX_TEXT_BYTES};
 use crate::grpc;
 use crate::index::IndexOptions;
 use crate::ingest::{Ingest, IngestLimits};
+use crate::private;
 use crate::proto;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::answer_service_server::AnswerServiceServer;
@@ -49,6 +53,8 @@ use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
 use crate::telemetry::Gauges;
 use clients::Clients;
+pub(crate) use descriptors::check as check_open_files;
+pub use descriptors::take as take_descriptors;
 use guard::{Guard, GuardLayer};
 use listen::Listening;
 use models::Models;
@@ -79,6 +85,8 @@ pub struct Parts {
     extractor: Extractor,
     keyring: Arc<Keyring>,
     tls: Option<Arc<Tls>>,
+    /// From this number on descriptors are not for connections.
+    reserve: RawFd,
 }
 
 impl Parts {
@@ -87,11 +95,13 @@ impl Parts {
     /// # Errors
     /// What is missing or does not fit, by name.
     pub fn load(config: Config) -> Result<Self> {
-        std::fs::create_dir_all(&config.data_dir).map_err(|e| {
+        let reserve = take_descriptors(&config)?;
+        private::create_dir_all(&config.data_dir).map_err(|e| {
             let message =
                 format!("data_dir: expected a directory that can be written, got {:?}: {e}", config.data_dir);
             Error::precondition("DATA_DIR_UNUSABLE", message)
         })?;
+        close_to_others(&config.data_dir);
         let keyring = Arc::new(Keyring::open(&config.data_dir)?);
         let tls = Tls::load(&config.tls)?;
         check_exposure(&config, tls.is_some(), !keyring.is_open())?;
@@ -110,7 +120,18 @@ impl Parts {
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
-        Ok(Self { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls })
+        Ok(Self {
+            config,
+            encoders,
+            cross_encoders,
+            generators,
+            prompts,
+            catalog,
+            extractor,
+            keyring,
+            tls,
+            reserve,
+        })
     }
 
     /// What the metrics tell of their state.
@@ -124,6 +145,15 @@ impl Parts {
             keyring: self.keyring.clone(),
             snapshot_interval: Duration::from_secs(self.config.snapshots.interval_hours.saturating_mul(3600)),
             certificate_expire_time: Box::new(move || tls.as_ref().map(|tls| tls.expire_time())),
+        }
+    }
+}
+
+/// Takes what an older program or a copy has left open to others of the machine from them.
+fn close_to_others(data: &Path) {
+    for path in private::OWN.map(|name| data.join(name)) {
+        if let Err(error) = private::close(&path) {
+            tracing::warn!(path = %path.display(), %error, "others of this machine may read what is stored");
         }
     }
 }
@@ -189,8 +219,18 @@ fn answer_options(config: &Config) -> AnswerOptions {
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls } =
-        parts;
+    let Parts {
+        config,
+        encoders,
+        cross_encoders,
+        generators,
+        prompts,
+        catalog,
+        extractor,
+        keyring,
+        tls,
+        reserve,
+    } = parts;
     let limits = config.limits.clone();
     let stop = grpc::Stop::new(Duration::from_secs(limits.shutdown_seconds));
     let ingest_limits = IngestLimits {
@@ -284,7 +324,8 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         .layer(crate::telemetry::CallsLayer::default())
         .layer(GuardLayer(Guard::new(keyring, &limits)))
         .service(routes.prepare());
-    let server = Listening::new(Clients::new(&limits), tls, &limits).serve(listener, service, stopping);
+    let server =
+        Listening::new(Clients::new(&limits), tls, &limits, reserve).serve(listener, service, stopping);
     let too_late = async {
         stop.begun().await;
         tokio::time::sleep(stop.grace()).await;

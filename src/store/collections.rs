@@ -22,7 +22,7 @@ impl Store {
     ) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_room()?;
-        let live = self.live();
+        let live = self.inner.settled()?;
         let key = keys::collection(&record.name);
         if live.get(&key)?.is_some() {
             let message = format!("there is a collection {:?} already", record.name);
@@ -65,26 +65,27 @@ impl Store {
     }
 
     /// Changes a collection's record; name, number, dimensions and creation time stay. With an etag given,
-    /// only if it is still the record's.
+    /// only if it is still the record's; without, whatever others have changed meanwhile. `change` gets the record of
+    /// the moment, which nobody else can change before it is stored, and may refuse.
     pub fn update_collection(
         &self,
         name: &str,
         etag: Option<&str>,
-        change: impl FnOnce(&mut CollectionRecord),
+        change: impl FnOnce(&mut CollectionRecord) -> Result<()>,
     ) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_little_room()?;
+        let live = self.inner.settled()?;
         let old = self.get_collection(name)?;
         check_etag(&old, etag)?;
         let mut new = old.clone();
-        change(&mut new);
+        change(&mut new)?;
         new.cid = old.cid;
         new.name = old.name;
         new.dimensions = old.dimensions;
         new.create_time_ns = old.create_time_ns;
         new.update_time_ns = old.update_time_ns;
         touch(&mut new);
-        let live = self.live();
         let key = keys::collection(name);
         live.put(&key, codec::pack(&key, &new))?;
         live.sync()?;
@@ -97,6 +98,7 @@ impl Store {
     pub fn delete_collection(&self, name: &str, etag: Option<&str>, force: bool) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_little_room()?;
+        let live = self.inner.settled()?;
         let record = self.get_collection(name)?;
         check_etag(&record, etag)?;
         let (documents, _) = self.counts(record.cid)?;
@@ -106,7 +108,6 @@ impl Store {
                 format!("collection {name} holds {documents} documents: set force to delete it all the same"),
             ));
         }
-        let live = self.live();
         let mut batch = sled::Batch::default();
         batch.remove(keys::collection(name));
         batch.remove(keys::counters(record.cid));

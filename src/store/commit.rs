@@ -27,9 +27,24 @@ const MAX_SENTENCES: usize = 256;
 
 /// A write that waits.
 pub enum Op {
-    Upsert { cid: u32, document: Box<NewDocument>, answer: oneshot::Sender<Result<DocumentRecord>> },
-    Update { cid: u32, update: DocumentUpdate, answer: oneshot::Sender<Result<Option<DocumentRecord>>> },
-    Delete { cid: u32, ids: Vec<String>, filter: Option<Filter>, answer: oneshot::Sender<Result<u64>> },
+    Upsert {
+        cid: u32,
+        document: Box<NewDocument>,
+        answer: oneshot::Sender<Result<DocumentRecord>>,
+    },
+    Update {
+        cid: u32,
+        update: DocumentUpdate,
+        answer: oneshot::Sender<Result<Option<DocumentRecord>>>,
+    },
+    Delete {
+        cid: u32,
+        ids: Vec<String>,
+        filter: Option<Filter>,
+        answer: oneshot::Sender<Result<u64>>,
+    },
+    /// Writes nothing: waits for what can be read.
+    Settle(oneshot::Sender<Result<()>>),
 }
 
 /// An answer that waits for the fsync.
@@ -37,6 +52,7 @@ enum Answer {
     Upsert(oneshot::Sender<Result<DocumentRecord>>, Result<DocumentRecord>),
     Update(oneshot::Sender<Result<Option<DocumentRecord>>>, Result<Option<DocumentRecord>>),
     Delete(oneshot::Sender<Result<u64>>, Result<u64>),
+    Settle(oneshot::Sender<Result<()>>),
 }
 
 impl Store {
@@ -67,6 +83,20 @@ impl Store {
         self.send("delete", Op::Delete { cid, ids, filter: Some(filter), answer }, receiver).await
     }
 
+    /// Waits until all that can be read now is on the disk. What can be read may still wait for its fsync, or have
+    /// been refused for a sync that failed; so whoever acknowledges a write because of what it has read, such as that
+    /// the document is stored already, calls this after the read.
+    ///
+    /// # Errors
+    /// Why it cannot be made durable: then nothing may be acknowledged.
+    pub async fn settled(&self) -> Result<()> {
+        if self.live().is_settled() {
+            return Ok(());
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.hand_over("settle", Op::Settle(answer), receiver).await
+    }
+
     /// Hands a write to the committing thread and waits for its answer.
     async fn send<T>(
         &self,
@@ -74,8 +104,17 @@ impl Store {
         op: Op,
         answer: oneshot::Receiver<Result<T>>,
     ) -> Result<T> {
-        let sender = self.sender.as_ref().ok_or_else(stopped)?;
         counter!(metrics::STORE_WRITES, "operation" => operation).increment(1);
+        self.hand_over(operation, op, answer).await
+    }
+
+    async fn hand_over<T>(
+        &self,
+        operation: &'static str,
+        op: Op,
+        answer: oneshot::Receiver<Result<T>>,
+    ) -> Result<T> {
+        let sender = self.sender.as_ref().ok_or_else(stopped)?;
         let committed = async {
             sender.send(op).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())?
@@ -130,9 +169,11 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
                 let deleted = room.and_then(|()| delete(target, cid, &ids, filter.as_ref(), &mut events));
                 Answer::Delete(answer, deleted)
             }
+            Op::Settle(answer) => Answer::Settle(answer),
         })
         .collect();
-    let synced = if events.is_empty() { Ok(()) } else { live.sync() };
+    // Also where nothing was written: the answers may come from what others have written.
+    let synced = if events.is_empty() { inner.settled().map(drop) } else { live.sync() };
     histogram!(metrics::STORE_COMMIT_DURATION).record(started.elapsed());
     // What was applied can be read even if the sync failed, so the listener hears of it in any case.
     if let Some(listener) = inner.listener.read().clone() {
@@ -140,7 +181,7 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     }
     drop(writer);
     let failure = synced.err();
-    if let Some(error) = &failure {
+    if let Some(error) = failure.as_ref().filter(|_| !events.is_empty()) {
         counter!(metrics::STORE_COMMIT_FAILURES).increment(1);
         tracing::error!(%error, "a commit could not be made durable");
     }
@@ -166,11 +207,17 @@ impl Answer {
     /// A writer that left does not mind.
     fn send(self, failure: Option<Error>) {
         match self {
-            Answer::Upsert(to, result) => drop(to.send(failure.map_or(result, Err))),
-            Answer::Update(to, result) => drop(to.send(failure.map_or(result, Err))),
-            Answer::Delete(to, result) => drop(to.send(failure.map_or(result, Err))),
+            Answer::Upsert(to, result) => drop(to.send(durable(result, failure))),
+            Answer::Update(to, result) => drop(to.send(durable(result, failure))),
+            Answer::Delete(to, result) => drop(to.send(durable(result, failure))),
+            Answer::Settle(to) => drop(to.send(durable(Ok(()), failure))),
         }
     }
+}
+
+/// What a write gave, if it is on the disk. Why it gave nothing says more than that the rest is not.
+fn durable<T>(result: Result<T>, failure: Option<Error>) -> Result<T> {
+    result.and_then(|given| failure.map_or(Ok(given), Err))
 }
 
 pub(super) fn counters(live: &Live, cid: u32) -> Result<Counters> {

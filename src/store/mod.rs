@@ -34,8 +34,8 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::fault;
 use crate::task::Cancelled;
+use crate::{fault, private};
 pub use inspect::{StoreState, inspect};
 use live::Live;
 pub(crate) use live::from_io;
@@ -104,6 +104,17 @@ impl Inner {
     fn check_little_room(&self) -> Result<()> {
         live::check_free(&self.dir, self.options.min_free_bytes / 2)
     }
+
+    /// The database, of which all that can be read is on the disk. For whoever holds the writer's lock and answers a
+    /// write by what it reads.
+    fn settled(&self) -> Result<Arc<Live>> {
+        let live = self.live.load_full();
+        if !live.is_settled() {
+            self.check_little_room()?;
+            live.sync()?;
+        }
+        Ok(live)
+    }
 }
 
 /// An open store. Reads block shortly on the disk; writes of documents go through one committing thread.
@@ -121,7 +132,7 @@ impl Store {
     /// `ACKNOWLEDGED_WRITES_LOST`, and whatever the disk gives.
     pub fn open(data: &Path, options: StoreOptions) -> Result<Self> {
         let dir = data.join("store");
-        fs::create_dir_all(&dir).map_err(from_io)?;
+        private::create_dir_all(&dir).map_err(from_io)?;
         let lock = lock(data)?;
         let named = current(&dir)?;
         match &named {
@@ -175,11 +186,14 @@ impl Store {
     ///
     /// # Errors
     /// `DISK_FULL`, `CANCELLED`, and whatever the disk gives; the old database stays in use. If the disk fails so
-    /// late that the next start may find either of the two, there are no writes until then.
+    /// late that the next start may find either of the two, there are no writes until then. `STORE_READ_ONLY` after a
+    /// write that failed.
     pub fn compact(&self, is_cancelled: Cancelled<'_>) -> Result<()> {
         let inner = &self.inner;
         let _writer = inner.writer.lock();
         let old = inner.live.load_full();
+        // After a write that failed half of it may be in memory.
+        old.check_writable()?;
         live::check_free(&inner.dir, old.size_on_disk()?.saturating_add(inner.options.min_free_bytes / 2))?;
         let old_name = current(&inner.dir)?.ok_or_else(|| {
             Error::data_loss("CORRUPT_STORE", format!("the store's {CURRENT} file is gone"))
@@ -238,8 +252,8 @@ impl Drop for Store {
 }
 
 fn lock(data: &Path) -> Result<File> {
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
+    let mut options = private::options();
+    let file = options.create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
     let deadline = Instant::now() + LOCK_GRACE;
     loop {
         match file.try_lock() {

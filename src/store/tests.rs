@@ -677,9 +677,16 @@ fn collections_change_by_etag() {
     let again = CollectionRecord { name: "a".to_owned(), ..Default::default() };
     assert_eq!(store.create_collection(again).unwrap_err().reason, "COLLECTION_EXISTS");
     let old = store.get_collection("a").unwrap();
-    let new = store.update_collection("a", Some(&old.etag), |c| c.description = "d".to_owned()).unwrap();
+    let new = store.update_collection("a", Some(&old.etag), |c| {
+        c.description = "d".to_owned();
+        Ok(())
+    });
+    let new = new.unwrap();
     assert_ne!(new.etag, old.etag);
-    assert_eq!(store.update_collection("a", Some(&old.etag), |_| ()).unwrap_err().reason, "ETAG_MISMATCH");
+    assert_eq!(
+        store.update_collection("a", Some(&old.etag), |_| Ok(())).unwrap_err().reason,
+        "ETAG_MISMATCH"
+    );
 }
 
 #[tokio::test]

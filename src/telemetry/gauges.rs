@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::metrics::gauge;
 
@@ -97,7 +97,11 @@ impl Gauges {
         gauge!(metrics::SNAPSHOTS, "state" => "unreadable").set(unreadable.len() as f64);
         let bytes: u64 = snapshots.iter().map(|snapshot| snapshot.size_bytes).sum();
         gauge!(metrics::SNAPSHOT_DISK).set(bytes as f64);
-        let last = ok.iter().map(|snapshot| snapshot.create_time_ns).max().unwrap_or(0);
+        // One from the future, made while the clock was wrong, would keep the alert silent until then.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+        let times = ok.iter().map(|snapshot| snapshot.create_time_ns);
+        let last =
+            times.filter(|time| u128::try_from(*time).is_ok_and(|time| time <= now)).max().unwrap_or(0);
         gauge!(metrics::SNAPSHOT_LAST_TIME).set(last as f64 / 1e9);
     }
 

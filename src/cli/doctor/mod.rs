@@ -16,6 +16,7 @@ use super::args::ConnectionArgs;
 use super::config::ServeArgs;
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_OK, output};
+use crate::private;
 
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,8 +113,11 @@ impl Report {
 pub async fn run(json: bool, args: &ServeArgs, connection: &ConnectionArgs) -> Result<i32> {
     let flags = args.flags().map_err(Usage)?;
     let mut report = Report::default();
+    // A look at the store can make files in it.
+    private::set_umask();
     machine::check(&mut report);
     if let Some(config) = settings::check(&mut report, args.config.as_deref(), &flags) {
+        machine::open_files(&mut report, &config);
         let server = network::check(&mut report, &config, connection).await;
         let looked = tokio::task::spawn_blocking(move || {
             protection::check(&mut report, &config);

@@ -44,6 +44,10 @@ pub async fn load(client: &Client, collection: &str, roots: &[Root]) -> Result<K
     });
     let filter = output::any(conditions.collect());
     let listed = documents::list(client, collection, Some(filter), 0).await?;
+    if !listed.is_empty() {
+        // What can be listed may still wait for its fsync. A deletion of nothing is answered when it is on the disk.
+        documents::delete(client, collection, output::ids_filter(Vec::new())).await?;
+    }
     Ok(listed.into_iter().map(|document| (document.id.clone(), stored(document))).collect())
 }
 

@@ -1,7 +1,7 @@
 //! Makes snapshots.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufWriter;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use super::format::{End, Header, Writer};
 use super::hold::{Copied, Hold};
 use super::{Cancelled, check_cancelled, counted};
 use crate::error::{Error, ErrorKind, Result};
-use crate::fault;
 use crate::store::collections::{purge, read_all};
 use crate::store::live::{check_free, from_io, sync_dir};
 use crate::store::records::CollectionRecord;
 use crate::store::{Store, now_ns, read};
+use crate::{fault, private};
 
 /// Bytes after which it is looked whether the disk still has room.
 const CHECK_BYTES: u64 = 16 << 20;
@@ -43,7 +43,8 @@ impl Store {
     /// meanwhile. Documents that are damaged are left out and counted. Blocks for as long as the copy takes.
     ///
     /// # Errors
-    /// `SNAPSHOT_EXISTS`, `UNKNOWN_COLLECTION`, `DISK_FULL`, or that the caller left; then nothing stays.
+    /// `SNAPSHOT_EXISTS`, `UNKNOWN_COLLECTION`, `DISK_FULL`, `STORE_READ_ONLY`, or that the caller left; then nothing
+    /// stays.
     pub fn create_snapshot(
         &self,
         name: &SnapshotName,
@@ -66,6 +67,8 @@ impl Store {
         let _one = inner.snapshotting.lock();
         let (file, unfinished) = (inner.snapshots.file(name), inner.snapshots.unfinished(name));
         if file.exists() {
+            // The call that made it may have failed before its name was on the disk.
+            sync_dir(inner.snapshots.path())?;
             let message = format!("there is a snapshot {:?} already", name.as_str());
             let error = Error::new(ErrorKind::AlreadyExists, "SNAPSHOT_EXISTS", message);
             return Err(error.about("snapshot", name.as_str()));
@@ -77,6 +80,7 @@ impl Store {
             create_time_ns: now_ns(),
             is_scheduled,
             collections,
+            number: inner.snapshots.next_number()?,
         };
         let written = self.write_snapshot(&unfinished, &header, &guard.hold, is_cancelled);
         drop(guard);
@@ -105,7 +109,8 @@ impl Store {
     /// Notes what is there now. From here on, whoever changes a document of it copies it first.
     fn hold(&self, names: &[String]) -> Result<(Vec<CollectionRecord>, HoldGuard<'_>)> {
         let _writer = self.inner.writer.lock();
-        let live = self.live();
+        // What a snapshot holds is on the disk; what a power cut may take back is not in it.
+        let live = self.inner.settled()?;
         let mut records = Vec::new();
         if names.is_empty() {
             // One that cannot be read would be missing in silence: it has to be left out by name.
@@ -134,7 +139,9 @@ impl Store {
     ) -> Result<End> {
         let folder = self.inner.snapshots.path();
         let room = self.inner.options.min_free_bytes / 2;
-        let output = BufWriter::new(File::create(path).map_err(from_io)?);
+        let mut options = private::options();
+        let file = options.write(true).create(true).truncate(true).open(path).map_err(from_io)?;
+        let output = BufWriter::new(file);
         let mut writer = Writer::new(output, header)?;
         let mut checked = 0;
         while let Some(Copied { cid, doc_no, document }) = hold.next(|| self.live()) {

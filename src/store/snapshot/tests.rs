@@ -266,7 +266,7 @@ async fn too_little_room_refuses_snapshots_and_restores() {
 }
 
 #[tokio::test]
-async fn the_oldest_scheduled_snapshots_go_and_no_others() {
+async fn snapshots_are_numbered_in_the_order_of_their_making() {
     let dir = tempfile::tempdir().unwrap();
     let store = filled(dir.path()).await;
     for (snapshot, is_scheduled) in
@@ -279,13 +279,15 @@ async fn the_oldest_scheduled_snapshots_go_and_no_others() {
     std::fs::write(dir.path().join("snapshots/note.txt"), b"of somebody").unwrap();
     drop(store);
     let store = open(dir.path());
-    assert_eq!(store.prune_snapshots(2).unwrap(), [name("y2"), name("z1")]);
+    store.delete_snapshot(&name("z1")).unwrap();
+    assert_eq!(store.delete_snapshot(&name("z1")).unwrap_err().reason, "UNKNOWN_SNAPSHOT");
+    store.create_snapshot(&name("v5"), &["a".to_owned()], true, NEVER).unwrap();
     let left: Vec<_> =
-        store.snapshots().unwrap().into_iter().map(|s| (s.name, s.problem.is_some())).collect();
-    assert_eq!(
-        left,
-        [(name("w4"), false), (name("x3"), false), (name("by-hand"), false), (name("broken"), true)]
-    );
+        store.snapshots().unwrap().into_iter().map(|s| (s.name, s.number, s.is_scheduled)).collect();
+    let expected =
+        [("v5", 6, true), ("w4", 5, true), ("x3", 4, true), ("y2", 3, true), ("by-hand", 2, false)];
+    let expected: Vec<_> = expected.map(|(of, number, scheduled)| (name(of), number, scheduled)).into();
+    assert_eq!((&left[..5], &left[5].0), (&expected[..], &name("broken")));
     assert!(!dir.path().join("snapshots/half.snapshot.tmp").exists());
     assert!(dir.path().join("snapshots/note.txt").exists());
 }
