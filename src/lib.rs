@@ -28,6 +28,7 @@ pub mod http;
 pub mod index;
 pub mod ingest;
 pub mod keywords;
+pub mod lock;
 pub mod metadata;
 pub mod metrics;
 pub mod model;

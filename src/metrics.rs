@@ -97,6 +97,9 @@ metrics! {
     /// One, with the version and commit of the program as labels.
     BUILD_INFO = "trove_build_info", Kind::Gauge, ["version", "commit"];
 
+    /// Faults of the program that ended a piece of a thread's work and not the thread; the log has them.
+    PANICS = "trove_panics_total", Kind::Counter, [];
+
     /// gRPC requests that have ended, by status code.
     GRPC_REQUESTS = "trove_grpc_requests_total", Kind::Counter, ["method", "code"];
     /// Time from a gRPC request to its last message.
@@ -193,6 +196,9 @@ metrics! {
     COLLECTION_DOCUMENTS = "trove_collection_documents", Kind::Gauge, ["collection"];
     /// Passages of a collection.
     COLLECTION_PASSAGES = "trove_collection_passages", Kind::Gauge, ["collection"];
+    /// Share of the collection's 2^32 document numbers that are used. Each document that is written or replaced uses one;
+    /// a snapshot that is restored numbers its documents anew.
+    COLLECTION_NUMBERS_USED = "trove_collection_document_numbers_used_ratio", Kind::Gauge, ["collection"];
     /// Collections.
     COLLECTIONS = "trove_collections", Kind::Gauge, [];
 

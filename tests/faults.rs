@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use tonic::Code;
@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 use trove::proto;
 use trove::proto::admin_service_client::AdminServiceClient;
 use trove::proto::collection_service_client::CollectionServiceClient;
+use trove::proto::search_service_client::SearchServiceClient;
 
 async fn start(data: &Path, points: &str) -> (Server, Channel) {
     let server = Server::start_with(data, &[("FAILPOINTS", points)]).await;
@@ -229,6 +230,57 @@ async fn a_compaction_that_fails_at_its_switch_loses_no_later_write() {
     assert_eq!(stored(&channel).await, ["a", "b"]);
     assert_eq!(stores(data.path()), 1);
     assert_eq!(upsert(&channel, vec![note("c")]).await[0].status(), proto::DocumentStatus::Indexed);
+}
+
+/// A panic of the committing thread, of an index that hears of a commit, of a build and of a write of the keyword index: each
+/// is an error of what asked for it, and its thread goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_ends_a_piece_of_work_and_not_its_thread() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let points =
+        "commit-write=1*off->1*panic;commit-index=1*off->1*panic;index-build=1*panic;keywords-write=1*panic";
+    let settings = [("FAILPOINTS", points), ("TROVE__INDEX__HEAD_LIMIT", "1")];
+    let server = Server::start_with(data.path(), &settings).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let put = async |id: &str| {
+        let result = upsert(&channel, vec![note(id)]).await.remove(0);
+        assert_eq!(result.error_reason.is_empty(), result.status() == proto::DocumentStatus::Indexed);
+        result.error_reason
+    };
+    assert_eq!(put("a").await, "");
+    assert_eq!(put("b").await, "COMMIT_FAILED");
+    assert_eq!(put("c").await, "INDEX_FAILED");
+    assert_eq!(put("b").await, "");
+    assert_eq!(stored(&channel).await, ["a", "b", "c"]);
+    // The keyword index is opened anew and holds all.
+    let began = Instant::now();
+    loop {
+        let request = proto::SearchRequest { mode: proto::SearchMode::Keyword.into(), ..query("note") };
+        let response = SearchServiceClient::new(channel.clone()).search(request).await;
+        let hits = response.map(|response| response.into_inner().hits).unwrap_or_default();
+        let mut hits = ids(&hits);
+        hits.sort_unstable();
+        if hits == ["a", "b", "c"] {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "found {hits:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // Heads are sealed again: what is deleted then is a dead point of a graph.
+    for n in 0.. {
+        assert_eq!(put(&format!("t{n}")).await, "");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        delete(&channel, &[&format!("t{n}")]).await;
+        let request = proto::GetCollectionRequest { name: NOTES.to_owned() };
+        let collection = CollectionServiceClient::new(channel.clone()).get_collection(request).await.unwrap();
+        if collection.into_inner().collection.unwrap().tombstone_count > 0 {
+            break;
+        }
+        assert!(n < 60, "no head is sealed");
+    }
+    compact(&channel).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,12 @@ const WRITERS: u64 = 4;
 const IDS: u64 = 12;
 /// A graph is built of so few points, so that sealing and merging go on all the time.
 const HEAD_LIMIT: &str = "48";
+/// Threads of each pool, in turn, whatever the machine has.
+const POOLS: [&str; 3] = ["2", "4", "8"];
+/// Callers that compact at the same time.
+const COMPACTORS: u64 = 3;
+/// Longer than compactions of so little take, one after the other.
+const HANGS: Duration = Duration::from_secs(120);
 
 /// A small generator of random numbers (splitmix64), so that a seed tells all that happens.
 struct Random(u64);
@@ -110,15 +116,27 @@ async fn send(channel: &Channel, change: &Change) -> bool {
     }
 }
 
+async fn compact(channel: &Channel) -> bool {
+    let request = proto::CompactCollectionRequest { name: NOTES.to_owned() };
+    CollectionServiceClient::new(channel.clone()).compact_collection(request).await.is_ok()
+}
+
+/// Compacts again and again beside others, until the server is gone.
+async fn keep_compacting(channel: Channel, counts: Arc<Counts>, is_killed: Arc<AtomicBool>) {
+    while compact(&channel).await {
+        counts.compactions.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(is_killed.load(Ordering::Relaxed), "a compaction failed before the kill");
+}
+
 /// Compacts, makes snapshots and deletes them, until the server is gone.
 async fn keep_house(channel: Channel, mut random: Random, counts: Arc<Counts>, is_killed: Arc<AtomicBool>) {
     let mut admin = AdminServiceClient::new(channel.clone());
-    let mut collections = CollectionServiceClient::new(channel);
     loop {
         let done = match random.below(3) {
             0 => {
-                let request = proto::CompactCollectionRequest { name: NOTES.to_owned() };
-                let done = collections.compact_collection(request).await.is_ok();
+                let done = compact(&channel).await;
                 counts.compactions.fetch_add(u64::from(done), Ordering::Relaxed);
                 done
             }
@@ -294,7 +312,13 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
     for kill in 0..=kills {
         let mut random = Random(seed.wrapping_mul(1_000_003).wrapping_add(kill));
         let started = Instant::now();
-        let mut server = Server::start_with(data.path(), &[("TROVE__INDEX__HEAD_LIMIT", HEAD_LIMIT)]).await;
+        let pool = POOLS[kill as usize % POOLS.len()];
+        let settings = [
+            ("TROVE__INDEX__HEAD_LIMIT", HEAD_LIMIT),
+            ("TROVE__INDEX__BUILD_THREADS", pool),
+            ("RAYON_NUM_THREADS", pool),
+        ];
+        let mut server = Server::start_with(data.path(), &settings).await;
         starts.push(started.elapsed());
         let channel = server.channel().await;
         if kill == 0 {
@@ -304,6 +328,9 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
         }
         check(&channel, &mut expected).await;
         check_snapshots(&channel, data.path()).await;
+        let compactions = (0..COMPACTORS).map(|_| compact(&channel));
+        let ended = tokio::time::timeout(HANGS, futures::future::join_all(compactions)).await;
+        assert!(ended.expect("compactions hang").into_iter().all(|done| done), "{pool} threads");
         if kill == kills {
             break;
         }
@@ -326,6 +353,9 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
             counts.clone(),
             is_killed.clone(),
         ));
+        let compactors: Vec<_> = (1..COMPACTORS)
+            .map(|_| tokio::spawn(keep_compacting(channel.clone(), counts.clone(), is_killed.clone())))
+            .collect();
         let looking = tokio::spawn(look(channel.clone(), is_killed.clone()));
         tokio::time::sleep(moment).await;
         is_killed.store(true, Ordering::Relaxed);
@@ -339,6 +369,9 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
             expected.take(acknowledged, unanswered);
         }
         house.await.unwrap();
+        for compactor in compactors {
+            compactor.await.unwrap();
+        }
         looking.await.unwrap();
     }
     assert!(writes as u64 >= kills, "{writes} writes were acknowledged");

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::{Catalog, Filters};
 use crate::domain::{Filter, Metadata, MetadataValue, Test};
 use crate::encoder::Encoders;
+use crate::error::Result;
 use crate::index::IndexOptions;
 use crate::store::{
     CollectionRecord, CommitListener, Committed, DocumentUpdate, NewDocument, Store, StoreOptions,
@@ -11,8 +12,9 @@ use crate::store::{
 struct Follower(Arc<Filters>);
 
 impl CommitListener for Follower {
-    fn committed(&self, event: &Committed) {
+    fn committed(&self, event: &Committed) -> Result<()> {
         self.0.apply(event);
+        Ok(())
     }
 }
 

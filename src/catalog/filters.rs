@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use ::metrics::counter;
-use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
 use super::{Catalog, gone};
 use crate::domain::Filter;
 use crate::error::{ErrorKind, Result};
+use crate::lock::{LEAF, RwLock};
 use crate::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
 use crate::metrics;
 use crate::store::{CollectionRecord, Committed, DocumentRecord, Store};
@@ -20,7 +20,7 @@ const NARROW: u64 = 16;
 
 /// The metadata index of one collection.
 #[derive(Debug, Default)]
-pub struct Filters(RwLock<MetadataIndex>);
+pub struct Filters(RwLock<MetadataIndex, LEAF>);
 
 impl Filters {
     /// Reads the metadata of all documents. A damaged record is left out: it must not keep the others from being

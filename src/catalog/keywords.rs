@@ -12,7 +12,6 @@ use std::sync::{Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use ::metrics::{counter, histogram};
-use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
 use super::Catalog;
@@ -21,9 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keywords::{
     KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep,
 };
-use crate::metrics;
+use crate::lock::{KEYWORDS, LEAF, Mutex, MutexGuard, RwLock};
 use crate::store::{Committed, Retitled, Store};
 use crate::task::{Cancelled, check_cancelled};
+use crate::{fault, metrics, task};
 
 /// How long changes may wait for others to be written with them, if nobody searches.
 const GATHER: Duration = Duration::from_secs(1);
@@ -54,9 +54,9 @@ const FEW: u64 = 5000;
 pub struct Keywords {
     cid: u32,
     dir: PathBuf,
-    waiting: Mutex<Waiting>,
-    state: Mutex<State>,
-    reader: RwLock<Option<KeywordReader>>,
+    waiting: Mutex<Waiting, LEAF>,
+    state: Mutex<State, KEYWORDS>,
+    reader: RwLock<Option<KeywordReader>, LEAF>,
     /// Whether so much is being added, or about to be, that searches do not wait for it.
     is_rebuilding: AtomicBool,
     is_deleted: AtomicBool,
@@ -188,6 +188,13 @@ impl Keywords {
         was_idle
     }
 
+    /// Has all compared with the store before the next search, since what waits may not tell all.
+    pub fn doubt(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.forget();
+        waiting.heard += 1;
+    }
+
     /// The best passages for the words of a text. Every write that was acknowledged before is seen.
     ///
     /// # Errors
@@ -241,7 +248,7 @@ impl Keywords {
             return (true, false);
         }
         let upkeep = match &mut state.index {
-            Some(index) if index.is_writing() => index.maintain(),
+            Some(index) if index.is_writing() => task::guarded(KEYWORDS_FAILED, || index.maintain()),
             _ => return (false, false),
         };
         match upkeep {
@@ -299,9 +306,7 @@ impl Keywords {
         }
         state.language = language;
         state.index = None;
-        let mut waiting = self.waiting.lock();
-        waiting.forget();
-        waiting.heard += 1;
+        self.doubt();
     }
 
     fn write(&self, state: &mut State, store: &Store, writer: Writer) -> Result<()> {
@@ -316,11 +321,15 @@ impl Keywords {
             (std::mem::take(&mut waiting.changes), std::mem::take(&mut waiting.compare), waiting.heard)
         };
         let started = Instant::now();
-        let written = if compare {
-            self.compare(state, store, writer)
-        } else {
-            write_changes(state, store, self.cid, &changes).map(Some)
-        };
+        // Whatever a panic leaves half done, the failure below makes the next try compare all with the store.
+        let written = task::guarded(KEYWORDS_FAILED, || {
+            fault::point!("keywords-write");
+            if compare {
+                self.compare(state, store, writer)
+            } else {
+                write_changes(state, store, self.cid, &changes).map(Some)
+            }
+        });
         histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
         let Some(settled) = written.inspect_err(|error| self.fail(state, error))? else {
@@ -343,9 +352,7 @@ impl Keywords {
         self.is_rebuilding.store(false, Ordering::Relaxed);
         state.index = None;
         state.failure = Some((Instant::now(), error.copy()));
-        let mut waiting = self.waiting.lock();
-        waiting.forget();
-        waiting.heard += 1;
+        self.doubt();
     }
 
     /// Brings the index to what the store holds. What is committed to the store meanwhile is told by the changes
@@ -532,7 +539,8 @@ fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<Wake>) {
         is_busy = false;
         let mut writers = 0;
         for keywords in catalog.all_keywords() {
-            let (is_more, is_writing) = keywords.maintain(&catalog.store, writers < MAX_WRITERS);
+            let upkeep = || Ok(keywords.maintain(&catalog.store, writers < MAX_WRITERS));
+            let (is_more, is_writing) = task::guarded(KEYWORDS_FAILED, upkeep).unwrap_or((true, false));
             is_busy |= is_more;
             writers += usize::from(is_writing);
         }

@@ -12,15 +12,16 @@ mod maintenance;
 mod restore;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upkeep_tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use parking_lot::RwLock;
-
 pub use filters::Filters;
 pub use indexes::Indexes;
+use indexes::Site;
 pub use keywords::Keywords;
 use keywords::Wake;
 
@@ -29,9 +30,12 @@ use crate::encoder::{EncoderInfo, Encoders};
 use crate::error::{Error, Result};
 use crate::index::IndexOptions;
 use crate::keywords::remove_others;
+use crate::lock::{OPEN, RwLock};
 use crate::store::{CollectionRecord, CommitListener, Committed, Store};
-use crate::task::Cancelled;
+use crate::{fault, task};
 
+/// Reason of the error where an index panicked.
+const INDEX_FAILED: &str = "INDEX_FAILED";
 /// Candidates while searching, unless the collection or the call says otherwise.
 const DEFAULT_EF_SEARCH: u32 = 96;
 
@@ -78,8 +82,8 @@ pub struct Catalog {
     options: IndexOptions,
     /// Folder of the keyword indexes.
     folder: PathBuf,
-    open: RwLock<HashMap<u32, Open>>,
-    work: parking_lot::Mutex<mpsc::Sender<u32>>,
+    open: RwLock<HashMap<u32, Open>, OPEN>,
+    work: maintenance::Work,
     wakes: mpsc::Sender<Wake>,
     /// Threads that build graphs.
     builders: maintenance::Builders,
@@ -115,7 +119,7 @@ impl Catalog {
         encoders: Encoders,
         options: IndexOptions,
     ) -> Result<Arc<Self>> {
-        let (work, jobs) = mpsc::channel();
+        let (work, jobs) = maintenance::Work::new();
         let (wakes, woken) = mpsc::channel();
         let folder = data.join("keywords");
         let records = store.list_collections()?;
@@ -142,11 +146,11 @@ impl Catalog {
             options,
             folder,
             open: RwLock::new(open),
-            work: parking_lot::Mutex::new(work),
+            work,
             wakes,
             builders: maintenance::Builders::new(build_threads(options))?,
         });
-        maintenance::start(Arc::downgrade(&catalog), jobs)?;
+        maintenance::start(Arc::downgrade(&catalog), jobs, options.idle)?;
         keywords::start(Arc::downgrade(&catalog), woken)?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
@@ -213,8 +217,7 @@ impl Catalog {
     }
 
     fn wake(&self, cid: u32) {
-        // A closed channel means that the program is stopping.
-        let _ = self.work.lock().send(cid);
+        self.work.wake(cid);
     }
 
     fn wake_keywords(&self, wake: Wake) {
@@ -322,18 +325,33 @@ impl Catalog {
     }
 
     /// Rebuilds a collection's graphs without their deleted points, merges its keyword index and gives the store's
-    /// freed space back. Returns how many points were dropped.
+    /// freed space back. Returns how many points were dropped. One compaction at a time; others wait in line, without a
+    /// thread. Once the caller has left, it stops soon.
     ///
     /// # Errors
     /// `CANCELLED`, and whatever the store or the index gives. What was done stays done; the rest is as it was.
-    pub fn compact(&self, name: &CollectionName, is_cancelled: Cancelled<'_>) -> Result<usize> {
+    pub async fn compact(self: &Arc<Self>, name: &CollectionName) -> Result<usize> {
+        self.collection(name)?;
+        let idle = self.builders.idle_line.wait().await;
+        // It may be another one by now.
         let record = self.collection(name)?;
         let indexes = self.indexes(&record)?;
-        let dropped = indexes.tombstones();
-        self.builders.idle(|| indexes.compact(&self.store, record.cid, is_cancelled))?;
-        self.store.compact(is_cancelled)?;
-        self.keywords(&record)?.compact(&self.store, is_cancelled)?;
-        Ok(dropped)
+        let merging = indexes.merge_turn().await;
+        let catalog = self.clone();
+        let compact = move |is_cancelled: task::Cancelled<'_>| {
+            let dropped = indexes.tombstones();
+            let site = Site { pool: &catalog.builders.idle, store: &catalog.store, cid: record.cid };
+            let compacted = indexes.compact(site, &merging, is_cancelled);
+            drop(merging);
+            // Merges that were due meanwhile have been passed over.
+            catalog.wake(record.cid);
+            compacted?;
+            catalog.store.compact(is_cancelled)?;
+            catalog.keywords(&record)?.compact(&catalog.store, is_cancelled)?;
+            drop(idle);
+            Ok(dropped)
+        };
+        task::cancellable("TASK_FAILED", compact).await
     }
 
     /// The number of passages that a document has; zero where it is gone.
@@ -391,16 +409,29 @@ fn gone(record: &CollectionRecord) -> Error {
 struct Follower(std::sync::Weak<Catalog>);
 
 impl CommitListener for Follower {
-    fn committed(&self, event: &Committed) {
-        let Some(catalog) = self.0.upgrade() else { return };
-        let Some(Open { indexes, keywords, filters }) = catalog.open_of(event.cid) else { return };
-        filters.apply(event);
-        indexes.apply(event);
+    /// A fault of one index keeps the others from nothing.
+    fn committed(&self, event: &Committed) -> Result<()> {
+        let Some(catalog) = self.0.upgrade() else { return Ok(()) };
+        let Some(Open { indexes, keywords, filters }) = catalog.open_of(event.cid) else { return Ok(()) };
+        let filtered = task::guarded(INDEX_FAILED, || {
+            filters.apply(event);
+            Ok(())
+        });
+        let indexed = task::guarded(INDEX_FAILED, || {
+            fault::point!("commit-index");
+            indexes.apply(event);
+            Ok(())
+        });
         if indexes.has_work() {
             catalog.wake(event.cid);
         }
-        if keywords.apply(event) {
+        let noted = task::guarded(INDEX_FAILED, || Ok(keywords.apply(event)));
+        if noted.is_err() {
+            keywords.doubt();
+        }
+        if !matches!(noted, Ok(false)) {
             catalog.wake_keywords(Wake::Changes);
         }
+        filtered.and(indexed).and(noted.map(drop))
     }
 }

@@ -242,6 +242,9 @@ section! {
     IndexConfig in "index." {
         /// New points of a level that are scanned before a graph is built of them. Fewer make many small graphs.
         head_limit: usize = 16_384, Rule::Between(1, U32);
+        /// Threads that build graphs of new points, and as many of a low priority that do what can wait. Zero means half of
+        /// the cores.
+        build_threads: usize = 0, Rule::Between(0, 1024);
     }
 }
 

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::meter::{Batch, Meter};
 use super::plan::{Sequence, reduce};
 use super::trace::Trace;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{Condvar, LEAF, Mutex};
 use crate::model::{EncoderSession, Rows};
+use crate::task;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Interactive batches in a row after which bulk work that waits gets one.
@@ -188,7 +189,7 @@ impl State {
 }
 
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<State, LEAF>,
     arrived: Condvar,
     capacity: usize,
     max_batch_tokens: usize,
@@ -290,27 +291,7 @@ impl Queue {
         let shape = Batch { sequences: batch.len(), longest, tokens };
         batch.iter().for_each(|unit| self.meter.waited(started - unit.since));
         let spans = Trace::spans(batch.iter().map(|unit| &unit.trace), &shape);
-        let mut ids = vec![0_i64; batch.len() * longest];
-        let mut mask = ids.clone();
-        let has_types = batch.iter().any(|unit| unit.sequence.first_type < unit.len());
-        let mut types = if has_types { ids.clone() } else { Vec::new() };
-        for (row, unit) in batch.iter().enumerate() {
-            for (column, &id) in unit.sequence.ids.iter().enumerate() {
-                ids[row * longest + column] = i64::from(id);
-                mask[row * longest + column] = 1;
-            }
-            if has_types {
-                types[row * longest + unit.sequence.first_type..][..unit.len() - unit.sequence.first_type]
-                    .fill(1);
-            }
-        }
-        let values_of_row = session.values_of_row(longest);
-        let pool = |output: &[f32]| {
-            let rows = output.chunks_exact(values_of_row);
-            rows.zip(&batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
-        };
-        let rows = Rows { ids: &ids, mask: &mask, types: &types, batch: batch.len(), sequence: longest };
-        let result = session.run_with(&rows, pool);
+        let result = task::guarded("INFERENCE_FAILED", || forward(session, &batch, longest, width));
         let inference = started.elapsed();
         drop(spans);
         // A caller may have left meanwhile, so that sending fails.
@@ -329,6 +310,36 @@ impl Queue {
             }
         }
     }
+}
+
+/// The vectors of a batch's sequences.
+fn forward(
+    session: &mut EncoderSession,
+    batch: &[Unit],
+    longest: usize,
+    width: usize,
+) -> Result<Vec<Vec<Vec<f32>>>> {
+    let mut ids = vec![0_i64; batch.len() * longest];
+    let mut mask = ids.clone();
+    let has_types = batch.iter().any(|unit| unit.sequence.first_type < unit.len());
+    let mut types = if has_types { ids.clone() } else { Vec::new() };
+    for (row, unit) in batch.iter().enumerate() {
+        for (column, &id) in unit.sequence.ids.iter().enumerate() {
+            ids[row * longest + column] = i64::from(id);
+            mask[row * longest + column] = 1;
+        }
+        if has_types {
+            types[row * longest + unit.sequence.first_type..][..unit.len() - unit.sequence.first_type]
+                .fill(1);
+        }
+    }
+    let values_of_row = session.values_of_row(longest);
+    let pool = |output: &[f32]| {
+        let rows = output.chunks_exact(values_of_row);
+        rows.zip(batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
+    };
+    let rows = Rows { ids: &ids, mask: &mask, types: &types, batch: batch.len(), sequence: longest };
+    session.run_with(&rows, pool)
 }
 
 /// What the threads of all sessions hold together: when the last of them ends, be it by a panic, the queue is closed, for

@@ -2,13 +2,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::Span;
 
 use super::meter::Meter;
 use super::options::{Event, FinishReason, Sampling};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{Condvar, LEAF, Mutex};
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -27,7 +27,7 @@ pub(super) struct Job {
 
 /// Generations that wait, oldest first.
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<State, LEAF>,
     changed: Condvar,
     capacity: usize,
     pub(super) meter: Meter,

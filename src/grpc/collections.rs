@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tonic::{Request, Response};
 
 use super::search::check_ef_search;
-use super::{Reply, blocking, caller, cancellable, collection_name, convert};
+use super::{Reply, blocking, caller, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::domain::Language;
 use crate::error::{Error, Result};
@@ -171,8 +171,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         request: Request<proto::CompactCollectionRequest>,
     ) -> Reply<proto::CompactCollectionResponse> {
         let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
-        let catalog = self.catalog.clone();
-        let dropped = cancellable(move |is_cancelled| catalog.compact(&name, is_cancelled)).await?;
+        let dropped = self.catalog.compact(&name).await?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))
     }
 }

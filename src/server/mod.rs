@@ -31,7 +31,7 @@ use tower::util::MapRequestLayer;
 use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, IndexConfig, StoreConfig};
 use crate::encoder::{CrossEncoders, Encoders};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
@@ -99,7 +99,8 @@ impl Parts {
         let store = Arc::new(Store::open(&config.data_dir, store_options(&config))?);
         let Models { encoders, cross_encoders, generators } = models::load(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
-        let index = IndexOptions { head_limit: config.index.head_limit, ..IndexOptions::default() };
+        let IndexConfig { head_limit, build_threads } = config.index;
+        let index = IndexOptions { head_limit, build_threads, ..IndexOptions::default() };
         let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), index)?;
         let worker = match &config.extract.worker {
             Some(worker) => worker.clone(),

@@ -80,7 +80,7 @@ impl Tls {
                 continue;
             }
             seen = stamps;
-            match self.files.read() {
+            match crate::task::guarded("TLS_FAILED", || self.files.read()) {
                 Ok(read) => {
                     self.current.store(Arc::new(read));
                     counter!(metrics::TLS_RELOADS, "outcome" => "ok").increment(1);

@@ -8,6 +8,9 @@ use super::records::CollectionRecord;
 use super::{Store, commit, keys, now_ns, unknown_collection};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Share of a collection's document numbers from which on a start says that they run out.
+const MANY_USED: f64 = 0.75;
+
 impl Store {
     /// Makes a collection; number, times and etag are set here.
     pub fn create_collection(&self, record: CollectionRecord) -> Result<CollectionRecord> {
@@ -133,6 +136,15 @@ pub(super) fn repair_counters(live: &Live) -> Result<()> {
     }
     for record in read_all(live)?.into_iter().flatten() {
         commit::repair_counters(live, &record)?;
+        let used = commit::numbers_used(live, record.cid)?;
+        if used > MANY_USED {
+            tracing::warn!(
+                collection = record.name,
+                used,
+                "its document numbers run out: {}",
+                commit::RENUMBER
+            );
+        }
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The committing thread: one atomic batch for each document, one flush and fsync for all that waits.
 
-use std::time::Instant;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::metrics::{counter, histogram};
 use tokio::sync::{mpsc, oneshot};
@@ -16,27 +18,57 @@ use super::snapshot::Hold;
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
 use crate::domain::{Filter, Level};
 use crate::error::{Error, ErrorKind, Result};
-use crate::metrics;
+use crate::{fault, metrics, task};
 
 /// Texts are cut into chunks of this many bytes.
 pub const TEXT_CHUNK: usize = 48 << 10;
 /// Most writes that share one fsync.
 const GROUP: usize = 64;
+/// Documents that one write may name to be deleted.
+const DELETE_BATCH: usize = 256;
+/// Rows of deleted documents from which on the deletions of a group leave the rest for later ones, so that other writers
+/// need not wait for them.
+const DELETE_ROWS: usize = 2048;
+/// Time from which on they do, which counts where the filter is costly.
+const DELETE_TIME: Duration = Duration::from_millis(50);
+/// Reason of the error of a write that panicked.
+const COMMIT_FAILED: &str = "COMMIT_FAILED";
 /// Most sentence vectors of a passage.
 const MAX_SENTENCES: usize = 256;
 
 /// A write that waits.
 pub enum Op {
-    Upsert { cid: u32, document: Box<NewDocument>, answer: oneshot::Sender<Result<DocumentRecord>> },
-    Update { cid: u32, update: DocumentUpdate, answer: oneshot::Sender<Result<Option<DocumentRecord>>> },
-    Delete { cid: u32, ids: Vec<String>, filter: Option<Filter>, answer: oneshot::Sender<Result<u64>> },
+    Upsert {
+        cid: u32,
+        document: Box<NewDocument>,
+        answer: oneshot::Sender<Result<DocumentRecord>>,
+    },
+    Update {
+        cid: u32,
+        update: DocumentUpdate,
+        answer: oneshot::Sender<Result<Option<DocumentRecord>>>,
+    },
+    Delete {
+        cid: u32,
+        ids: Vec<String>,
+        filter: Option<Arc<Filter>>,
+        answer: oneshot::Sender<Result<Deleted>>,
+    },
+}
+
+/// What became of documents to be deleted.
+pub struct Deleted {
+    /// How many there were.
+    count: u64,
+    /// Those that have not had their turn.
+    rest: Vec<String>,
 }
 
 /// An answer that waits for the fsync.
 enum Answer {
     Upsert(oneshot::Sender<Result<DocumentRecord>>, Result<DocumentRecord>),
     Update(oneshot::Sender<Result<Option<DocumentRecord>>>, Result<Option<DocumentRecord>>),
-    Delete(oneshot::Sender<Result<u64>>, Result<u64>),
+    Delete(oneshot::Sender<Result<Deleted>>, Result<Deleted>),
 }
 
 impl Store {
@@ -54,17 +86,37 @@ impl Store {
         self.send("update", Op::Update { cid, update, answer }, receiver).await
     }
 
-    /// Deletes documents; unknown ids are passed over. Answers with how many there were when that is on disk.
+    /// Deletes documents; unknown ids are passed over. Answers with how many there were when that is on disk. Many go one
+    /// batch after the other, with the writes of others in between; if the future is dropped, the rest stay.
     pub async fn delete_documents(&self, cid: u32, ids: Vec<String>) -> Result<u64> {
-        let (answer, receiver) = oneshot::channel();
-        self.send("delete", Op::Delete { cid, ids, filter: None, answer }, receiver).await
+        self.delete_in_batches(cid, ids, None).await
     }
 
     /// Deletes those of the documents that a filter matches when it comes to it: one may have been written anew since it
     /// was looked for. Answers as [`Store::delete_documents`] does.
     pub async fn delete_matching(&self, cid: u32, ids: Vec<String>, filter: Filter) -> Result<u64> {
-        let (answer, receiver) = oneshot::channel();
-        self.send("delete", Op::Delete { cid, ids, filter: Some(filter), answer }, receiver).await
+        self.delete_in_batches(cid, ids, Some(Arc::new(filter))).await
+    }
+
+    async fn delete_in_batches(
+        &self,
+        cid: u32,
+        ids: Vec<String>,
+        filter: Option<Arc<Filter>>,
+    ) -> Result<u64> {
+        let mut waiting = ids.into_iter();
+        let (mut batch, mut deleted) = (Vec::new(), 0);
+        loop {
+            batch.extend(waiting.by_ref().take(DELETE_BATCH - batch.len()));
+            let (answer, receiver) = oneshot::channel();
+            let op = Op::Delete { cid, ids: batch, filter: filter.clone(), answer };
+            let done = self.send("delete", op, receiver).await?;
+            deleted += done.count;
+            batch = done.rest;
+            if batch.is_empty() && waiting.len() == 0 {
+                return Ok(deleted);
+            }
+        }
     }
 
     /// Hands a write to the committing thread and waits for its answer.
@@ -86,14 +138,36 @@ impl Store {
 
 /// The error of a collection that has used all its document numbers.
 pub(super) fn full() -> Error {
-    Error::precondition("COLLECTION_FULL", "every document number of the collection has been used")
+    let message =
+        format!("every one of the {NUMBERS} document numbers of the collection has been used: {RENUMBER}");
+    Error::precondition("COLLECTION_FULL", message)
+}
+
+/// How documents get new numbers, from zero.
+pub(super) const RENUMBER: &str =
+    "make a snapshot of the collection and restore it, which gives its documents new numbers";
+/// How many document numbers a collection has. Each document that is written or replaced uses one.
+pub(super) const NUMBERS: u32 = u32::MAX;
+/// Numbers from which on it is logged that they run out, each time that so many more are used.
+const FEW_LEFT: u32 = NUMBERS / 4 * 3;
+const LOG_EVERY: u32 = 1 << 26;
+
+fn warn_of_few_numbers(cid: u32, used: u32) {
+    if used >= FEW_LEFT && used.is_multiple_of(LOG_EVERY) {
+        tracing::warn!(
+            cid,
+            used,
+            left = NUMBERS - used,
+            "the document numbers of a collection run out: {RENUMBER}"
+        );
+    }
 }
 
 fn stopped() -> Error {
     Error::new(ErrorKind::Unavailable, "STORE_STOPPED", "the store is closed")
 }
 
-/// Serves writes until the store is dropped.
+/// Serves writes until the store is dropped. A panic is the answer of the write that it came from, and no more than that.
 pub(super) fn run(inner: &Inner, mut receiver: mpsc::Receiver<Op>) {
     while let Some(first) = receiver.blocking_recv() {
         let mut ops = vec![first];
@@ -102,7 +176,11 @@ pub(super) fn run(inner: &Inner, mut receiver: mpsc::Receiver<Op>) {
         {
             ops.push(op);
         }
-        commit(inner, ops);
+        // Where it panics outside of a write, its writers are told that the store is closed.
+        let _ = task::guarded(COMMIT_FAILED, || {
+            commit(inner, ops);
+            Ok(())
+        });
     }
 }
 
@@ -116,35 +194,76 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     let (room, little_room) = (inner.check_room(), inner.check_little_room());
     let room = || room.as_ref().map_err(Error::copy);
     let mut events = Vec::new();
-    let answers: Vec<Answer> = ops
-        .into_iter()
-        .map(|op| match op {
+    let mut share = DeleteShare { rows: DELETE_ROWS, since: None };
+    let mut answers: Vec<(Answer, Range<usize>)> = Vec::with_capacity(ops.len());
+    for op in ops {
+        let first = events.len();
+        let answer = match op {
             Op::Upsert { cid, document, answer } => {
-                Answer::Upsert(answer, room().and_then(|()| upsert(target, cid, *document, &mut events)))
+                let write = || upsert(target, cid, *document, &mut events);
+                Answer::Upsert(answer, room().and_then(|()| task::guarded(COMMIT_FAILED, write)))
             }
             Op::Update { cid, update, answer } => {
-                Answer::Update(answer, room().and_then(|()| self::update(target, cid, update, &mut events)))
+                let write = || self::update(target, cid, update, &mut events);
+                Answer::Update(answer, room().and_then(|()| task::guarded(COMMIT_FAILED, write)))
             }
             Op::Delete { cid, ids, filter, answer } => {
                 let room = little_room.as_ref().map_err(Error::copy);
-                let deleted = room.and_then(|()| delete(target, cid, &ids, filter.as_ref(), &mut events));
-                Answer::Delete(answer, deleted)
+                let write = || delete(target, cid, ids, filter.as_deref(), &mut share, &mut events);
+                Answer::Delete(answer, room.and_then(|()| task::guarded(COMMIT_FAILED, write)))
             }
-        })
-        .collect();
+        };
+        answers.push((answer, first..events.len()));
+    }
     let synced = if events.is_empty() { Ok(()) } else { live.sync() };
     histogram!(metrics::STORE_COMMIT_DURATION).record(started.elapsed());
     // What was applied can be read even if the sync failed, so the listener hears of it in any case.
-    if let Some(listener) = inner.listener.read().clone() {
-        events.iter().for_each(|event| listener.committed(event));
-    }
+    let listener = inner.listener.read().clone();
+    let heard = |event| match &listener {
+        Some(listener) => task::guarded("INDEX_FAILED", || listener.committed(event)),
+        None => Ok(()),
+    };
+    let heard: Vec<Result<()>> = events.iter().map(heard).collect();
     drop(writer);
     let failure = synced.err();
     if let Some(error) = &failure {
         counter!(metrics::STORE_COMMIT_FAILURES).increment(1);
         tracing::error!(%error, "a commit could not be made durable");
     }
-    answers.into_iter().for_each(|answer| answer.send(failure.as_ref().map(Error::copy)));
+    for (answer, events) in answers {
+        let unheard = || heard[events].iter().find_map(|heard| heard.as_ref().err());
+        answer.send(failure.as_ref().map(Error::copy).or_else(|| unheard().map(not_indexed)));
+    }
+}
+
+/// The error of a write that is on the disk, and that an index has not taken over.
+fn not_indexed(error: &Error) -> Error {
+    let message = "it is on the disk, but a fault of the program kept an index from taking it over: searches may be wrong \
+                   about it until it is written again with force";
+    Error::new(error.kind, error.reason, message)
+}
+
+/// What all deletions of a group may take.
+struct DeleteShare {
+    rows: usize,
+    /// When the first document had its turn.
+    since: Option<Instant>,
+}
+
+impl DeleteShare {
+    /// Whether another document may have its turn; one of each group always may.
+    fn is_left(&mut self) -> bool {
+        let Some(since) = self.since else {
+            self.since = Some(Instant::now());
+            return true;
+        };
+        self.rows > 0 && since.elapsed() < DELETE_TIME
+    }
+
+    fn take(&mut self, document: &DocumentRecord) {
+        let rows = 4 + 3 * document.passage_count as usize;
+        self.rows = self.rows.saturating_sub(rows);
+    }
 }
 
 /// Where a write goes.
@@ -232,6 +351,7 @@ fn upsert(
 ) -> Result<DocumentRecord> {
     let live = target.live;
     live.check_writable()?;
+    fault::point!("commit-write");
     let mut counters = counters(live, cid)?;
     check(&document, counters.dimensions as usize)?;
     let old = old_record(live, cid, &document.id)?;
@@ -254,6 +374,7 @@ fn upsert(
         processing: document.processing,
     };
     counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(full)?;
+    warn_of_few_numbers(cid, counters.next_doc_no);
     counters.next_point += u64::from(record.passage_count);
     counters.documents += 1;
     counters.passages += u64::from(record.passage_count);
@@ -305,28 +426,33 @@ fn update(
 fn delete(
     target: &Target<'_>,
     cid: u32,
-    ids: &[String],
+    ids: Vec<String>,
     filter: Option<&Filter>,
+    share: &mut DeleteShare,
     events: &mut Vec<Committed>,
-) -> Result<u64> {
+) -> Result<Deleted> {
     let live = target.live;
-    let mut deleted = 0;
+    let mut count = 0;
     live.check_writable()?;
     let mut counters = counters(live, cid)?;
-    for id in ids {
-        let Some(old) = old_record(live, cid, id)? else { continue };
+    let mut ids = ids.into_iter();
+    while share.is_left()
+        && let Some(id) = ids.next()
+    {
+        let Some(old) = old_record(live, cid, &id)? else { continue };
         if filter.is_some_and(|filter| !filter.matches(&old.id, &old.metadata)) {
             continue;
         }
         target.before_change(cid, &old);
+        share.take(&old);
         let mut batch = sled::Batch::default();
         remove(&mut batch, cid, &old, &mut counters);
         put_counters(&mut batch, cid, &counters);
         live.apply(batch)?;
         events.push(Committed { cid, inserted: None, removed: Some(old), updated: None });
-        deleted += 1;
+        count += 1;
     }
-    Ok(deleted)
+    Ok(Deleted { count, rest: ids.collect() })
 }
 
 /// Checks what must hold of every document that is written.
@@ -438,6 +564,11 @@ fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mu
     }
     counters.documents = counters.documents.saturating_sub(1);
     counters.passages = counters.passages.saturating_sub(u64::from(old.passage_count));
+}
+
+/// Share of its document numbers that a collection has used.
+pub(super) fn numbers_used(live: &Live, cid: u32) -> Result<f64> {
+    counters(live, cid).map(|c| f64::from(c.next_doc_no) / f64::from(NUMBERS))
 }
 
 /// Documents and passages of a collection.

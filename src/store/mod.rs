@@ -30,11 +30,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
 use crate::fault;
+use crate::lock::{HOLD, LEAF, Mutex, RwLock, SNAPSHOTS, WRITER};
 use crate::task::Cancelled;
 pub use inspect::{StoreState, inspect};
 use live::Live;
@@ -84,13 +84,13 @@ struct Inner {
     options: StoreOptions,
     live: ArcSwap<Live>,
     /// Held by whoever writes.
-    writer: Mutex<()>,
-    listener: RwLock<Option<Arc<dyn CommitListener>>>,
+    writer: Mutex<(), WRITER>,
+    listener: RwLock<Option<Arc<dyn CommitListener>>, LEAF>,
     snapshots: snapshot::Folder,
     /// Held by whoever makes or restores a snapshot.
-    snapshotting: Mutex<()>,
+    snapshotting: Mutex<(), SNAPSHOTS>,
     /// What the snapshot that is being made still needs.
-    hold: RwLock<Option<Arc<snapshot::Hold>>>,
+    hold: RwLock<Option<Arc<snapshot::Hold>>, HOLD>,
     _lock: File,
 }
 

@@ -185,6 +185,12 @@ impl Store {
         live.prefix(&keys::tombstones(cid, level)).map(range).collect()
     }
 
+    /// Share of its document numbers that a collection has used. Each document that is written or replaced uses one, and
+    /// none is used twice: the index tells by them what is new.
+    pub fn numbers_used(&self, cid: u32) -> Result<f64> {
+        commit::numbers_used(&self.live(), cid)
+    }
+
     /// How many documents and passages a collection has.
     pub fn counts(&self, cid: u32) -> Result<(u64, u64)> {
         commit::counts(&self.live(), cid)

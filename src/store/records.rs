@@ -260,6 +260,7 @@ pub(super) fn point_ranges(record: &DocumentRecord) -> Vec<(Level, Range<u64>)> 
 
 /// Hears of every change, in the order of the commits, before the writer is answered.
 pub trait CommitListener: Send + Sync {
-    /// Called on the committing thread: should return soon, and must not write to the store.
-    fn committed(&self, event: &Committed);
+    /// Called on the committing thread: should return soon, and must not write to the store. An error is the answer that
+    /// the writer gets; what was written is written.
+    fn committed(&self, event: &Committed) -> crate::error::Result<()>;
 }

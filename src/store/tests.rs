@@ -47,8 +47,9 @@ pub(super) fn listed(store: &Store, cid: u32, after: Option<&str>) -> Vec<Docume
 struct Recorder(Mutex<Vec<Committed>>);
 
 impl CommitListener for Recorder {
-    fn committed(&self, event: &Committed) {
+    fn committed(&self, event: &Committed) -> Result<()> {
         self.0.lock().push(event.clone());
+        Ok(())
     }
 }
 
@@ -288,6 +289,117 @@ async fn what_no_longer_matches_is_not_deleted_and_a_collection_with_documents_o
     store.delete_collection("a", None, true).unwrap();
     collection(&store, "b");
     store.delete_collection("b", None, false).unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_of_many_documents_leaves_room_for_other_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let put = async |ids: std::ops::Range<u32>| {
+        let ids = ids.map(|i| format!("d{i}"));
+        futures::future::join_all(ids.map(|id| store.upsert(cid, document(&id, "text", 1)))).await;
+    };
+    put(0..1000).await;
+    let recorder = Arc::new(Recorder::default());
+    store.set_listener(recorder.clone());
+    let ids = || (0..1000).map(|i| format!("d{i}")).collect::<Vec<_>>();
+    // Another writer comes when the first batch is on its way.
+    let mut deletion = Box::pin(store.delete_documents(cid, ids()));
+    assert!(futures::poll!(deletion.as_mut()).is_pending());
+    let mut other = Box::pin(store.upsert(cid, document("other", "text", 1)));
+    assert!(futures::poll!(other.as_mut()).is_pending());
+    let (deleted, written) = futures::join!(deletion, other);
+    assert_eq!((deleted.unwrap(), written.unwrap().id.as_str()), (1000, "other"));
+    let events = std::mem::take(&mut *recorder.0.lock());
+    let at = events.iter().position(|event| event.inserted.is_some()).unwrap();
+    assert!((1..700).contains(&at), "the other write comes after {at} of 1000 deletions");
+    assert_eq!((events.len(), store.counts(cid).unwrap()), (1001, (1, 1)));
+
+    // One that no longer matches when its turn comes stays, though it did when the first batch began.
+    put(0..1000).await;
+    let is_k = Filter::Field("k".to_owned(), Test::Equals(MetadataValue::Int(-4)));
+    let mut deletion = Box::pin(store.delete_matching(cid, ids(), is_k));
+    assert!(futures::poll!(deletion.as_mut()).is_pending());
+    let changed = NewDocument { metadata: Metadata::new(), ..document("d999", "text", 1) };
+    let mut other = Box::pin(store.upsert(cid, changed));
+    assert!(futures::poll!(other.as_mut()).is_pending());
+    let (deleted, written) = futures::join!(deletion, other);
+    assert_eq!((deleted.unwrap(), written.unwrap().id.as_str()), (999, "d999"));
+
+    // A caller that leaves leaves the rest.
+    put(0..1000).await;
+    let mut deletion = Box::pin(store.delete_documents(cid, ids()));
+    assert!(futures::poll!(deletion.as_mut()).is_pending());
+    drop(deletion);
+    put(1000..1001).await;
+    let (documents, passages) = store.counts(cid).unwrap();
+    assert!((700..1002).contains(&documents) && passages == documents, "{documents} are left");
+    assert_eq!(listed(&store, cid, None).len() as u64, documents);
+
+    // Documents of many passages share a group's rows, and all have their turn.
+    for i in 0..8 {
+        store.upsert(cid, document(&format!("long{i}"), "text", 700)).await.unwrap();
+    }
+    let long = |range: std::ops::Range<u32>| range.map(|i| format!("long{i}")).collect::<Vec<_>>();
+    let both =
+        futures::join!(store.delete_documents(cid, long(0..4)), store.delete_documents(cid, long(4..8)));
+    assert_eq!((both.0.unwrap(), both.1.unwrap()), (4, 4));
+    assert_eq!(store.delete_documents(cid, Vec::new()).await.unwrap(), 0);
+    let unknown = store.delete_documents(cid + 1, Vec::new()).await.unwrap_err();
+    assert_eq!(unknown.reason, "UNKNOWN_COLLECTION");
+}
+
+/// Panics for one document.
+struct Faulty;
+
+impl CommitListener for Faulty {
+    fn committed(&self, event: &Committed) -> Result<()> {
+        let id = event.inserted.as_ref().map(|inserted| inserted.record.id.as_str());
+        assert_ne!(id, Some("bad"), "on purpose");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_told_to_its_writer_and_writing_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.set_listener(Arc::new(Faulty));
+    let all = ["x", "bad", "y"].map(|id| store.upsert(cid, document(id, "text", 1)));
+    let [x, bad, y] = <[_; 3]>::try_from(futures::future::join_all(all).await).unwrap();
+    assert_eq!(bad.unwrap_err().reason, "INDEX_FAILED");
+    assert!(x.is_ok() && y.is_ok());
+    assert_eq!(listed(&store, cid, None).len(), 3, "it is on the disk all the same");
+    store.upsert(cid, document("z", "text", 1)).await.unwrap();
+    assert_eq!(store.delete_documents(cid, vec!["bad".to_owned()]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_gives_a_collection_without_document_numbers_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.upsert(cid, document("x", "text", 1)).await.unwrap();
+    let mut counters = commit::counters(&store.live(), cid).unwrap();
+    counters.next_doc_no = u32::MAX - 1;
+    let key = keys::counters(cid);
+    store.live().put(&key, codec::pack(&key, &counters)).unwrap();
+    assert!(store.numbers_used(cid).unwrap() > 0.999);
+    assert_eq!(store.upsert(cid, document("y", "text", 1)).await.unwrap().doc_no, u32::MAX - 1);
+    let full = store.upsert(cid, document("z", "text", 1)).await.unwrap_err();
+    assert_eq!(full.reason, "COLLECTION_FULL");
+    assert!(full.message.contains("snapshot"), "{full}");
+    assert_eq!(store.delete_documents(cid, vec!["y".to_owned()]).await.unwrap(), 1);
+    drop(store);
+    let store = open(dir.path());
+    let name = SnapshotName::new("s").unwrap();
+    store.create_snapshot(&name, &["a".to_owned()], false, &|| false).unwrap();
+    store.prepare_restore(&name, &[], &|| false).unwrap().commit().unwrap();
+    let cid = store.get_collection("a").unwrap().cid;
+    assert!(store.numbers_used(cid).unwrap() < 0.001);
+    assert_eq!(store.upsert(cid, document("z", "text", 1)).await.unwrap().doc_no, 1);
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ impl Store {
         is_cancelled: Cancelled<'_>,
     ) -> Result<SnapshotInfo> {
         let inner = &self.inner;
-        let _one = inner.snapshotting.lock();
+        let _one = inner.snapshotting.lock_until(is_cancelled)?;
         let (file, unfinished) = (inner.snapshots.file(name), inner.snapshots.unfinished(name));
         if file.exists() {
             let message = format!("there is a snapshot {:?} already", name.as_str());

@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use parking_lot::{Condvar, Mutex};
 use roaring::RoaringBitmap;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{COPIES, Condvar, Mutex, WRITER};
 use crate::store::live::Live;
 use crate::store::records::{DocumentRecord, Inserted};
 use crate::store::{codec, content, keys};
@@ -20,7 +20,7 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// The documents that a snapshot still has to copy.
 pub struct Hold {
-    state: Mutex<State>,
+    state: Mutex<State, COPIES>,
     room: Condvar,
 }
 
@@ -64,7 +64,8 @@ impl Hold {
         state.waiting_bytes += copied.bytes();
         state.waiting.push_back(copied);
         while state.waiting_bytes > MAX_WAITING_BYTES && !state.is_over {
-            self.room.wait(&mut state);
+            // Under the writer's lock: the snapshot writes without it.
+            self.room.wait_with(&mut state, WRITER);
         }
     }
 

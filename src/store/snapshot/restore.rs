@@ -83,7 +83,7 @@ impl Store {
         collections: &[String],
         is_cancelled: Cancelled<'_>,
     ) -> Result<PreparedRestore<'_>> {
-        let _one = self.inner.snapshotting.lock();
+        let _one = self.inner.snapshotting.lock_until(is_cancelled)?;
         let (file, size) = self.inner.snapshots.open_file(name)?;
         let (header, end) = read_all(file, is_cancelled, |_, _| Ok(()))?;
         if let Some(missing) = collections.iter().find(|n| header.collections.iter().all(|c| c.name != **n)) {
