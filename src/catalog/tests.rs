@@ -173,7 +173,6 @@ async fn no_level_waits_for_all_of_another() {
 #[tokio::test]
 async fn a_join_makes_way_for_a_full_head_and_begins_anew() {
     let fixture = Fixture::new(false);
-
     let indexes = fixture.open();
     fixture.put(0..100, 0).await;
     indexes.maintain(fixture.site()).unwrap();

@@ -17,6 +17,8 @@ use crate::store::{CollectionRecord, NewDocument, NewPassage, Store, StoreOption
 /// Longer than any of it takes.
 const HANGS: Duration = Duration::from_secs(240);
 const DIMENSIONS: u32 = 16;
+/// Documents of a collection.
+const DOCUMENTS: u32 = 200;
 
 /// Runs a test on threads that are left behind if they hang.
 fn watched<F: Future<Output = ()> + Send + 'static>(test: F) {
@@ -48,7 +50,7 @@ fn open(dir: &std::path::Path, store: &Arc<Store>, build_threads: usize) -> Arc<
         m: 8,
         ef_construction: 24,
         ef_link: 24,
-        head_limit: 100,
+        head_limit: 60,
         build_threads,
         idle: Duration::from_millis(20),
         ..IndexOptions::default()
@@ -93,7 +95,7 @@ async fn compact_from_all_sides(build_threads: usize, collections: usize) {
     let is_over = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for record in &records {
-        for i in 0..600 {
+        for i in 0..DOCUMENTS {
             store.upsert(record.cid, document(i, 0)).await.unwrap();
         }
         let (store, cid, is_over) = (store.clone(), record.cid, is_over.clone());
@@ -101,10 +103,10 @@ async fn compact_from_all_sides(build_threads: usize, collections: usize) {
             let mut version = 0;
             while !is_over.load(Ordering::Relaxed) {
                 version += 1;
-                for i in (0..60).map(|n| (version * 60 + n) % 600) {
+                for i in (0..20).map(|n| (version * 20 + n) % DOCUMENTS) {
                     store.upsert(cid, document(i, version)).await.unwrap();
                 }
-                let gone = (0..20).map(|n| format!("d{}", (version * 37 + n) % 600)).collect();
+                let gone = (0..10).map(|n| format!("d{}", (version * 37 + n) % DOCUMENTS)).collect();
                 store.delete_documents(cid, gone).await.unwrap();
                 // Time to rest, so that segments are joined too.
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -116,7 +118,7 @@ async fn compact_from_all_sides(build_threads: usize, collections: usize) {
         for _ in 0..6 / collections {
             let (catalog, name) = (catalog.clone(), CollectionName::new(record.name.as_str()).unwrap());
             callers.push(tokio::spawn(async move {
-                for _ in 0..4 {
+                for _ in 0..2 {
                     compact(&catalog, &name).await.unwrap();
                 }
             }));
