@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum ErrorKind {
     /// The caller sent something that can never work.
     InvalidArgument,
+    /// What is sent or asked for is larger than one message may be.
+    OutOfRange,
     /// A named thing does not exist.
     NotFound,
     /// A thing of that name exists already.

@@ -31,6 +31,7 @@ pub mod keywords;
 pub mod metadata;
 pub mod metrics;
 pub mod model;
+pub mod room;
 pub mod search;
 pub mod server;
 pub mod store;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use prost::Message;
 use roaring::RoaringBitmap;
 use trove::access::{ApiKey, KeyFile};
@@ -12,6 +13,7 @@ use trove::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
 use trove::proto::{self, field_condition, filter, metadata_value};
 
 use super::{put, with_folder};
+use crate::memory;
 
 pub const EXPORT_WORDS: &[&str] = &[
     "{\"double\":\"1e999\"}",
@@ -47,11 +49,23 @@ pub const SETTING_WORDS: &[&str] = &[
     "{ x = 1 }",
 ];
 
-/// A message of the kind that the first byte names.
+/// Bytes of the shortest message that is refused for what it holds: for a text of a name.
+const LEAST_REFUSED: usize = 256;
+/// Memory of an error that tells where in a message it is.
+const ERROR_BYTES: usize = 16 << 10;
+
+/// A message of the kind that the first byte names. It takes no more memory than the server expects of its bytes.
 pub fn request(bytes: &[u8]) {
-    if let Some((kind, rest)) = bytes.split_first() {
-        fuzz::request(*kind, rest);
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let weight = fuzz::weight(*kind, rest);
+    let buffer = BytesMut::from(rest);
+    let (is_one, peak) = memory::peak(|| fuzz::decode(*kind, buffer));
+    match weight {
+        Some(weight) if is_one => assert!(peak <= weight, "a message of {weight} bytes took {peak}"),
+        Some(weight) => assert!(peak <= weight + ERROR_BYTES, "half a message of {weight} bytes took {peak}"),
+        None => assert!(!is_one || rest.len() > LEAST_REFUSED, "refused unread, and the decoder takes it"),
     }
+    fuzz::request(*kind, rest);
 }
 
 pub fn request_seeds() -> Vec<Vec<u8>> {
@@ -110,6 +124,17 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
         snapshot.encode_to_vec(),
         list_snapshots("12:a").encode_to_vec(),
         list_documents("after:a").encode_to_vec(),
+        proto::BatchSearchRequest { requests: vec![search; 3] }.encode_to_vec(),
+        proto::IngestDocumentsRequest {
+            part: Some(proto::ingest_documents_request::Part::Document(example_document())),
+        }
+        .encode_to_vec(),
+        proto::ClassifyRequest {
+            inputs: vec!["a".to_owned()],
+            labels: vec![proto::Label { name: "b".to_owned(), examples: vec!["c".to_owned()] }],
+            ..Default::default()
+        }
+        .encode_to_vec(),
     ];
     assert_eq!(messages.len(), usize::from(fuzz::KINDS));
     (0_u8..).zip(messages).map(|(kind, message)| [&[kind], message.as_slice()].concat()).collect()

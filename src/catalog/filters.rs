@@ -14,6 +14,8 @@ use crate::metrics;
 use crate::store::{CollectionRecord, Committed, DocumentRecord, Store};
 use crate::task::{self, Cancelled};
 
+/// Memory of the records from which on a page is full.
+const PAGE_BYTES: usize = 4 << 20;
 /// Of a filter that leaves less than one in so many documents the matching ones are read, one by one; of others
 /// all documents in order.
 const NARROW: u64 = 16;
@@ -125,7 +127,8 @@ impl Catalog {
         self.store.delete_matching(cid, ids, filter).await
     }
 
-    /// A page of matching documents by id, and whether there are more. Those whose records are damaged are left out
+    /// A page of matching documents by id, and whether there are more: fewer than asked for where what describes them
+    /// takes much room, but at least one. Those whose records are damaged are left out
     /// and logged: they must not keep the others from being listed.
     ///
     /// # Errors
@@ -145,13 +148,14 @@ impl Catalog {
                 return self.narrow_page(cid, after, size, filter, &matching);
             }
         }
-        let mut kept = Vec::new();
+        let (mut kept, mut bytes) = (Vec::new(), 0);
         for document in self.store.documents_after(cid, after) {
             let Some(document) = readable(cid, document)? else { continue };
             if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
                 continue;
             }
-            if kept.len() == size {
+            bytes += document.shown_bytes();
+            if kept.len() == size || (bytes > PAGE_BYTES && !kept.is_empty()) {
                 return Ok((kept, true));
             }
             kept.push(document);
@@ -174,12 +178,13 @@ impl Catalog {
             ids.extend(id.filter(|id| after.is_none_or(|after| id.as_str() > after)));
         }
         ids.sort_unstable();
-        let mut kept = Vec::new();
+        let (mut kept, mut bytes) = (Vec::new(), 0);
         for id in ids {
             // It may have changed since the index was asked.
             let document = readable(cid, self.store.document(cid, &id))?.flatten();
             let Some(document) = document.filter(|d| filter.matches(&d.id, &d.metadata)) else { continue };
-            if kept.len() == size {
+            bytes += document.shown_bytes();
+            if kept.len() == size || (bytes > PAGE_BYTES && !kept.is_empty()) {
                 return Ok((kept, true));
             }
             kept.push(document);

@@ -1,5 +1,6 @@
 //! Validated types that every layer speaks; no input or output.
 
+pub mod bounds;
 mod document;
 mod filter;
 mod ids;
@@ -12,7 +13,7 @@ pub use filter::{Filter, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
 pub use language::Language;
 pub use value::{Number, Time};
-pub use vector::{dot, scale_to_unit};
+pub use vector::{cosine, dot, is_unit, scale_to_unit};
 
 /// Which vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -59,7 +59,8 @@ impl Encoder {
         let (bulk, bulk_share) = (Semaphore::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
         let workers = Workers::start("encoder", sessions, queue(&model, options), model.dimensions())?;
         let large = AtomicUsize::new(0);
-        Ok(Arc::new(Self { info, model, tokenizer, table, workers, bulk, bulk_share, large }))
+        let read = Arc::new(Semaphore::new(super::READ_AT_ONCE));
+        Ok(Arc::new(Self { info, model, tokenizer, table, workers, read, bulk, bulk_share, large }))
     }
 }
 

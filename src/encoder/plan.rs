@@ -37,6 +37,21 @@ pub(super) struct Plan {
     pub tokens: u32,
 }
 
+impl Plan {
+    /// Memory that it takes, at most, with a copy of its sequences in the queue.
+    pub fn memory(&self) -> usize {
+        let sequence = |s: &Sequence| {
+            size_of::<Sequence>()
+                + s.ids.capacity() * size_of::<u32>()
+                + s.parts.capacity() * size_of::<Part>()
+        };
+        let group = size_of::<Span>() + size_of::<(Pooling, bool)>() + size_of::<bool>();
+        2 * self.sequences.iter().map(sequence).sum::<usize>()
+            + self.spans.capacity() * group
+            + size_of::<Self>()
+    }
+}
+
 /// A set of tokens that becomes one vector.
 struct Group {
     span: Span,
@@ -313,14 +328,14 @@ pub(super) fn reduce_static(plan: &Plan, table: &StaticTable) -> Result<Vec<Vec<
 }
 
 /// Puts the reduced parts of all sequences together, one vector per group; zeros for a group without tokens.
-pub(super) fn finish(plan: &Plan, reduced: &[Vec<Vec<f32>>], width: usize) -> Vec<Vec<f32>> {
+pub(super) fn finish(plan: &Plan, reduced: Vec<Vec<Vec<f32>>>, width: usize) -> Vec<Vec<f32>> {
     let mut vectors = vec![Vec::new(); plan.poolings.len()];
     let mut counts = vec![0_usize; plan.poolings.len()];
     for (sequence, rows) in plan.sequences.iter().zip(reduced) {
         for (part, row) in sequence.parts.iter().zip(rows) {
             counts[part.group] += part.range.len();
             let vector = &mut vectors[part.group];
-            if vector.is_empty() { *vector = row.clone() } else { merge(vector, row, part.pooling) }
+            if vector.is_empty() { *vector = row } else { merge(vector, &row, part.pooling) }
         }
     }
     for ((vector, count), (pooling, sum)) in vectors.iter_mut().zip(counts).zip(&plan.poolings) {

@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::room::{CallMemory, Held};
 
 /// Memory is granted in units of this many bytes.
 const UNIT: usize = 1 << 10;
@@ -63,11 +64,11 @@ impl Memory {
 #[derive(Clone)]
 pub struct Allowance {
     memory: Memory,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<Taken>>,
 }
 
 #[derive(Default)]
-struct Held {
+struct Taken {
     call: Option<OwnedSemaphorePermit>,
     message: Option<OwnedSemaphorePermit>,
     answer: Option<OwnedSemaphorePermit>,
@@ -128,6 +129,12 @@ impl Allowance {
         self.memory.part(bytes).map(|permit| Part { _permits: [Some(permit), None] })
     }
 
+    /// An allowance out of the same memory, for a part of the call: what it takes is free again when its last copy is
+    /// dropped.
+    pub fn of_part(&self) -> Self {
+        Self::new(self.memory.clone())
+    }
+
     /// Keeps units that were taken for the present message.
     pub fn keep_for_message(&self, units: OwnedSemaphorePermit) {
         merge(&mut self.held.lock().message, units);
@@ -136,6 +143,16 @@ impl Allowance {
     /// Gives back what the present message takes.
     pub fn free_message(&self) {
         self.held.lock().message = None;
+    }
+}
+
+impl CallMemory for Allowance {
+    fn take(&self, bytes: usize) -> Result<()> {
+        Self::take(self, bytes)
+    }
+
+    fn hold(&self, bytes: usize) -> Result<Held> {
+        Ok(Box::new(self.part(bytes)?))
     }
 }
 
@@ -152,7 +169,6 @@ fn merge(held: &mut Option<OwnedSemaphorePermit>, more: OwnedSemaphorePermit) {
 }
 
 /// The allowance of a request, as the server has put it there.
-#[allow(dead_code, reason = "services take room for what they decode and answer")]
 pub(super) fn allowance<T>(request: &tonic::Request<T>) -> Result<Allowance> {
     let unknown = || Error::internal("NO_ALLOWANCE", "the server does not count the memory of the call");
     request.extensions().get::<Allowance>().cloned().ok_or_else(unknown)

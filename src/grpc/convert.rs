@@ -2,10 +2,14 @@
 
 use prost_types::Timestamp;
 
-use crate::domain::{Filter, Metadata, MetadataValue, RangeBounds, Span, Test};
+use crate::domain::bounds::{self, MetadataCount, check_text};
+use crate::domain::{DocumentId, Filter, Metadata, MetadataValue, RangeBounds, Span, Test};
 use crate::error::{Error, Result};
 use crate::proto;
 
+/// Memory of a string in a list, and of an entry of metadata, as they come and as they are kept, beside their bytes.
+const STRING_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 384;
 /// Filters nested deeper than this are refused.
 const MAX_FILTER_DEPTH: usize = 16;
 /// Filters of more nodes and listed values than this are refused.
@@ -35,6 +39,46 @@ pub fn timestamp(nanos: i64) -> Timestamp {
     Timestamp { seconds: nanos.div_euclid(second), nanos: nanos.rem_euclid(second) as i32 }
 }
 
+/// Checks what describes a document, before anything is made of it.
+///
+/// # Errors
+/// `INVALID_DOCUMENT_ID`, `TEXT_TOO_LONG`, `METADATA_TOO_LARGE`.
+pub fn check_described(document: &proto::Document) -> Result<()> {
+    if !document.id.is_empty() {
+        DocumentId::check(&document.id)?;
+    }
+    check_text("title", document.title.len(), bounds::TITLE_BYTES)?;
+    check_text("source_uri", document.source_uri.len(), bounds::SOURCE_URI_BYTES)?;
+    check_text("mime_type", document.mime_type.len(), bounds::MEDIA_TYPE_BYTES)?;
+    let mut count = MetadataCount::default();
+    for (key, value) in &document.metadata {
+        use proto::metadata_value::Kind;
+        match &value.kind {
+            Some(Kind::StringValue(text)) => count.add(key, std::iter::once(text.as_str()))?,
+            Some(Kind::StringList(list)) => count.add(key, list.values.iter().map(String::as_str))?,
+            _ => count.add(key, std::iter::empty())?,
+        }
+    }
+    Ok(())
+}
+
+/// Memory that what describes a document takes beside its content, once it is checked.
+pub fn described_bytes(document: &proto::Document) -> usize {
+    use proto::metadata_value::Kind;
+    let entry = |(key, value): (&String, &proto::MetadataValue)| {
+        let strings = match &value.kind {
+            Some(Kind::StringValue(text)) => text.len(),
+            Some(Kind::StringList(list)) => list.values.iter().map(|text| STRING_BYTES + text.len()).sum(),
+            _ => 0,
+        };
+        ENTRY_BYTES + key.len() + strings
+    };
+    let texts =
+        [&document.id, &document.title, &document.source_uri, &document.mime_type, &document.content_hash];
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    size_of::<proto::Document>() + texts + document.metadata.iter().map(entry).sum::<usize>()
+}
+
 /// Metadata of a message.
 pub fn metadata_in(map: std::collections::HashMap<String, proto::MetadataValue>) -> Result<Metadata> {
     let entry = |(key, value)| match value_in(value) {
@@ -45,8 +89,8 @@ pub fn metadata_in(map: std::collections::HashMap<String, proto::MetadataValue>)
 }
 
 /// Metadata as a message.
-pub fn metadata_out(metadata: &Metadata) -> std::collections::HashMap<String, proto::MetadataValue> {
-    metadata.iter().map(|(key, value)| (key.clone(), value_out(value))).collect()
+pub fn metadata_out(metadata: Metadata) -> std::collections::HashMap<String, proto::MetadataValue> {
+    metadata.into_iter().map(|(key, value)| (key, value_out(value))).collect()
 }
 
 fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
@@ -65,18 +109,16 @@ fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
     })
 }
 
-fn value_out(value: &MetadataValue) -> proto::MetadataValue {
+fn value_out(value: MetadataValue) -> proto::MetadataValue {
     use proto::metadata_value::Kind;
     let kind = match value {
         MetadataValue::Null => None,
-        MetadataValue::String(s) => Some(Kind::StringValue(s.clone())),
-        MetadataValue::Int(i) => Some(Kind::IntValue(*i)),
-        MetadataValue::Double(d) => Some(Kind::DoubleValue(*d)),
-        MetadataValue::Bool(b) => Some(Kind::BoolValue(*b)),
-        MetadataValue::Timestamp(seconds, nanos) => {
-            Some(Kind::TimestampValue(Timestamp { seconds: *seconds, nanos: *nanos }))
-        }
-        MetadataValue::StringList(list) => Some(Kind::StringList(proto::StringList { values: list.clone() })),
+        MetadataValue::String(s) => Some(Kind::StringValue(s)),
+        MetadataValue::Int(i) => Some(Kind::IntValue(i)),
+        MetadataValue::Double(d) => Some(Kind::DoubleValue(d)),
+        MetadataValue::Bool(b) => Some(Kind::BoolValue(b)),
+        MetadataValue::Timestamp(seconds, nanos) => Some(Kind::TimestampValue(Timestamp { seconds, nanos })),
+        MetadataValue::StringList(values) => Some(Kind::StringList(proto::StringList { values })),
     };
     proto::MetadataValue { kind }
 }

@@ -6,21 +6,27 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::pulse::pulse;
-use super::status::log_fault;
+use super::status::{log_fault, shown_message};
 use super::{
-    Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert, unknown_value,
+    Reply, Room, Stop, answer_room, blocking, caller, check_batch, code, collection_name, convert,
+    unknown_value,
 };
 use crate::catalog::Catalog;
-use crate::domain::CollectionName;
+use crate::domain::{CollectionName, bounds};
 use crate::error::{Error, Result};
 use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
+use crate::room::AnswerRoom;
 use crate::search::unknown_document;
-use crate::store::{DocumentRecord, PassageRecord, ReadableDocument};
+use crate::store::{DocumentRecord, PassageRecord, ReadableDocument, Store};
 
 /// Documents of one call or stream that are worked on at once: enough passages, where documents are short, for full
 /// batches of like length while others wait for the disk.
 pub(super) const IN_FLIGHT: usize = 256;
+/// Bytes of a content hash in hexadecimal digits.
+const HASH_BYTES: usize = 64;
+/// Most bytes of an id that is repeated to a caller: no document has a longer one.
+const SHOWN_ID_BYTES: usize = 512;
 /// Text from which on a page of whole documents is full.
 const PAGE_TEXT_BYTES: usize = 4 << 20;
 
@@ -33,6 +39,8 @@ pub struct Documents {
     pub catalog: Arc<Catalog>,
     /// Most documents of one call.
     pub max_batch_size: usize,
+    /// Most bytes of an answer.
+    pub max_message_bytes: usize,
     /// Most bytes of one file.
     pub max_document_bytes: usize,
     /// Memory for the documents of all streams.
@@ -65,6 +73,7 @@ impl Documents {
 
 pub(super) fn input_in(document: proto::Document) -> Result<Input> {
     use proto::document::Content as Message;
+    convert::check_described(&document)?;
     let content = match document.content {
         Some(Message::Text(text)) => Content::Text(text),
         Some(Message::Data(bytes)) if document.mime_type.is_empty() => {
@@ -113,28 +122,28 @@ pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcom
             log_fault(&error);
             proto::DocumentResult {
                 index,
-                document_id,
+                document_id: bounds::shown(document_id, SHOWN_ID_BYTES),
                 status: DocumentStatus::Failed as i32,
                 error_code: code(error.kind) as i32,
                 error_reason: error.reason.to_owned(),
-                error_message: error.message,
+                error_message: shown_message(error.message),
                 ..Default::default()
             }
         }
     }
 }
 
-pub(super) fn document_out(record: &DocumentRecord) -> proto::Document {
+pub(super) fn document_out(record: DocumentRecord) -> proto::Document {
     proto::Document {
-        id: record.id.clone(),
-        title: record.title.clone(),
-        source_uri: record.source_uri.clone(),
-        mime_type: record.media_type.clone(),
-        metadata: convert::metadata_out(&record.metadata),
         content_hash: blake3::Hash::from_bytes(record.content_hash).to_hex().to_string(),
         create_time: Some(convert::timestamp(record.create_time_ns)),
         update_time: Some(convert::timestamp(record.update_time_ns)),
         extraction_version: record.processing.version,
+        id: record.id,
+        title: record.title,
+        source_uri: record.source_uri,
+        mime_type: record.media_type,
+        metadata: convert::metadata_out(record.metadata),
         ..Default::default()
     }
 }
@@ -150,18 +159,48 @@ fn full(document: ReadableDocument) -> proto::Document {
         page_number: passage.page,
     };
     let passages = passages.into_iter().map(passage).collect();
-    proto::Document { passages, content: Some(proto::document::Content::Text(text)), ..document_out(&record) }
+    proto::Document { passages, content: Some(proto::document::Content::Text(text)), ..document_out(record) }
 }
 
-/// How many of the documents fit into one page with their texts; at least one does.
-fn fitting(records: &[DocumentRecord]) -> usize {
-    let mut bytes = 0;
-    let fits = |record: &&DocumentRecord| {
-        let is_first = bytes == 0;
-        bytes += record.text_bytes as usize;
-        is_first || bytes <= PAGE_TEXT_BYTES
+/// Memory of a document's message without its text and passages, at most.
+fn record_bytes(record: &DocumentRecord) -> usize {
+    size_of::<proto::Document>() + HASH_BYTES + record.shown_bytes()
+}
+
+/// Memory that the messages of a document's passages take, each with its text.
+fn passages_bytes(document: &ReadableDocument) -> usize {
+    let passage = |passage: &PassageRecord| {
+        let headings: usize = passage.headings.iter().map(|h| size_of::<String>() + h.len()).sum();
+        size_of::<proto::Passage>() + document.record.id.len() + passage.span.len() as usize + headings
     };
-    records.iter().take_while(fits).count()
+    document.passages.iter().map(passage).sum()
+}
+
+/// Documents of a page with their texts, as many as fit into it and at least one, and whether others were left out. One
+/// that was deleted meanwhile is left out.
+fn full_page(
+    store: &Store,
+    cid: u32,
+    records: &[DocumentRecord],
+    room: &AnswerRoom,
+) -> Result<(Vec<proto::Document>, usize)> {
+    let (mut documents, mut bytes) = (Vec::new(), 0);
+    for (count, record) in records.iter().enumerate() {
+        let text = record.text_bytes as usize;
+        if count > 0 && bytes + text > PAGE_TEXT_BYTES {
+            return Ok((documents, count));
+        }
+        room.add(text.saturating_add(record_bytes(record)))?;
+        bytes = bytes.saturating_add(text);
+        let Some(document) = store.readable_document(cid, &record.id)? else { continue };
+        let passages = passages_bytes(&document);
+        if !documents.is_empty() && passages > room.left() {
+            return Ok((documents, count));
+        }
+        room.add(passages)?;
+        documents.push(full(document));
+    }
+    Ok((documents, records.len()))
 }
 
 fn view_in(view: i32) -> Result<proto::DocumentView> {
@@ -216,19 +255,23 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::GetDocumentRequest>,
     ) -> Reply<proto::GetDocumentResponse> {
         let caller = caller(&request)?;
+        let room = answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
         let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
         let view = view_in(request.view)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
             let (store, id) = (catalog.store(), request.document_id);
-            let document = match view {
-                proto::DocumentView::Basic => {
-                    store.document(record.cid, &id)?.map(|document| document_out(&document))
-                }
-                _ => store.readable_document(record.cid, &id)?.map(full),
-            };
-            document.ok_or_else(|| unknown_document(&id))
+            let found = store.document(record.cid, &id)?.ok_or_else(|| unknown_document(&id))?;
+            room.add(record_bytes(&found))?;
+            if view == proto::DocumentView::Basic {
+                return Ok(document_out(found));
+            }
+            // The text is read when there is room for it, and its passages when there is for theirs.
+            room.add(usize::try_from(found.text_bytes).unwrap_or(usize::MAX))?;
+            let document = store.readable_document(record.cid, &id)?.ok_or_else(|| unknown_document(&id))?;
+            room.add(passages_bytes(&document))?;
+            Ok(full(document))
         });
         Ok(Response::new(proto::GetDocumentResponse { document: Some(document.await?) }))
     }
@@ -238,6 +281,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::ListDocumentsRequest>,
     ) -> Reply<proto::ListDocumentsResponse> {
         let caller = caller(&request)?;
+        let room = answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
         let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
         let size = convert::page_size(request.page_size)?;
@@ -246,24 +290,17 @@ impl proto::document_service_server::DocumentService for Documents {
         let after = convert::page_token_in(&request.page_token)?;
         let catalog = self.catalog.clone();
         let page = blocking(move || {
-            let (mut records, mut more) =
-                catalog.page(record.cid, after.as_deref(), size, filter.as_ref())?;
+            let (records, more) = catalog.page(record.cid, after.as_deref(), size, filter.as_ref())?;
+            let last =
+                |count: usize| records.get(count.wrapping_sub(1)).map(|r| convert::page_token_out(&r.id));
             if view == proto::DocumentView::Full {
-                let fitting = fitting(&records);
-                more |= fitting < records.len();
-                records.truncate(fitting);
+                let (documents, count) = full_page(catalog.store(), record.cid, &records, &room)?;
+                let next = last(count).filter(|_| more || count < records.len());
+                return Ok((documents, next.unwrap_or_default()));
             }
-            let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.id));
-            // One that was deleted meanwhile is left out.
-            let documents = records.iter().filter_map(|document| match view {
-                proto::DocumentView::Full => catalog
-                    .store()
-                    .readable_document(record.cid, &document.id)
-                    .transpose()
-                    .map(|d| d.map(full)),
-                _ => Some(Ok(document_out(document))),
-            });
-            Ok((documents.collect::<Result<Vec<_>>>()?, next.unwrap_or_default()))
+            let next = last(records.len()).filter(|_| more).unwrap_or_default();
+            room.add(records.iter().map(record_bytes).sum())?;
+            Ok((records.into_iter().map(document_out).collect(), next))
         });
         let (documents, next_page_token) = page.await?;
         Ok(Response::new(proto::ListDocumentsResponse { documents, next_page_token }))

@@ -3,6 +3,7 @@
 mod admin;
 mod allowance;
 mod answer;
+mod codec;
 mod collections;
 pub mod convert;
 mod documents;
@@ -16,11 +17,14 @@ mod search;
 mod snapshots;
 mod status;
 mod stop;
+mod texts;
 mod transfer;
+mod weight;
 
 pub use admin::Admin;
 pub use allowance::{ALLOWANCE, Allowance, Memory, Part};
 pub use answer::Answer;
+pub use codec::Codec;
 pub use collections::Collections;
 pub use documents::Documents;
 pub use embedding::Embedding;
@@ -32,7 +36,9 @@ pub use stop::Stop;
 
 use crate::access::Caller;
 use crate::domain::CollectionName;
+use crate::domain::bounds::check_text;
 use crate::error::{Error, Result};
+use crate::room::AnswerRoom;
 use crate::task::Cancelled;
 
 /// What a unary call answers.
@@ -42,6 +48,11 @@ type Reply<T> = std::result::Result<tonic::Response<T>, tonic::Status>;
 fn caller<T>(request: &tonic::Request<T>) -> Result<Caller> {
     let unknown = || Error::internal("NO_CALLER", "the server did not check who makes the call");
     request.extensions().get::<Caller>().cloned().ok_or_else(unknown)
+}
+
+/// Room for the answer to a request, which is one message of at most so many bytes.
+fn answer_room<T>(request: &tonic::Request<T>, max_message_bytes: usize) -> Result<AnswerRoom> {
+    Ok(AnswerRoom::new(allowance::allowance(request)?, max_message_bytes))
 }
 
 /// A collection's name from a field of a request. The one way to a name, so that none is used unchecked.
@@ -62,15 +73,6 @@ fn check_batch(field: &str, count: usize, most: usize) -> Result<()> {
     if count > most {
         let message = format!("expected at most {most}, got {count}");
         return Err(Error::invalid_field(field, "BATCH_TOO_LARGE", message));
-    }
-    Ok(())
-}
-
-/// Checks the bytes of a text.
-fn check_text(field: impl Into<String>, bytes: usize, most: usize) -> Result<()> {
-    if bytes > most {
-        let message = format!("expected at most {most} bytes, got {bytes}");
-        return Err(Error::invalid_field(field, "TEXT_TOO_LONG", message));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::room::{Place, Room};
 use super::{Stop, blocking, collection_name, collections, convert};
 use crate::access::Caller;
 use crate::catalog::Catalog;
-use crate::domain::{CollectionName, Filter, Span};
+use crate::domain::{CollectionName, Filter, Span, bounds};
 use crate::error::{Error, Result};
 use crate::proto;
 use crate::proto::export_documents_response::Part as Out;
@@ -104,7 +104,7 @@ fn parts(stored: Inserted) -> Vec<Out> {
             overlap_tokens: record.processing.overlap_tokens,
         }),
         vector: vector_out(document.document_vector),
-        document: Some(document_out(&record)),
+        document: Some(document_out(record)),
     })];
     let mut rest = document.text.as_str();
     while !rest.is_empty() {
@@ -431,6 +431,8 @@ fn vector_bytes(dimensions: usize) -> usize {
 pub(super) fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {
     let missing = || Error::invalid_field("document", "EMPTY_DOCUMENT", "expected a document, got none");
     let document = stored.document.ok_or_else(missing)?;
+    convert::check_described(&document).map_err(|error| error.within("document"))?;
+    bounds::check_text("file_title", stored.file_title.len(), bounds::TITLE_BYTES)?;
     let hash = blake3::Hash::from_hex(&document.content_hash).map_err(|_| {
         let message = "expected a BLAKE3 in hexadecimal digits";
         Error::invalid_field("document.content_hash", "BAD_CONTENT_HASH", message)
@@ -460,6 +462,7 @@ pub(super) fn passage_in(passage: proto::StoredPassage) -> Result<NewPassage> {
     let span =
         passage.span.ok_or_else(|| Error::invalid_field("span", "NO_SPAN", "expected a span, got none"))?;
     let span_in = |span: proto::ByteSpan| Span::new(span.start, span.end);
+    bounds::check_headings(&passage.headings)?;
     Ok(NewPassage {
         span: span_in(span),
         headings: passage.headings,

@@ -16,7 +16,7 @@ use crate::extract::{self, Extractor};
 use crate::metrics;
 use crate::store::{
     CollectionRecord, DocumentRecord, DocumentUpdate, NewDocument, NewPassage, Processing, Store,
-    check_foreign,
+    check_copies, check_foreign, check_unit_vectors,
 };
 use crate::task;
 use crate::text::{self, PassageDraft, SplitOptions};
@@ -179,6 +179,10 @@ impl Ingest {
             return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with passages, got none"));
         }
         check_foreign(&document)?;
+        check_copies(&document)?;
+        if !encode {
+            check_unit_vectors(&document, record.dimensions as usize)?;
+        }
         let mut turn = self.turns.take(record.cid, &document.id);
         turn.wait().await;
         let mut tokens = 0;

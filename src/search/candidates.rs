@@ -13,7 +13,7 @@ use tracing::debug_span;
 use super::fusion::{Fusion, Scoring};
 use super::{MAX_LIMIT, Mode, Options};
 use crate::catalog::{Catalog, Indexes};
-use crate::domain::{Level, dot};
+use crate::domain::{Level, cosine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Candidate, Wanted};
 use crate::store::CollectionRecord;
@@ -169,7 +169,7 @@ impl<'a> Retrieval<'a> {
             let scored = (first..).zip(&vectors).map(|(point, vector)| Candidate {
                 point,
                 doc_no: passage.doc_no,
-                similarity: dot(query, vector),
+                similarity: cosine(query, vector),
             });
             sentences.extend(scored);
         }
@@ -202,7 +202,7 @@ impl<'a> Retrieval<'a> {
         }
         let vector = self.catalog.store().vector(self.record.cid, self.options.unit, scored.point);
         let Some(vector) = self.noting_damage(scored.point, vector)? else { return Ok(None) };
-        let score = dot(query, &vector);
+        let score = cosine(query, &vector);
         let scored = Scored { score, vector_score: Some(score), vector, ..scored };
         if !self.weighs_sentences {
             return Ok(Some(scored));
@@ -210,7 +210,7 @@ impl<'a> Retrieval<'a> {
         let sentences = self.catalog.store().sentence_vectors(self.record.cid, scored.point);
         let sentences = sentences.map(|vectors| Some(vectors.unwrap_or_default()));
         let Some(vectors) = self.noting_damage(scored.point, sentences)? else { return Ok(None) };
-        let sentences = vectors.iter().map(|sentence| dot(query, sentence)).collect();
+        let sentences = vectors.iter().map(|sentence| cosine(query, sentence)).collect();
         Ok(Some(Scored { sentences, ..scored }))
     }
 

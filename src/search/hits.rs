@@ -3,10 +3,12 @@
 use super::candidates::Scored;
 use super::{Hit, Options};
 use crate::catalog::Catalog;
-use crate::domain::{Level, Span, dot};
+use crate::domain::{Level, Span, cosine};
 use crate::error::Result;
-use crate::store::{CollectionRecord, PassageRecord};
+use crate::store::{CollectionRecord, DocumentRecord, PassageRecord};
 
+/// Memory of a hit's message beside its strings.
+const HIT_BYTES: usize = 512;
 /// Sentences marked in a hit.
 const HIGHLIGHTS: usize = 2;
 
@@ -35,13 +37,16 @@ pub fn hit(
         }
         Level::Passage | Level::Document => passage.span,
     };
+    let vector_bytes =
+        if options.include_vectors { record.dimensions as usize * size_of::<f32>() } else { 0 };
+    options.room.add(bytes_of(&document, &passage) + span.len() as usize + vector_bytes)?;
     let Some(text) = store.text(record.cid, document.doc_no, span)? else { return Ok(None) };
     let highlights = match query {
         Some(query) if options.include_highlights && options.unit != Level::Sentence => {
             let similarities = match scored.sentences.is_empty() {
                 true => {
                     let vectors = store.sentence_vectors(record.cid, point)?.unwrap_or_default();
-                    vectors.iter().map(|vector| dot(query, vector)).collect()
+                    vectors.iter().map(|vector| cosine(query, vector)).collect()
                 }
                 false => scored.sentences.clone(),
             };
@@ -68,6 +73,12 @@ pub fn hit(
         vector,
         highlights,
     }))
+}
+
+/// Memory that a hit takes, beside its text and vector, as it is found and in an answer.
+fn bytes_of(document: &DocumentRecord, passage: &PassageRecord) -> usize {
+    let headings: usize = passage.headings.iter().map(|heading| size_of::<String>() + heading.len()).sum();
+    size_of::<Hit>() + HIT_BYTES + document.shown_bytes() + headings
 }
 
 /// The sentences of a passage closest to the query, by the similarities of all of them.

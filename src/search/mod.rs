@@ -23,6 +23,7 @@ use crate::catalog::Catalog;
 use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::{CrossEncoders, EmbedOptions, Encoders, Overflow};
 use crate::error::{Error, Result};
+use crate::room::AnswerRoom;
 use crate::store::{CollectionRecord, DocumentRecord};
 use crate::task;
 use candidates::Probe;
@@ -87,6 +88,8 @@ pub struct Options {
     pub include_vectors: bool,
     /// Whether hits carry the sentences closest to the query.
     pub include_highlights: bool,
+    /// Room for the hits, and what reading the query takes.
+    pub room: AnswerRoom,
 }
 
 /// One result.
@@ -119,6 +122,9 @@ pub struct Hit {
     /// The closest sentences, best first, by their spans in the document's text.
     pub highlights: Vec<(Span, f32)>,
 }
+
+/// Memory that reading a query takes for each of its bytes, at most: every byte may be a token.
+const QUERY_MEMORY: usize = 64;
 
 /// What it took to encode a query; nothing where it was not encoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -203,6 +209,8 @@ impl Search {
                 (None, Cost::default())
             }
             _ => {
+                let bytes = if let Query::Text(text) = query { text.len() } else { 0 };
+                let _reading = options.room.hold(bytes.min(MAX_QUERY_BYTES) * QUERY_MEMORY)?;
                 let (vector, cost) = self.query_vector(record, query).await?;
                 (Some(vector), cost)
             }

@@ -43,6 +43,7 @@ fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
         rerank: None,
         include_vectors: false,
         include_highlights: false,
+        room: AnswerRoom::unbounded(),
     }
 }
 

@@ -209,6 +209,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         grpc::Answer {
             answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
             max_text_bytes: limits.max_text_bytes,
+            max_message_bytes: max,
         }
     };
     let admin = grpc::Admin {
@@ -225,6 +226,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         cross_encoders,
         max_batch_size,
         max_text_bytes,
+        max_message_bytes: max,
         room: grpc::Room::new(max.saturating_mul(2)),
         stop: stop.clone(),
     };
@@ -233,11 +235,12 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         ingest: Arc::new(ingest),
         catalog,
         max_batch_size,
+        max_message_bytes: max,
         max_document_bytes: limits.max_document_bytes,
         room: grpc::Room::new(limits.max_document_bytes.saturating_mul(2)),
         stop: stop.clone(),
     };
-    let search = grpc::Search { search, max_batch_size };
+    let search = grpc::Search { search, max_batch_size, max_message_bytes: max };
 
     tokio::spawn(schedule::run(admin.catalog.clone(), config.snapshots.clone(), stop.clone()));
 

@@ -8,9 +8,13 @@ use super::keys;
 use super::live::Live;
 use super::records::{DocumentRecord, NewDocument, NewPassage, PassageRecord};
 use super::{Store, records::Inserted};
-use crate::domain::{Level, Span};
+use crate::domain::{Level, Span, is_unit};
 use crate::error::{Error, Result};
 
+/// How often all passages together may hold a document's text, and how much they may hold at least. Neighbours share at
+/// most half of their tokens.
+const MOST_COPIES: usize = 4;
+const LEAST_TOTAL: usize = 64 << 10;
 /// How often a document that is replaced while it is read is read again.
 const TRIES: usize = 8;
 
@@ -148,6 +152,47 @@ fn passage(live: &Live, cid: u32, point: u64) -> Result<NewPassage> {
 
 fn stored(live: &Live, key: &[u8]) -> Result<Vec<u8>> {
     live.get(key)?.ok_or_else(|| codec::damaged(key, "it is missing"))
+}
+
+/// Checks that the passages of a document do not repeat its text over and over: each copy takes memory wherever they are
+/// read.
+///
+/// # Errors
+/// `PASSAGES_TOO_LONG`.
+pub fn check_copies(document: &NewDocument) -> Result<()> {
+    let most = document.text.len().saturating_mul(MOST_COPIES).saturating_add(LEAST_TOTAL);
+    let total: usize = document.passages.iter().map(|passage| passage.span.len() as usize).sum();
+    if total > most {
+        let message = format!("passages: expected at most {most} bytes of text in all of them, got {total}");
+        return Err(Error::invalid("PASSAGES_TOO_LONG", message));
+    }
+    Ok(())
+}
+
+/// Checks that the vectors of a document have unit length: their dot products are taken for cosines. Those of other
+/// dimensions, or that are not finite, are refused when the document is written.
+///
+/// # Errors
+/// `VECTOR_NOT_UNIT`, with the passage.
+pub fn check_unit_vectors(document: &NewDocument, dimensions: usize) -> Result<()> {
+    let check = |what: &dyn Fn() -> String, vector: &[f32]| {
+        if is_unit(vector) || vector.len() != dimensions || !vector.iter().all(|x| x.is_finite()) {
+            return Ok(());
+        }
+        let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let message = format!("{}: expected a vector of length 1, got one of length {length:e}", what());
+        Err(Error::invalid("VECTOR_NOT_UNIT", message))
+    };
+    if !document.document_vector.is_empty() {
+        check(&|| "vector".to_owned(), &document.document_vector)?;
+    }
+    for (index, passage) in document.passages.iter().enumerate() {
+        check(&|| format!("passages[{index}].vector"), &passage.vector)?;
+        for (at, vector) in passage.sentence_vectors.iter().enumerate() {
+            check(&|| format!("passages[{index}].sentence_vectors[{at}]"), vector)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks a document that another store has made: that its spans fit its text, its sentences lie in their

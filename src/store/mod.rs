@@ -56,7 +56,7 @@ const FIRST: &str = "store-000001";
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-pub use content::{ReadableDocument, check_foreign};
+pub use content::{ReadableDocument, check_copies, check_foreign, check_unit_vectors};
 pub(crate) use snapshot::counted;
 pub use snapshot::{PreparedRestore, SnapshotInfo, SnapshotName};
 

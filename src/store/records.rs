@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::domain::{Language, Level, Metadata, Span};
+use crate::domain::{Language, Level, Metadata, MetadataValue, Span};
 
 /// A collection and its settings.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -105,6 +105,17 @@ pub struct DocumentRecord {
 }
 
 impl DocumentRecord {
+    /// Memory of its strings and metadata, as they are kept and in an answer, at most.
+    pub fn shown_bytes(&self) -> usize {
+        let value = |value: &MetadataValue| match value {
+            MetadataValue::String(text) => text.len(),
+            MetadataValue::StringList(list) => list.iter().map(|text| 64 + text.len()).sum(),
+            _ => 0,
+        };
+        let metadata = self.metadata.iter().map(|(key, v)| 256 + key.len() + value(v)).sum::<usize>();
+        self.id.len() + self.title.len() + self.source_uri.len() + self.media_type.len() + metadata
+    }
+
     /// Points of its passages.
     pub fn passages(&self) -> Range<u64> {
         self.first_passage..self.first_passage + u64::from(self.passage_count)
