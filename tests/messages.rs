@@ -95,7 +95,7 @@ async fn small_requests_take_no_more_memory_than_there_is_for_calls() {
     let upserts = |count| [within(1, NOTES.as_bytes()), fields(2, &[], count)].concat();
     refused(&server, UPSERT, upserts(5_000_000), &or_full("TOO_MANY_ITEMS")).await;
     refused(&server, UPSERT, upserts(200_000), &or_full("BATCH_TOO_LARGE")).await;
-    let entries = within(2, &within(2, &fields(7, &[], 5_000_000)));
+    let entries = within(2, &fields(7, &[], 5_000_000));
     refused(&server, INGEST, entries, &or_full("TOO_MANY_ITEMS")).await;
     let ids = within(2, &vec![1; 60 << 20]);
     refused(&server, DETOKENIZE, ids, &full).await;
@@ -122,7 +122,7 @@ async fn small_requests_take_no_more_memory_than_there_is_for_calls() {
         ..embed
     };
     refused(&server, EMBED, bytes(&windows), &or_full("RESPONSE_TOO_LARGE")).await;
-    let tokenize = proto::TokenizeRequest { inputs: vec!["!".repeat(1 << 20); 24], ..Default::default() };
+    let tokenize = proto::TokenizeRequest { inputs: vec!["!".repeat(1 << 20); 8], ..Default::default() };
     refused(&server, TOKENIZE, bytes(&tokenize), &or_full("RESPONSE_TOO_LARGE")).await;
     let labels =
         (0..100).map(|n| proto::Label { name: format!("{n:0>60000}"), ..Default::default() }).collect();
@@ -151,6 +151,7 @@ async fn a_batch_whose_results_are_too_large_is_refused_before_they_are_made() {
         ..text_document(&format!("d{n}"), &format!("Note {n} tells of rain."))
     };
     upsert(&channel, (0..40).map(document).collect()).await;
+    upsert(&channel, (40..80).map(document).collect()).await;
     let search = proto::SearchRequest { limit: 40, ..query("rain") };
     let mut client = SearchServiceClient::new(channel.clone());
     assert_eq!(client.search(search.clone()).await.unwrap().into_inner().hits.len(), 40);
@@ -164,26 +165,34 @@ async fn a_batch_whose_results_are_too_large_is_refused_before_they_are_made() {
     assert_eq!(client.batch_search(batch(1)).await.unwrap().into_inner().responses[0].hits.len(), 40);
 
     // A listing has shorter pages instead.
+    for view in [proto::DocumentView::Basic, proto::DocumentView::Full] {
+        let (seen, pages) = listed(&channel, view).await;
+        let mut all: Vec<_> = (0..80).map(|n| format!("d{n}")).collect();
+        all.sort();
+        assert_eq!(seen, all);
+        assert!((2..10).contains(&pages), "{pages} pages");
+    }
+}
+
+/// The ids of all documents, asked for in pages that are as large as may be, and how many pages there were.
+async fn listed(channel: &Channel, view: proto::DocumentView) -> (Vec<String>, usize) {
     let (mut seen, mut pages, mut page_token) = (Vec::new(), 0, String::new());
     loop {
         let request = proto::ListDocumentsRequest {
             collection: NOTES.to_owned(),
             page_size: 1000,
             page_token,
-            view: proto::DocumentView::Full.into(),
+            view: view.into(),
             ..Default::default()
         };
-        let page = documents(&channel).list_documents(request).await.unwrap().into_inner();
+        let page = documents(channel).list_documents(request).await.unwrap().into_inner();
         seen.extend(page.documents.into_iter().map(|document| document.id));
         pages += 1;
         page_token = page.next_page_token;
         if page_token.is_empty() {
-            break;
+            return (seen, pages);
         }
     }
-    let mut all: Vec<_> = (0..40).map(|n| format!("d{n}")).collect();
-    all.sort();
-    assert_eq!((seen, pages), (all, 1));
 }
 
 /// Sends these bytes as the body of a call.
@@ -223,6 +232,8 @@ async fn bytes_that_are_no_message_get_a_reason_in_every_method() {
     }
     let health = ["/grpc.health.v1.Health/Check"];
     let paths: Vec<&str> = METHODS.iter().map(|method| method.path).chain(health).collect();
+    // Reflection is not Trove's own: it ends its stream there.
+    let paths: Vec<&str> = paths.into_iter().filter(|path| !path.contains("reflection")).collect();
     assert!(paths.len() > 25);
     for path in paths {
         let cases: [(&str, &[u8]); 6] = [

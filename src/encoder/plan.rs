@@ -200,24 +200,26 @@ fn within_text(pooling: Pooling) -> Pooling {
 /// Cuts framed windows of at most `room` tokens beside the frame, and the groups with them.
 fn plan(ids: &[u32], groups: Vec<Group>, truncated: bool, frame: &Frame, room: usize) -> Plan {
     let Frame { open, close } = frame;
-    let mut sequences = Vec::new();
-    for (window, owned) in windows(ids.len(), room) {
-        let mut framed = open.clone();
-        framed.extend_from_slice(&ids[window.clone()]);
-        framed.extend_from_slice(close);
-        let mut parts = Vec::new();
-        for (index, group) in groups.iter().enumerate() {
+    let windows = windows(ids.len(), room);
+    let framed = |(window, _): &(Range<usize>, Range<usize>)| {
+        let ids = [open.as_slice(), &ids[window.clone()], close].concat();
+        Sequence { first_type: ids.len(), ids, parts: Vec::new() }
+    };
+    let mut sequences: Vec<Sequence> = windows.iter().map(framed).collect();
+    for (index, group) in groups.iter().enumerate() {
+        // Only the windows that answer for tokens of the group: a long text has thousands of both.
+        let first = windows.partition_point(|(_, owned)| owned.end <= group.tokens.start);
+        for ((window, owned), sequence) in windows.iter().zip(&mut sequences).skip(first) {
             let start = group.tokens.start.max(owned.start);
             let end = group.tokens.end.min(owned.end);
             if start >= end {
-                continue;
+                break;
             }
             let before = if group.whole && start == 0 { 0 } else { open.len() };
             let after = if group.whole && end == ids.len() { close.len() } else { 0 };
             let range = start - window.start + before..end - window.start + open.len() + after;
-            parts.push(Part { group: index, range, pooling: group.pooling });
+            sequence.parts.push(Part { group: index, range, pooling: group.pooling });
         }
-        sequences.push(Sequence { first_type: framed.len(), ids: framed, parts });
     }
     Plan {
         tokens: sequences.iter().map(|s| s.ids.len() as u32).sum(),

@@ -184,14 +184,15 @@ fn full_page(
     records: &[DocumentRecord],
     room: &AnswerRoom,
 ) -> Result<(Vec<proto::Document>, usize)> {
-    let (mut documents, mut bytes) = (Vec::new(), 0);
+    let (mut documents, mut bytes) = (Vec::new(), 0_usize);
     for (count, record) in records.iter().enumerate() {
-        let text = record.text_bytes as usize;
-        if count > 0 && bytes + text > PAGE_TEXT_BYTES {
+        let text = usize::try_from(record.text_bytes).unwrap_or(usize::MAX);
+        let own = text.saturating_add(record_bytes(record));
+        bytes = bytes.saturating_add(text);
+        if count > 0 && (bytes > PAGE_TEXT_BYTES || own > room.left()) {
             return Ok((documents, count));
         }
-        room.add(text.saturating_add(record_bytes(record)))?;
-        bytes = bytes.saturating_add(text);
+        room.add(own)?;
         let Some(document) = store.readable_document(cid, &record.id)? else { continue };
         let passages = passages_bytes(&document);
         if !documents.is_empty() && passages > room.left() {
@@ -298,9 +299,17 @@ impl proto::document_service_server::DocumentService for Documents {
                 let next = last(count).filter(|_| more || count < records.len());
                 return Ok((documents, next.unwrap_or_default()));
             }
-            let next = last(records.len()).filter(|_| more).unwrap_or_default();
-            room.add(records.iter().map(record_bytes).sum())?;
-            Ok((records.into_iter().map(document_out).collect(), next))
+            let mut count = 0;
+            for record in &records {
+                let bytes = record_bytes(record);
+                if count > 0 && bytes > room.left() {
+                    break;
+                }
+                room.add(bytes)?;
+                count += 1;
+            }
+            let next = last(count).filter(|_| more || count < records.len()).unwrap_or_default();
+            Ok((records.into_iter().take(count).map(document_out).collect(), next))
         });
         let (documents, next_page_token) = page.await?;
         Ok(Response::new(proto::ListDocumentsResponse { documents, next_page_token }))

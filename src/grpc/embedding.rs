@@ -3,7 +3,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -164,7 +163,9 @@ async fn next_batch(
     };
     let Some(message) = message else { return Ok(None) };
     let request = message.request.unwrap_or_default();
-    let place = room.take(request.encoded_len()).await?;
+    // A text takes more than its bytes, however short it is.
+    let texts: usize = request.inputs.iter().map(|text| text.len() + 2 * size_of::<String>()).sum();
+    let place = room.take(size_of::<proto::EmbedRequest>() + texts).await?;
     Ok(Some((request, place)))
 }
 

@@ -310,7 +310,8 @@ impl Import {
         self.passing_over = true;
         let text_bytes = usize::try_from(stored.text_bytes).unwrap_or(usize::MAX);
         let passages = stored.passage_count as usize;
-        let bytes = stored.encoded_len();
+        let described = stored.document.as_ref().map_or(0, convert::described_bytes);
+        let bytes = stored.encoded_len().saturating_add(described);
         let id = stored.document.as_ref().map(|d| d.id.clone()).unwrap_or_default();
         let document = if text_bytes > self.max_document_bytes {
             let message = format!(

@@ -234,7 +234,8 @@ fn watched(mut response: Response<Body>, mut log: CallLog) -> Response<Body> {
     match code_in(response.headers()) {
         Some(code) => {
             grpc::complete(response.headers_mut(), &log.request_id);
-            log.end(code);
+            // What the transport takes for a fault of the server may be one of the caller.
+            log.end(code_in(response.headers()).unwrap_or(code));
             response
         }
         None => response.map(|body| Body::new(WatchedBody { body, log })),
@@ -269,6 +270,7 @@ impl http_body::Body for WatchedBody {
                     && let Some(code) = code_in(trailers)
                 {
                     grpc::complete(trailers, &self.log.request_id);
+                    let code = code_in(trailers).unwrap_or(code);
                     self.log.end(code);
                 }
             }
