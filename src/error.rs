@@ -13,6 +13,8 @@ pub enum ErrorKind {
     AlreadyExists,
     /// The request is right, but not in the present state.
     FailedPrecondition,
+    /// What the caller began has become pointless by what others did; it may begin anew.
+    Aborted,
     /// The caller did not say who it is, or what it said does not hold.
     Unauthenticated,
     /// The caller is known and may not do this.

@@ -8,8 +8,9 @@ use trove::access::{ApiKey, KeyFile};
 use trove::config::Loaded;
 use trove::error::Result;
 use trove::grpc::{convert, fuzz};
-use trove::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
+use trove::metadata::{DocumentIds, MetadataIndex, ResolvedFilter, matching};
 use trove::proto::{self, field_condition, filter, metadata_value};
+use trove::task::Cancelled;
 
 use super::{put, with_folder};
 
@@ -186,7 +187,7 @@ impl DocumentIds for Ids {
         Ok(self.0.get(id).copied())
     }
 
-    fn numbers(&self, prefix: &str) -> Result<RoaringBitmap> {
+    fn numbers(&self, prefix: &str, _: Cancelled<'_>) -> Result<RoaringBitmap> {
         let with_prefix = self.0.iter().filter(|(id, _)| id.starts_with(prefix));
         Ok(with_prefix.map(|(_, number)| *number).collect())
     }
@@ -207,9 +208,10 @@ pub fn filter(bytes: &[u8]) {
     numbered.iter().for_each(|(number, (_, metadata))| index.insert(*number, metadata));
     let ids = Ids(numbered.iter().map(|(number, (id, _))| ((*id).clone(), *number)).collect());
     let Ok(resolved) = ResolvedFilter::new(&filter, &ids, &|| false) else { return };
-    let matching = numbered.iter().filter(|(_, (id, metadata))| filter.matches(id, metadata));
-    let expected: RoaringBitmap = matching.map(|(number, _)| *number).collect();
-    assert_eq!(index.matching(&resolved, &|| false).ok(), Some(expected), "{filter:?} of {documents:?}");
+    let those = numbered.iter().filter(|(_, (id, metadata))| filter.matches(id, metadata));
+    let expected: RoaringBitmap = those.map(|(number, _)| *number).collect();
+    let found = matching(&resolved, &|step| index.step(step), &|| false).ok();
+    assert_eq!(found, Some(expected), "{filter:?} of {documents:?}");
     numbered.iter().for_each(|(number, (_, metadata))| index.remove(*number, metadata));
     assert!(index.is_empty());
 }

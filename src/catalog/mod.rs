@@ -8,7 +8,9 @@ mod indexes;
 #[cfg(test)]
 mod keyword_tests;
 mod keywords;
+mod listing;
 mod maintenance;
+mod reading;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -19,10 +21,12 @@ use std::sync::{Arc, mpsc};
 
 use parking_lot::RwLock;
 
-pub use filters::Filters;
+pub use filters::{Filters, Matching};
 pub use indexes::Indexes;
 pub use keywords::Keywords;
 use keywords::Wake;
+pub use listing::{Deletion, Listed, Page};
+pub use reading::Reading;
 
 use crate::domain::{CollectionName, Language};
 use crate::encoder::{EncoderInfo, Encoders};
@@ -334,15 +338,6 @@ impl Catalog {
         self.store.compact(is_cancelled)?;
         self.keywords(&record)?.compact(&self.store, is_cancelled)?;
         Ok(dropped)
-    }
-
-    /// The number of passages that a document has; zero where it is gone.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn passages_of(&self, cid: u32, doc_no: u32) -> Result<usize> {
-        let Some(id) = self.store.document_id(cid, doc_no)? else { return Ok(0) };
-        Ok(self.store.document(cid, &id)?.map_or(0, |d| d.passage_count as usize))
     }
 }
 

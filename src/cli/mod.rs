@@ -6,6 +6,7 @@ pub mod chat;
 pub mod client;
 pub mod collections;
 pub mod config;
+mod damage;
 pub mod doctor;
 pub mod documents;
 pub mod embed;

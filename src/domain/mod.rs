@@ -4,11 +4,12 @@ mod document;
 mod filter;
 mod ids;
 mod language;
+mod matching;
 mod value;
 mod vector;
 
 pub use document::{Extracted, Metadata, MetadataValue, Section, Span};
-pub use filter::{Filter, Limits, RangeBounds, Test};
+pub use filter::{Filter, FilterSize, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
 pub use language::Language;
 pub use value::{Number, Time};

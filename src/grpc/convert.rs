@@ -2,16 +2,9 @@
 
 use prost_types::Timestamp;
 
-use crate::domain::{Filter, Metadata, MetadataValue, RangeBounds, Span, Test};
+use crate::domain::{Filter, FilterSize, Metadata, MetadataValue, RangeBounds, Span, Test};
 use crate::error::{Error, Result};
 use crate::proto;
-
-/// Filters nested deeper than this are refused.
-const MAX_FILTER_DEPTH: usize = 16;
-/// Filters of more nodes and listed values than this are refused.
-const MAX_FILTER_SIZE: usize = 65_536;
-/// Filters of more ranges and prefixes than this are refused: each goes over all the values or ids within it.
-const MAX_FILTER_RANGES: usize = 256;
 
 /// A span as a message.
 pub fn span(span: Span) -> proto::ByteSpan {
@@ -85,39 +78,31 @@ fn value_out(value: &MetadataValue) -> proto::MetadataValue {
 pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
     match filter {
         Some(proto::Filter { node: Some(node) }) => {
-            let mut reader = FilterReader { size: 0, ranges: 0 };
+            let mut reader = FilterReader(FilterSize::default());
             reader.node(node, 0).map(Some).map_err(|error| error.within("filter"))
         }
         _ => Ok(None),
     }
 }
 
-struct FilterReader {
-    /// Nodes and listed values so far.
-    size: usize,
-    /// Ranges and prefixes so far.
-    ranges: usize,
-}
+/// Reads a filter, and knows how large it is so far.
+struct FilterReader(FilterSize);
 
 impl FilterReader {
     fn node(&mut self, node: proto::filter::Node, depth: usize) -> Result<Filter> {
         use proto::filter::Node;
-        if depth > MAX_FILTER_DEPTH {
-            let message = format!("expected a filter of at most {MAX_FILTER_DEPTH} levels, got more");
-            return Err(Error::invalid("FILTER_TOO_DEEP", message));
-        }
-        self.count(1)?;
+        self.0.add_node(depth)?;
         Ok(match node {
             Node::All(list) => Filter::All(self.children(list, depth)?),
             Node::Any(list) => Filter::Any(self.children(list, depth)?),
             Node::Not(filter) => Filter::Not(Box::new(self.child(*filter, depth)?)),
             Node::Field(condition) => Filter::Field(condition.key, self.test(condition.test)?),
             Node::DocumentIds(list) => {
-                self.count(list.values.len())?;
-                Filter::DocumentIds(list.values)
+                self.0.add_values(list.values.len())?;
+                Filter::DocumentIds(list.values.into_iter().collect())
             }
             Node::DocumentIdPrefix(prefix) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 Filter::DocumentIdPrefix(prefix)
             }
         })
@@ -130,7 +115,10 @@ impl FilterReader {
     fn child(&mut self, filter: proto::Filter, depth: usize) -> Result<Filter> {
         match filter.node {
             Some(node) => self.node(node, depth + 1),
-            None => Ok(Filter::All(Vec::new())),
+            None => {
+                self.0.add_node(depth)?;
+                Ok(Filter::All(Vec::new()))
+            }
         }
     }
 
@@ -141,13 +129,18 @@ impl FilterReader {
                 let message = "expected a test of the key, got none";
                 return Err(Error::invalid_field("field.test", "FILTER_WITHOUT_TEST", message));
             }
-            Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
+            Some(Message::Equals(value)) => {
+                if let Some(proto::metadata_value::Kind::StringList(list)) = &value.kind {
+                    self.0.add_values(list.values.len())?;
+                }
+                Test::Equals(value_in(value)?)
+            }
             Some(Message::In(list)) => {
-                self.count(list.values.len())?;
-                Test::In(list.values)
+                self.0.add_values(list.values.len())?;
+                Test::In(list.values.into_iter().collect())
             }
             Some(Message::Range(r)) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 if [r.gte, r.gt, r.lte, r.lt].into_iter().flatten().any(f64::is_nan) {
                     let message = "expected numbers as bounds, got NaN";
                     return Err(Error::invalid_field("field.range", "NOT_FINITE", message));
@@ -155,35 +148,15 @@ impl FilterReader {
                 Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::StringRange(r)) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 Test::StringRange(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::Exists(wanted)) => Test::Exists(wanted),
             Some(Message::Prefix(prefix)) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 Test::Prefix(prefix)
             }
         })
-    }
-
-    fn count(&mut self, more: usize) -> Result<()> {
-        self.size = self.size.saturating_add(more);
-        if self.size > MAX_FILTER_SIZE {
-            let message =
-                format!("expected a filter of at most {MAX_FILTER_SIZE} nodes and values, got more");
-            return Err(Error::invalid("FILTER_TOO_LARGE", message));
-        }
-        Ok(())
-    }
-
-    fn count_range(&mut self) -> Result<()> {
-        self.ranges += 1;
-        if self.ranges > MAX_FILTER_RANGES {
-            let message =
-                format!("expected a filter of at most {MAX_FILTER_RANGES} ranges and prefixes, got more");
-            return Err(Error::invalid("FILTER_TOO_LARGE", message));
-        }
-        Ok(())
     }
 }
 
@@ -234,17 +207,25 @@ mod tests {
 
     #[test]
     fn large_filters_are_refused() {
-        let values = vec![String::new(); MAX_FILTER_SIZE];
-        let ids =
-            proto::Filter { node: Some(proto::filter::Node::DocumentIds(proto::StringList { values })) };
-        assert_eq!(filter_in(Some(ids)).unwrap_err().reason, "FILTER_TOO_LARGE");
+        let ids = |count| {
+            let values = vec![String::new(); count];
+            proto::Filter { node: Some(proto::filter::Node::DocumentIds(proto::StringList { values })) }
+        };
+        assert!(filter_in(Some(ids(65_536))).is_ok());
+        assert_eq!(filter_in(Some(ids(65_537))).unwrap_err().reason, "FILTER_TOO_LARGE");
+        let empty = |count| {
+            let filters = vec![proto::Filter { node: None }; count];
+            proto::Filter { node: Some(proto::filter::Node::Any(proto::FilterList { filters })) }
+        };
+        assert!(filter_in(Some(empty(4095))).is_ok());
+        assert_eq!(filter_in(Some(empty(4096))).unwrap_err().reason, "FILTER_TOO_LARGE");
         let prefixes = |count| {
             let prefix = proto::filter::Node::DocumentIdPrefix("x".to_owned());
             let filters = vec![proto::Filter { node: Some(prefix) }; count];
             proto::Filter { node: Some(proto::filter::Node::Any(proto::FilterList { filters })) }
         };
-        assert!(filter_in(Some(prefixes(MAX_FILTER_RANGES))).is_ok());
-        assert_eq!(filter_in(Some(prefixes(MAX_FILTER_RANGES + 1))).unwrap_err().reason, "FILTER_TOO_LARGE");
+        assert!(filter_in(Some(prefixes(256))).is_ok());
+        assert_eq!(filter_in(Some(prefixes(257))).unwrap_err().reason, "FILTER_TOO_LARGE");
         let field = proto::FieldCondition { key: "k".to_owned(), test: None };
         let filter = proto::Filter { node: Some(proto::filter::Node::Field(field)) };
         let error = filter_in(Some(filter)).unwrap_err();

@@ -8,15 +8,16 @@ use tonic::{Request, Response, Status, Streaming};
 use super::pulse::pulse;
 use super::status::log_fault;
 use super::{
-    Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert, unknown_value,
+    Reply, Room, Stop, blocking, caller, cancellable, check_batch, code, collection_name, convert,
+    unknown_value,
 };
-use crate::catalog::Catalog;
-use crate::domain::CollectionName;
-use crate::error::{Error, Result};
+use crate::catalog::{Catalog, Deletion, Listed, Page};
+use crate::domain::{CollectionName, Filter};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
 use crate::search::unknown_document;
-use crate::store::{DocumentRecord, PassageRecord, ReadableDocument};
+use crate::store::{Damaged, DocumentRecord, PassageRecord, ReadableDocument};
 
 /// Documents of one call or stream that are worked on at once: enough passages, where documents are short, for full
 /// batches of like length while others wait for the disk.
@@ -154,14 +155,92 @@ fn full(document: ReadableDocument) -> proto::Document {
 }
 
 /// How many of the documents fit into one page with their texts; at least one does.
-fn fitting(records: &[DocumentRecord]) -> usize {
+fn fitting(documents: &[Listed]) -> usize {
     let mut bytes = 0;
-    let fits = |record: &&DocumentRecord| {
+    let fits = |document: &&Listed| {
         let is_first = bytes == 0;
-        bytes += record.text_bytes as usize;
+        bytes += document.as_ref().map_or(0, |record| record.text_bytes as usize);
         is_first || bytes <= PAGE_TEXT_BYTES
     };
-    records.iter().take_while(fits).count()
+    documents.iter().take_while(fits).count()
+}
+
+/// A page of documents. Of those that it has with their texts, each is checked again as it is read.
+fn page_out(
+    catalog: &Catalog,
+    cid: u32,
+    page: Page,
+    view: proto::DocumentView,
+    filter: Option<&Filter>,
+) -> Result<proto::ListDocumentsResponse> {
+    let Page { documents: mut listed, is_more: mut more } = page;
+    if view == proto::DocumentView::Full {
+        let fitting = fitting(&listed);
+        more |= fitting < listed.len();
+        listed.truncate(fitting);
+    }
+    let id = |listed: &Listed| match listed {
+        Ok(record) => record.id.clone(),
+        Err(damaged) => damaged.id.clone(),
+    };
+    let next = listed.last().filter(|_| more).map(|last| token_out(cid, &id(last)));
+    let mut response =
+        proto::ListDocumentsResponse { next_page_token: next.unwrap_or_default(), ..Default::default() };
+    for listed in listed {
+        match listed {
+            Err(damaged) => response.damaged.push(damaged_out(damaged)),
+            Ok(record) if view != proto::DocumentView::Full => response.documents.push(document_out(&record)),
+            Ok(DocumentRecord { id, .. }) => match catalog.store().readable_document(cid, &id) {
+                Ok(document) => {
+                    let matches = |document: &ReadableDocument| {
+                        filter.is_none_or(|filter| filter.matches(&id, &document.record.metadata))
+                    };
+                    response.documents.extend(document.filter(matches).map(full));
+                }
+                Err(error) if error.kind == ErrorKind::DataLoss => {
+                    tracing::error!(cid, id, %error, "a document is damaged");
+                    response.damaged.push(damaged_out(Damaged { id, error }));
+                }
+                Err(error) => return Err(error),
+            },
+        }
+    }
+    Ok(response)
+}
+
+pub(super) fn damaged_out(damaged: Damaged) -> proto::DamagedDocument {
+    proto::DamagedDocument {
+        document_id: damaged.id,
+        error_reason: damaged.error.reason.to_owned(),
+        error_message: damaged.error.message,
+    }
+}
+
+/// The token of the page after a document of a collection.
+fn token_out(cid: u32, id: &str) -> String {
+    convert::page_token_out(&format!("{cid}:{id}"))
+}
+
+/// The document that a page begins after. Pages are of one collection: of another one that has its name by now, as
+/// after a restore, they would be a listing of neither.
+///
+/// # Errors
+/// `BAD_PAGE_TOKEN` and `LISTING_OUTDATED`.
+fn token_in(token: &str, cid: u32) -> Result<Option<String>> {
+    let Some(place) = convert::page_token_in(token)? else { return Ok(None) };
+    let parts = place.split_once(':').and_then(|(cid, id)| Some((cid.parse::<u32>().ok()?, id.to_owned())));
+    match parts {
+        Some((number, id)) if number == cid => Ok(Some(id)),
+        Some(_) => Err(Error::new(
+            ErrorKind::Aborted,
+            "LISTING_OUTDATED",
+            "the collection was replaced or made anew since the page before: begin again with the first page",
+        )),
+        None => {
+            let message = "expected the token of the page before";
+            Err(Error::invalid_field("page_token", "BAD_PAGE_TOKEN", message))
+        }
+    }
 }
 
 fn view_in(view: i32) -> Result<proto::DocumentView> {
@@ -217,16 +296,16 @@ impl proto::document_service_server::DocumentService for Documents {
     ) -> Reply<proto::GetDocumentResponse> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
+        let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
         let view = view_in(request.view)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
             let (store, id) = (catalog.store(), request.document_id);
             let document = match view {
                 proto::DocumentView::Basic => {
-                    store.document(record.cid, &id)?.map(|document| document_out(&document))
+                    store.document(reading.cid(), &id)?.map(|document| document_out(&document))
                 }
-                _ => store.readable_document(record.cid, &id)?.map(full),
+                _ => store.readable_document(reading.cid(), &id)?.map(full),
             };
             document.ok_or_else(|| unknown_document(&id))
         });
@@ -239,34 +318,17 @@ impl proto::document_service_server::DocumentService for Documents {
     ) -> Reply<proto::ListDocumentsResponse> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
+        let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
         let size = convert::page_size(request.page_size)?;
         let filter = convert::filter_in(request.filter)?;
         let view = view_in(request.view)?;
-        let after = convert::page_token_in(&request.page_token)?;
+        let after = token_in(&request.page_token, reading.cid())?;
         let catalog = self.catalog.clone();
-        let page = blocking(move || {
-            let (mut records, mut more) =
-                catalog.page(record.cid, after.as_deref(), size, filter.as_ref())?;
-            if view == proto::DocumentView::Full {
-                let fitting = fitting(&records);
-                more |= fitting < records.len();
-                records.truncate(fitting);
-            }
-            let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.id));
-            // One that was deleted meanwhile is left out.
-            let documents = records.iter().filter_map(|document| match view {
-                proto::DocumentView::Full => catalog
-                    .store()
-                    .readable_document(record.cid, &document.id)
-                    .transpose()
-                    .map(|d| d.map(full)),
-                _ => Some(Ok(document_out(document))),
-            });
-            Ok((documents.collect::<Result<Vec<_>>>()?, next.unwrap_or_default()))
+        let page = cancellable(move |is_cancelled| {
+            let page = catalog.page(&reading, after.as_deref(), size, filter.as_ref(), is_cancelled)?;
+            page_out(&catalog, reading.cid(), page, view, filter.as_ref())
         });
-        let (documents, next_page_token) = page.await?;
-        Ok(Response::new(proto::ListDocumentsResponse { documents, next_page_token }))
+        Ok(Response::new(page.await?))
     }
 
     async fn delete_documents(
@@ -275,13 +337,15 @@ impl proto::document_service_server::DocumentService for Documents {
     ) -> Reply<proto::DeleteDocumentsResponse> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
+        let collection = collection_name(&caller, "collection", request.collection)?;
+        self.catalog.collection(&collection)?;
         let Some(filter) = convert::filter_in(request.filter)? else {
             let message = "expected a filter, got an empty one";
             return Err(Error::invalid_field("filter", "EMPTY_FILTER", message).into());
         };
-        let deleted = self.catalog.delete_matching(&record, filter).await?;
-        Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64 }))
+        let Deletion { deleted, damaged } = self.catalog.delete_matching(&collection, filter).await?;
+        let damaged = damaged.into_iter().map(damaged_out).collect();
+        Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64, damaged }))
     }
 
     type ExportDocumentsStream = Pin<
@@ -293,7 +357,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::ExportDocumentsRequest>,
     ) -> Reply<Self::ExportDocumentsStream> {
         let caller = caller(&request)?;
-        let parts = super::transfer::export(self.catalog.clone(), &caller, request.into_inner())?;
+        let parts = super::export::serve(self.catalog.clone(), &caller, request.into_inner()).await?;
         Ok(Response::new(Box::pin(parts)))
     }
 
@@ -306,7 +370,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<Streaming<proto::ImportDocumentsRequest>>,
     ) -> Reply<Self::ImportDocumentsStream> {
         let (caller, pulse) = (caller(&request)?, pulse(&request)?);
-        let answers = super::transfer::import(self.clone(), &caller, request.into_inner(), pulse).await?;
+        let answers = super::import::serve(self.clone(), &caller, request.into_inner(), pulse).await?;
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::{answer, collections, convert, documents, embedding, search, snapshots, transfer};
+use super::{answer, collections, convert, documents, embedding, import, search, snapshots};
 use crate::access::Caller;
 use crate::proto;
 
@@ -22,9 +22,9 @@ pub fn request(kind: u8, bytes: &[u8]) {
         2 => with(bytes, |message: proto::UpsertDocumentsRequest| {
             message.documents.into_iter().for_each(|document| drop(documents::input_in(document)));
         }),
-        3 => with(bytes, |message| drop(transfer::document_in(message))),
+        3 => with(bytes, |message| drop(import::document_in(message))),
         4 => with(bytes, |message: proto::StoredPassages| {
-            message.passages.into_iter().for_each(|passage| drop(transfer::passage_in(passage)));
+            message.passages.into_iter().for_each(|passage| drop(import::passage_in(passage)));
         }),
         5 => with(bytes, |message| drop(embedding::options_in(&message))),
         6 => with(bytes, |message: proto::UpdateCollectionRequest| {

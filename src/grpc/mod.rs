@@ -6,8 +6,10 @@ mod collections;
 pub mod convert;
 mod documents;
 mod embedding;
+mod export;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
+mod import;
 mod ingest;
 mod pulse;
 mod room;
@@ -15,7 +17,6 @@ mod search;
 mod snapshots;
 mod status;
 mod stop;
-mod transfer;
 
 pub use admin::Admin;
 pub use answer::Answer;

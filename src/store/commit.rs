@@ -1,5 +1,6 @@
 //! The committing thread: one atomic batch for each document, one flush and fsync for all that waits.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use ::metrics::{counter, histogram};
@@ -8,13 +9,14 @@ use tracing::{Instrument, debug_span};
 
 use super::codec::{self, Counters};
 use super::live::Live;
+use super::readers::Readers;
 use super::records::{
     CollectionRecord, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument, PassageRecord,
     Updated, point_ranges,
 };
-use super::snapshot::Hold;
+use super::versions::{self, Change};
 use super::{Inner, Store, keys, now_ns, salvage, unknown_collection};
-use crate::domain::{Filter, Level};
+use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics;
 
@@ -29,7 +31,37 @@ const MAX_SENTENCES: usize = 256;
 pub enum Op {
     Upsert { cid: u32, document: Box<NewDocument>, answer: oneshot::Sender<Result<DocumentRecord>> },
     Update { cid: u32, update: DocumentUpdate, answer: oneshot::Sender<Result<Option<DocumentRecord>>> },
-    Delete { cid: u32, ids: Vec<String>, filter: Option<Filter>, answer: oneshot::Sender<Result<u64>> },
+    Delete { cid: u32, ids: Vec<String>, seen: Option<Seen>, answer: oneshot::Sender<Result<u64>> },
+}
+
+/// Documents by id in the versions that somebody has looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Seen(HashMap<String, (u32, i64)>);
+
+impl Seen {
+    /// Adds a document.
+    pub fn add(&mut self, record: &DocumentRecord) {
+        self.0.insert(record.id.clone(), (record.doc_no, record.update_time_ns));
+    }
+
+    /// How many documents there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Ids of the documents.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    fn is_still(&self, record: &DocumentRecord) -> bool {
+        self.0.get(&record.id) == Some(&(record.doc_no, record.update_time_ns))
+    }
 }
 
 /// An answer that waits for the fsync.
@@ -57,14 +89,15 @@ impl Store {
     /// Deletes documents; unknown ids are passed over. Answers with how many there were when that is on disk.
     pub async fn delete_documents(&self, cid: u32, ids: Vec<String>) -> Result<u64> {
         let (answer, receiver) = oneshot::channel();
-        self.send("delete", Op::Delete { cid, ids, filter: None, answer }, receiver).await
+        self.send("delete", Op::Delete { cid, ids, seen: None, answer }, receiver).await
     }
 
-    /// Deletes those of the documents that a filter matches when it comes to it: one may have been written anew since it
-    /// was looked for. Answers as [`Store::delete_documents`] does.
-    pub async fn delete_matching(&self, cid: u32, ids: Vec<String>, filter: Filter) -> Result<u64> {
+    /// Deletes documents that are still of the versions that were seen; others stay. Answers as
+    /// [`Store::delete_documents`] does.
+    pub async fn delete_seen(&self, cid: u32, seen: Seen) -> Result<u64> {
         let (answer, receiver) = oneshot::channel();
-        self.send("delete", Op::Delete { cid, ids, filter: Some(filter), answer }, receiver).await
+        let ids = seen.0.keys().cloned().collect();
+        self.send("delete", Op::Delete { cid, ids, seen: Some(seen), answer }, receiver).await
     }
 
     /// Hands a write to the committing thread and waits for its answer.
@@ -111,8 +144,7 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     let started = Instant::now();
     histogram!(metrics::STORE_COMMIT_WRITES).record(ops.len() as f64);
     let live = inner.live.load_full();
-    let hold = inner.hold.read().clone();
-    let target = &Target { live: &live, hold: hold.as_deref() };
+    let target = &Target { live: &live, readers: &inner.readers };
     let (room, little_room) = (inner.check_room(), inner.check_little_room());
     let room = || room.as_ref().map_err(Error::copy);
     let mut events = Vec::new();
@@ -125,9 +157,9 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
             Op::Update { cid, update, answer } => {
                 Answer::Update(answer, room().and_then(|()| self::update(target, cid, update, &mut events)))
             }
-            Op::Delete { cid, ids, filter, answer } => {
+            Op::Delete { cid, ids, seen, answer } => {
                 let room = little_room.as_ref().map_err(Error::copy);
-                let deleted = room.and_then(|()| delete(target, cid, &ids, filter.as_ref(), &mut events));
+                let deleted = room.and_then(|()| delete(target, cid, &ids, seen.as_ref(), &mut events));
                 Answer::Delete(answer, deleted)
             }
         })
@@ -150,15 +182,25 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
 /// Where a write goes.
 struct Target<'a> {
     live: &'a Live,
-    hold: Option<&'a Hold>,
+    readers: &'a Readers,
+}
+
+/// A document that goes.
+struct Old {
+    record: DocumentRecord,
+    /// Whether its record could not be read, and was found again by its rows.
+    is_damaged: bool,
 }
 
 impl Target<'_> {
-    /// Lets a snapshot that is being made have a document before it goes.
-    fn before_change(&self, cid: u32, old: &DocumentRecord) {
-        if let Some(hold) = self.hold {
-            hold.before_change(self.live, cid, old.doc_no);
+    /// Adds to a batch what takes a document away, but for what readers need still.
+    fn remove(&self, batch: &mut sled::Batch, cid: u32, old: &Old, counters: &mut Counters) -> Result<()> {
+        let change = if old.is_damaged { Change::Lost } else { Change::Removed };
+        if !versions::keep(self.live, self.readers, batch, cid, &old.record, change)? {
+            remove_rows(batch, cid, &old.record);
         }
+        remove(batch, cid, &old.record, counters);
+        Ok(())
     }
 }
 
@@ -210,15 +252,15 @@ pub(super) fn repair_counters(live: &Live, record: &CollectionRecord) -> Result<
 
 /// What is stored under an id. Of a document whose record is damaged, what can be found, so that it can
 /// be replaced and deleted all the same.
-fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<DocumentRecord>> {
+fn old_record(live: &Live, cid: u32, id: &str) -> Result<Option<Old>> {
     let key = keys::document(cid, id);
     let Some(value) = live.get(&key)? else { return Ok(None) };
     match codec::unpack_document(&key, &value) {
-        Ok(record) => Ok(Some(record)),
+        Ok(record) => Ok(Some(Old { record, is_damaged: false })),
         Err(error) if error.kind == ErrorKind::DataLoss => {
-            let found = salvage::find(live, cid, id)?;
-            tracing::error!(%error, passages = found.passage_count, "removing what is left of a damaged document");
-            Ok(Some(found))
+            let record = salvage::find(live, cid, id)?;
+            tracing::error!(%error, passages = record.passage_count, "removing what is left of a damaged document");
+            Ok(Some(Old { record, is_damaged: true }))
         }
         Err(error) => Err(error),
     }
@@ -243,7 +285,7 @@ fn upsert(
         media_type: document.media_type.clone(),
         content_hash: document.content_hash,
         metadata: document.metadata.clone(),
-        create_time_ns: old.as_ref().map_or(now, |old| old.create_time_ns),
+        create_time_ns: old.as_ref().map_or(now, |old| old.record.create_time_ns),
         update_time_ns: now,
         doc_no: counters.next_doc_no,
         first_passage: counters.next_point,
@@ -259,14 +301,13 @@ fn upsert(
     counters.passages += u64::from(record.passage_count);
     let mut batch = sled::Batch::default();
     if let Some(old) = &old {
-        target.before_change(cid, old);
-        remove(&mut batch, cid, old, &mut counters);
+        target.remove(&mut batch, cid, old, &mut counters)?;
     }
     insert(&mut batch, cid, &record, &document);
     put_counters(&mut batch, cid, &counters);
     live.apply(batch)?;
     let inserted = Some(Inserted { record: record.clone(), document });
-    events.push(Committed { cid, inserted, removed: old, updated: None });
+    events.push(Committed { cid, inserted, removed: old.map(|old| old.record), updated: None });
     Ok(record)
 }
 
@@ -283,13 +324,14 @@ fn update(
     if old.doc_no != update.doc_no {
         return Ok(None);
     }
-    target.before_change(cid, &old);
     let mut record = old.clone();
     record.title = update.title;
     record.source_uri = update.source_uri;
     record.metadata = update.metadata;
-    record.update_time_ns = now_ns();
+    // With its number it tells one version from another, even if the clock was set back.
+    record.update_time_ns = now_ns().max(old.update_time_ns.saturating_add(1));
     let mut batch = sled::Batch::default();
+    versions::keep(live, target.readers, &mut batch, cid, &old, Change::Described)?;
     batch.insert(key.as_slice(), codec::pack_document(&key, &record));
     if old.title != record.title {
         let key = keys::retitled(cid, record.doc_no);
@@ -306,7 +348,7 @@ fn delete(
     target: &Target<'_>,
     cid: u32,
     ids: &[String],
-    filter: Option<&Filter>,
+    seen: Option<&Seen>,
     events: &mut Vec<Committed>,
 ) -> Result<u64> {
     let live = target.live;
@@ -315,15 +357,14 @@ fn delete(
     let mut counters = counters(live, cid)?;
     for id in ids {
         let Some(old) = old_record(live, cid, id)? else { continue };
-        if filter.is_some_and(|filter| !filter.matches(&old.id, &old.metadata)) {
+        if seen.is_some_and(|seen| !seen.is_still(&old.record)) {
             continue;
         }
-        target.before_change(cid, &old);
         let mut batch = sled::Batch::default();
-        remove(&mut batch, cid, &old, &mut counters);
+        target.remove(&mut batch, cid, &old, &mut counters)?;
         put_counters(&mut batch, cid, &counters);
         live.apply(batch)?;
-        events.push(Committed { cid, inserted: None, removed: Some(old), updated: None });
+        events.push(Committed { cid, inserted: None, removed: Some(old.record), updated: None });
         deleted += 1;
     }
     Ok(deleted)
@@ -416,18 +457,11 @@ pub(super) fn insert(batch: &mut sled::Batch, cid: u32, record: &DocumentRecord,
     }
 }
 
+/// Takes away what describes a document, and notes its points as removed.
 fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mut Counters) {
     batch.remove(keys::document(cid, &old.id));
     batch.remove(keys::number(cid, old.doc_no));
     batch.remove(keys::retitled(cid, old.doc_no));
-    let chunks = old.text_bytes.div_ceil(TEXT_CHUNK as u64) as u32;
-    (0..chunks).for_each(|chunk| batch.remove(keys::text(cid, old.doc_no, chunk)));
-    for point in old.passages() {
-        batch.remove(keys::passage(cid, point));
-        batch.remove(keys::vector(cid, Level::Passage, point));
-        batch.remove(keys::vector(cid, Level::Sentence, point));
-    }
-    batch.remove(keys::vector(cid, Level::Document, u64::from(old.doc_no)));
     for (level, points) in point_ranges(old) {
         if level == Level::Sentence && counters.no_sentence_index {
             continue;
@@ -438,6 +472,18 @@ fn remove(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord, counters: &mu
     }
     counters.documents = counters.documents.saturating_sub(1);
     counters.passages = counters.passages.saturating_sub(u64::from(old.passage_count));
+}
+
+/// Takes away what a document consists of: text, passages and vectors.
+pub(super) fn remove_rows(batch: &mut sled::Batch, cid: u32, old: &DocumentRecord) {
+    let chunks = old.text_bytes.div_ceil(TEXT_CHUNK as u64) as u32;
+    (0..chunks).for_each(|chunk| batch.remove(keys::text(cid, old.doc_no, chunk)));
+    for point in old.passages() {
+        batch.remove(keys::passage(cid, point));
+        batch.remove(keys::vector(cid, Level::Passage, point));
+        batch.remove(keys::vector(cid, Level::Sentence, point));
+    }
+    batch.remove(keys::vector(cid, Level::Document, u64::from(old.doc_no)));
 }
 
 /// Documents and passages of a collection.

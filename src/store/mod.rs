@@ -15,6 +15,7 @@ mod live;
 mod mark;
 mod migrate;
 mod read;
+mod readers;
 mod records;
 mod retitled;
 mod salvage;
@@ -22,6 +23,8 @@ mod segments;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod versions;
+mod view;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -43,9 +46,11 @@ pub use migrate::SCHEMA_VERSION;
 
 pub use retitled::Retitled;
 
+pub use commit::Seen;
+pub use readers::Lease;
 pub use records::{
-    CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument,
-    NewPassage, PassageRecord, Processing, Updated,
+    CollectionRecord, CommitListener, Committed, Damaged, DocumentRecord, DocumentUpdate, Inserted,
+    NewDocument, NewPassage, PassageRecord, Processing, Updated,
 };
 
 const CURRENT: &str = "CURRENT";
@@ -59,6 +64,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 pub use content::{ReadableDocument, check_foreign};
 pub(crate) use snapshot::counted;
 pub use snapshot::{PreparedRestore, SnapshotInfo, SnapshotName};
+pub use view::{View, ViewPage};
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -89,8 +95,8 @@ struct Inner {
     snapshots: snapshot::Folder,
     /// Held by whoever makes or restores a snapshot.
     snapshotting: Mutex<()>,
-    /// What the snapshot that is being made still needs.
-    hold: RwLock<Option<Arc<snapshot::Hold>>>,
+    /// Who reads what, so that it stays.
+    readers: Arc<readers::Readers>,
     _lock: File,
 }
 
@@ -111,6 +117,7 @@ pub struct Store {
     inner: Arc<Inner>,
     sender: Option<mpsc::Sender<commit::Op>>,
     committer: Option<JoinHandle<()>>,
+    reaper: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -149,7 +156,7 @@ impl Store {
             listener: RwLock::new(None),
             snapshots,
             snapshotting: Mutex::new(()),
-            hold: RwLock::new(None),
+            readers: Arc::default(),
             _lock: lock,
         });
         collections::repair_counters(&inner.live.load_full())?;
@@ -162,7 +169,14 @@ impl Store {
                 move || commit::run(&inner, receiver)
             })
             .map_err(from_io)?;
-        Ok(Self { inner, sender: Some(sender), committer: Some(committer) })
+        let reaper = std::thread::Builder::new()
+            .name("store-reaper".to_owned())
+            .spawn({
+                let inner = inner.clone();
+                move || readers::run(&inner)
+            })
+            .map_err(from_io)?;
+        Ok(Self { inner, sender: Some(sender), committer: Some(committer), reaper: Some(reaper) })
     }
 
     /// Sets who hears of every change from now on.
@@ -230,9 +244,16 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.sender = None;
-        let Some(committer) = self.committer.take() else { return };
-        if committer.thread().id() != std::thread::current().id() && committer.join().is_err() {
-            tracing::error!("the committing thread of the store panicked");
+        self.inner.readers.stop();
+        let threads = [self.committer.take(), self.reaper.take()];
+        // The listener of commits may be what holds the store last; then the committing thread is this one, and holds what
+        // the other may wait for. Both end by themselves.
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        if threads.iter().flatten().any(is_own) {
+            return;
+        }
+        if threads.into_iter().flatten().any(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of the store panicked");
         }
     }
 }

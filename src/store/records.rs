@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::domain::{Language, Level, Metadata, Span};
+use crate::error::Error;
 
 /// A collection and its settings.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -108,6 +109,23 @@ impl DocumentRecord {
     /// Points of its passages.
     pub fn passages(&self) -> Range<u64> {
         self.first_passage..self.first_passage + u64::from(self.passage_count)
+    }
+}
+
+/// A document that cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its id; empty where even that is lost.
+    pub id: String,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+impl From<Error> for Damaged {
+    /// The document that an error is about.
+    fn from(error: Error) -> Self {
+        let id = error.resource.as_ref().map(|resource| resource.name.clone()).unwrap_or_default();
+        Self { id, error }
     }
 }
 

@@ -119,7 +119,7 @@ impl Gauges {
         for (position, OpenCollection { record, indexes, keywords }) in collections.into_iter().enumerate() {
             let name = if position < MAX_COLLECTIONS { record.name.as_str() } else { OTHERS };
             // A collection that was deleted meanwhile has none.
-            let (documents, passages) = self.catalog.store().counts(record.cid).unwrap_or_default();
+            let Ok((documents, passages)) = self.catalog.store().counts(record.cid) else { continue };
             sums.add(metrics::COLLECTION_DOCUMENTS, name, "", documents);
             sums.add(metrics::COLLECTION_PASSAGES, name, "", passages);
             sums.add(metrics::KEYWORD_PASSAGES, name, "", keywords.passages());

@@ -66,6 +66,8 @@ pub struct SnapshotInfo {
     pub passages: u64,
     /// Documents that could not be read when it was made, and are not in it.
     pub left_out: u64,
+    /// Names of collections whose records were damaged when it was made, and that are not in it.
+    pub damaged_collections: Vec<String>,
     /// Why the file cannot be read, where that shows already; everything else is then unknown.
     pub problem: Option<String>,
 }
@@ -82,6 +84,7 @@ impl SnapshotInfo {
             documents: end.documents,
             passages: end.passages,
             left_out: end.left_out,
+            damaged_collections: header.damaged_collections.clone(),
             problem: None,
         }
     }

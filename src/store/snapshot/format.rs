@@ -45,6 +45,9 @@ pub struct Header {
     /// Its collections; documents name them by position.
     #[prost(message, repeated, tag = "4")]
     pub collections: Vec<CollectionRecord>,
+    /// Names of collections whose records were damaged, and that are not in it.
+    #[prost(string, repeated, tag = "5")]
+    pub damaged_collections: Vec<String>,
 }
 
 /// What a snapshot says of itself at its end.

@@ -1,151 +1,27 @@
-//! Documents with all that is stored of them, out of a collection and into one.
-
-use std::sync::Arc;
+//! Documents with all that is stored of them, into a collection.
 
 use futures::StreamExt;
 use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::documents::{Documents, document_out, result_out};
+use super::documents::{Documents, result_out};
 use super::pulse::Pulse;
 use super::room::{Place, Room};
-use super::{Stop, blocking, collection_name, collections, convert};
+use super::{Stop, collection_name, convert};
 use crate::access::Caller;
-use crate::catalog::Catalog;
-use crate::domain::{CollectionName, Filter, Span};
+use crate::domain::{CollectionName, Span};
 use crate::error::{Error, Result};
 use crate::proto;
-use crate::proto::export_documents_response::Part as Out;
 use crate::proto::import_documents_request::Part as In;
-use crate::store::{CollectionRecord, Inserted, NewDocument, NewPassage, Processing};
+use crate::store::{NewDocument, NewPassage, Processing};
 
-/// Bytes of text or passages in one message.
-const MESSAGE_BYTES: usize = 256 << 10;
-/// Documents whose records are read at once.
-const PAGE: usize = 128;
 /// Documents of one import that are stored at once.
 const IN_FLIGHT: usize = 64;
 /// Most bytes of a passage besides its vectors, on average over a document that is imported.
 const PASSAGE_BYTES: usize = 16 << 10;
 /// Vectors of a passage: its own and those of its sentences, of which the store takes so many.
 const PASSAGE_VECTORS: usize = 1 + 256;
-
-/// A document that is exported next, page by page.
-struct Export {
-    catalog: Arc<Catalog>,
-    record: CollectionRecord,
-    filter: Option<Filter>,
-    after: Option<String>,
-    ids: std::vec::IntoIter<String>,
-    is_last_page: bool,
-}
-
-/// The messages of an export.
-pub(super) fn export(
-    catalog: Arc<Catalog>,
-    caller: &Caller,
-    request: proto::ExportDocumentsRequest,
-) -> Result<impl Stream<Item = std::result::Result<proto::ExportDocumentsResponse, Status>> + Send + 'static>
-{
-    let record = catalog.collection(&collection_name(caller, "collection", request.collection)?)?;
-    let filter = convert::filter_in(request.filter)?;
-    let first = Out::Collection(collections::out(&catalog, &record)?);
-    let ids = Vec::new().into_iter();
-    let export = Export { catalog, record, filter, after: None, ids, is_last_page: false };
-    let documents = futures::stream::try_unfold(export, |export| async move {
-        let next = blocking(move || export.next());
-        Ok::<_, Status>(next.await?)
-    });
-    let parts = documents.flat_map(|document| {
-        futures::stream::iter(match document {
-            Ok(document) => parts(document).into_iter().map(Ok).collect(),
-            Err(status) => vec![Err(status)],
-        })
-    });
-    let message = |part: std::result::Result<Out, Status>| {
-        part.map(|part| proto::ExportDocumentsResponse { part: Some(part) })
-    };
-    Ok(futures::stream::iter([Ok(first)]).chain(parts).map(message))
-}
-
-impl Export {
-    fn next(mut self) -> Result<Option<(Inserted, Self)>> {
-        loop {
-            if let Some(id) = self.ids.next() {
-                // One that was deleted meanwhile is passed over.
-                match self.catalog.store().whole_document(self.record.cid, &id)? {
-                    Some(document) => return Ok(Some((document, self))),
-                    None => continue,
-                }
-            }
-            if self.is_last_page {
-                return Ok(None);
-            }
-            let (page, more) =
-                self.catalog.page(self.record.cid, self.after.as_deref(), PAGE, self.filter.as_ref())?;
-            self.is_last_page = !more;
-            self.after = page.last().map(|document| document.id.clone()).or(self.after);
-            self.ids = page.into_iter().map(|document| document.id).collect::<Vec<_>>().into_iter();
-        }
-    }
-}
-
-/// The messages of one document.
-fn parts(stored: Inserted) -> Vec<Out> {
-    let Inserted { record, document } = stored;
-    let mut parts = vec![Out::Document(proto::StoredDocument {
-        text_bytes: record.text_bytes,
-        passage_count: record.passage_count,
-        token_count: record.token_count,
-        file_title: document.file_title,
-        chunking: Some(proto::ChunkingConfig {
-            max_tokens: record.processing.max_tokens,
-            overlap_tokens: record.processing.overlap_tokens,
-        }),
-        vector: vector_out(document.document_vector),
-        document: Some(document_out(&record)),
-    })];
-    let mut rest = document.text.as_str();
-    while !rest.is_empty() {
-        let (piece, later) = rest.split_at(rest.floor_char_boundary(MESSAGE_BYTES));
-        parts.push(Out::Text(piece.to_owned()));
-        rest = later;
-    }
-    let (mut passages, mut bytes) = (Vec::new(), 0);
-    for passage in document.passages {
-        bytes +=
-            4 * (passage.vector.len() + passage.sentence_vectors.iter().map(Vec::len).sum::<usize>()) + 256;
-        passages.push(passage_out(passage));
-        if bytes >= MESSAGE_BYTES {
-            parts.push(Out::Passages(proto::StoredPassages { passages: std::mem::take(&mut passages) }));
-            bytes = 0;
-        }
-    }
-    if !passages.is_empty() {
-        parts.push(Out::Passages(proto::StoredPassages { passages }));
-    }
-    parts
-}
-
-fn vector_out(values: Vec<f32>) -> Option<proto::DenseVector> {
-    (!values.is_empty()).then_some(proto::DenseVector { values })
-}
-
-fn passage_out(passage: NewPassage) -> proto::StoredPassage {
-    proto::StoredPassage {
-        span: Some(convert::span(passage.span)),
-        headings: passage.headings,
-        page_number: passage.page,
-        sentences: passage.sentences.into_iter().map(convert::span).collect(),
-        vector: vector_out(passage.vector),
-        sentence_vectors: passage
-            .sentence_vectors
-            .into_iter()
-            .map(|values| proto::DenseVector { values })
-            .collect(),
-    }
-}
 
 /// A document that is being read.
 struct Partial {
@@ -184,7 +60,7 @@ struct Import {
 }
 
 /// The answers to an import whose collection is known.
-pub(super) async fn import(
+pub(super) async fn serve(
     service: Documents,
     caller: &Caller,
     mut messages: Streaming<proto::ImportDocumentsRequest>,
