@@ -186,7 +186,7 @@ metrics! {
     /// Hits left out because their records are damaged.
     SEARCH_DAMAGED_HITS = "trove_search_damaged_hits_total", Kind::Counter, [];
 
-    /// Documents left out of listings and exports because their records are damaged.
+    /// Documents left out of listings and deletions by filter because their records are damaged.
     LISTING_DAMAGED_DOCUMENTS = "trove_listing_damaged_documents_total", Kind::Counter, [];
 
     /// Documents of a collection.
