@@ -100,7 +100,10 @@ pub fn retrieve(catalog: &Catalog, reading: &Reading, probe: Probe, options: &Op
                 // commit.
                 rounds += 1;
                 catalog.store().wait_for_commit(MOST_WAIT);
+                // As many as before may be gone of those that come next.
+                let deeper = selection.wanted * 4;
                 selection = Selection::new(catalog, &mut retrieval, exact)?;
+                selection.wanted = selection.wanted.max(deeper).min(MAX_CANDIDATES);
                 continue;
             }
             measure(started, probe.mode, mode, damaged);

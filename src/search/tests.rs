@@ -153,6 +153,9 @@ async fn a_collection_that_is_deleted_is_read_to_the_end() {
     for n in 0..30 {
         fixture.add(document(&format!("d{n}"), "One word. ", vec![vector(n)], 1)).await;
     }
+    // The keyword index is made with the first search.
+    fixture
+        .found(probe(Mode::Keyword, "word", vector(3)), &options(Some(Mode::Keyword), Level::Passage, None));
     let reading = fixture.reading();
     fixture.catalog.delete(&CollectionName::new("a").unwrap(), "", true).unwrap();
     for mode in [Mode::Vector, Mode::Keyword, Mode::Hybrid] {
