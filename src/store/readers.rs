@@ -162,10 +162,15 @@ impl Readers {
     /// Collections of which versions are kept, each with the moment before which nobody needs them.
     fn outdated(&self) -> Vec<(u32, u64)> {
         let mut state = self.state.lock();
-        let kept = std::mem::take(&mut state.kept);
-        let outdated =
-            kept.into_iter().map(|cid| (cid, state.oldest(cid).unwrap_or(u64::MAX))).collect::<Vec<_>>();
-        state.kept = outdated.iter().filter(|(_, oldest)| *oldest < u64::MAX).map(|(cid, _)| *cid).collect();
+        let mut outdated = Vec::new();
+        for cid in std::mem::take(&mut state.kept) {
+            let oldest = state.oldest(cid);
+            if oldest.is_some() {
+                state.kept.insert(cid);
+            }
+            // A view that begins from now on has a greater number.
+            outdated.push((cid, oldest.unwrap_or(state.moment + 1)));
+        }
         outdated
     }
 }
