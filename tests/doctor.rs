@@ -176,3 +176,50 @@ fn settings_that_do_not_fit_or_are_risky_are_told() {
     assert_eq!(finding(&checks, "protection", "listen: 0.0.0.0:0"), "warning");
     assert_eq!(finding(&checks, "configuration", "metrics.listen: 0.0.0.0:0"), "warning");
 }
+
+#[test]
+fn a_flipped_bit_in_a_generator_is_found_before_it_answers() {
+    let Some(models) = models() else { return };
+    let data = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(models.join("runtime"), data.path().join("runtime")).unwrap();
+    std::fs::create_dir(data.path().join("models")).unwrap();
+    std::os::unix::fs::symlink(
+        models.join("models/all-MiniLM-L6-v2"),
+        data.path().join("models/all-MiniLM-L6-v2"),
+    )
+    .unwrap();
+    let gguf = models.join("models/SmolLM2-135M-Instruct/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let trove = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_trove"))
+            .args(args)
+            .arg("--data-dir")
+            .arg(data.path())
+            .output()
+            .unwrap()
+    };
+    let imported = trove(&["models", "import", gguf.to_str().unwrap(), "--name", "SmolLM2-135M-Instruct"]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let folder = data.path().join("models/SmolLM2-135M-Instruct");
+    let weights = folder.join("onnx").join(trove::model::decoder::DATA_FILE);
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&weights, &bytes).unwrap();
+    let started = trove(&["serve", "--listen", "127.0.0.1:0"]);
+    let told = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert_eq!(started.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("DAMAGED_MODEL")
+            && told.contains(&format!("onnx/{}", trove::model::decoder::DATA_FILE)),
+        "{told}"
+    );
+    let (checks, _) = doctor(data.path(), &["generator.models=SmolLM2-135M-Instruct"]);
+    assert!(
+        checks.iter().any(|check| check["message"].as_str().unwrap().contains("DAMAGED_MODEL")),
+        "{checks:?}"
+    );
+    // Where it was changed on purpose, the checksums can go.
+    std::fs::remove_file(folder.join("checksums.json")).unwrap();
+    let listed = trove(&["models", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("generator"), "{listed:?}");
+}
