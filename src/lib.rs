@@ -39,6 +39,7 @@ pub mod telemetry;
 pub mod text;
 
 /// Code generated from `proto/trove/v1`.
+pub mod visible;
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
     tonic::include_proto!("trove.v1");

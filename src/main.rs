@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use trove::cli::output::Text;
 use trove::cli::{self, Cli, Outcome, ServeArgs, output};
 use trove::config::{Config, Flag};
 use trove::error::{Error, Result};
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         return exit(extract::worker_main(&media_type.to_string_lossy(), memory.unwrap_or(2 << 30)));
     }
     let cli = Cli::parse();
+    std::panic::set_hook(Box::new(tell_panic));
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -51,13 +53,23 @@ fn main() -> std::process::ExitCode {
             // What still blocks, such as the extraction of a file, was not acknowledged.
             runtime.shutdown_timeout(Duration::from_secs(1));
             let Err(error) = served else { return exit(cli::EXIT_OK) };
-            output::note(format!("error: {}: {error}", error.reason));
+            output::note(Text::new().lines(format!("error: {}: {error}", error.reason)));
             exit(cli::EXIT_FAILED)
         }
     }
 }
 
 fn exit(code: i32) -> std::process::ExitCode {
+/// Tells of a panic as the standard hook does, though of what its message quotes a terminal obeys nothing.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let (thread, backtrace) = (std::thread::current(), std::backtrace::Backtrace::capture());
+    let told = Text::new().lines(format!("\nthread '{}' {panic}", thread.name().unwrap_or("<unnamed>")));
+    output::note(match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => told.lines(format!("\n{backtrace}")),
+        _ => told,
+    });
+}
+
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 

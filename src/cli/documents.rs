@@ -5,6 +5,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::output::Text;
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::proto::document::Content;
@@ -164,15 +165,12 @@ fn show(json: bool, document: &Document) -> Result<i32> {
     for passage in &document.passages {
         let span = passage.span.as_ref().map(span_text).unwrap_or_default();
         let page = passage.page_number.map(|page| format!("  page {page}")).unwrap_or_default();
-        output::line(
-            format!(
-                "\n{}  bytes {span}{page}  {}",
-                output::bold(format!("[{}]", passage.passage_index)),
-                output::dim(passage.headings.join(" > "))
-            )
-            .trim_end(),
-        )?;
-        output::line(&passage.text)?;
+        output::line("")?;
+        let head =
+            output::bold(format!("[{}]", passage.passage_index)).plain(format!("  bytes {span}{page}"));
+        let headings = passage.headings.join(" > ");
+        output::line(if headings.is_empty() { head } else { head.plain("  ").dim(headings) })?;
+        output::line(Text::new().lines(&passage.text))?;
     }
     Ok(EXIT_OK)
 }

@@ -3,6 +3,7 @@
 mod calls;
 mod exporter;
 mod gauges;
+mod log;
 mod process;
 mod traces;
 
@@ -35,12 +36,13 @@ impl Telemetry {
     pub fn start(config: &Config) -> Result<Self> {
         let filter = EnvFilter::try_new(&config.log.filter)
             .map_err(|e| Error::invalid("BAD_CONFIG", format!("log.filter: {e}")))?;
-        // A reader of the log that has left must not take the server with it.
-        let log = tracing_subscriber::fmt::layer()
-            .log_internal_errors(false)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .with_writer(std::io::stderr);
-        let log = if config.log.format == "json" { log.json().boxed() } else { log.boxed() };
+        let log = match config.log.format.as_str() {
+            "json" => log::json(std::io::stderr).boxed(),
+            _ => {
+                let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+                log::text(is_terminal, std::io::stderr).boxed()
+            }
+        };
         let traces = Traces::start(&config.tracing)?;
         tracing_subscriber::registry()
             .with(traces.as_ref().map(Traces::layer))

@@ -9,12 +9,13 @@ mod protection;
 mod settings;
 
 use anyhow::Result;
-use console::style;
+use console::Style;
 use serde_json::json;
 
 use super::args::ConnectionArgs;
 use super::config::ServeArgs;
 use super::failure::Usage;
+use super::output::Text;
 use super::{EXIT_FAILED, EXIT_OK, output};
 
 /// What a check found.
@@ -94,12 +95,13 @@ impl Report {
         let widest = self.0.iter().map(|check| check.name.len()).max().unwrap_or_default();
         for check in &self.0 {
             let finding = format!("{:<7}", check.finding.as_str());
-            let finding = match check.finding {
-                Finding::Ok => style(finding).green(),
-                Finding::Warning => style(finding).yellow(),
-                Finding::Problem => style(finding).red(),
+            let style = match check.finding {
+                Finding::Ok => Style::new().green(),
+                Finding::Warning => Style::new().yellow(),
+                Finding::Problem => Style::new().red(),
             };
-            output::line(format!("{finding}  {:<widest$}  {}", check.name, check.message))?;
+            let told = format!("  {:<widest$}  {}", check.name, check.message);
+            output::line(Text::new().styled(&style, finding).plain(told))?;
             if let Some(remedy) = &check.remedy {
                 output::line(output::dim(format!("{:9}{:widest$}  mend: {remedy}", "", "")))?;
             }

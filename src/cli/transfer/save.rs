@@ -11,6 +11,7 @@ use crate::cli::client::Client;
 use crate::cli::{EXIT_OK, output};
 use crate::proto::ExportDocumentsRequest;
 use crate::proto::export_documents_response::Part;
+use crate::visible::visible_json;
 
 /// Where the lines go. A file gets its name when it is whole, and is deleted otherwise.
 struct Target {
@@ -32,7 +33,7 @@ impl Target {
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
-        Ok(writeln!(self.writer, "{line}")?)
+        Ok(writeln!(self.writer, "{}", visible_json(line))?)
     }
 
     fn finish(mut self) -> Result<()> {
