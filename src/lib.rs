@@ -21,6 +21,7 @@ pub mod domain;
 pub mod encoder;
 pub mod error;
 pub mod extract;
+pub mod fair;
 pub mod fault;
 pub mod generator;
 pub mod grpc;
@@ -31,15 +32,16 @@ pub mod keywords;
 pub mod metadata;
 pub mod metrics;
 pub mod model;
+pub mod party;
 pub mod search;
 pub mod server;
 pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod text;
+pub mod visible;
 
 /// Code generated from `proto/trove/v1`.
-pub mod visible;
 #[allow(missing_docs, clippy::all)]
 pub mod proto {
     tonic::include_proto!("trove.v1");

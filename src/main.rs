@@ -24,10 +24,11 @@ fn main() -> std::process::ExitCode {
     if args.next().is_some_and(|command| command == "extract-worker") {
         let memory = std::env::var(extract::MEMORY_VARIABLE).ok().and_then(|n| n.parse().ok());
         let media_type = args.next().unwrap_or_default();
-        return exit(extract::worker_main(&media_type.to_string_lossy(), memory.unwrap_or(2 << 30)));
+        let bytes = args.next().and_then(|bytes| bytes.to_str()?.parse().ok()).unwrap_or_default();
+        return exit(extract::worker_main(&media_type.to_string_lossy(), bytes, memory.unwrap_or(2 << 30)));
     }
-    let cli = Cli::parse();
     std::panic::set_hook(Box::new(tell_panic));
+    let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -59,7 +60,6 @@ fn main() -> std::process::ExitCode {
     }
 }
 
-fn exit(code: i32) -> std::process::ExitCode {
 /// Tells of a panic as the standard hook does, though of what its message quotes a terminal obeys nothing.
 fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let (thread, backtrace) = (std::thread::current(), std::backtrace::Backtrace::capture());
@@ -70,6 +70,7 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     });
 }
 
+fn exit(code: i32) -> std::process::ExitCode {
     std::process::ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 

@@ -72,7 +72,7 @@ section! {
         threads: usize = 0, Rule::AtLeast(0);
         /// Most tokens of one batch, padding counted. More gains nothing on a CPU and lets queries wait longer.
         max_batch_tokens: usize = 1024, Rule::AtLeast(1);
-        /// Most texts that wait, of interactive and of bulk work each; beyond it calls get RESOURCE_EXHAUSTED.
+        /// Most texts that wait, of interactive and of bulk work each; beyond it a caller who has an equal part of them gets RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
     }
 }
@@ -103,7 +103,7 @@ section! {
         context_tokens: usize = 4096, Rule::AtLeast(0);
         /// Generations that run at once, each with a KV cache of the whole context.
         slots: usize = 4, Rule::AtLeast(1);
-        /// Generations that wait for a slot; beyond it calls get RESOURCE_EXHAUSTED.
+        /// Generations that wait for a slot; beyond it a caller who has an equal part of them gets RESOURCE_EXHAUSTED.
         queue_capacity: usize = 64, Rule::AtLeast(1);
         /// Prompt tokens that are computed at once; other generations get their turn in between.
         prefill_tokens: usize = 256, Rule::AtLeast(2);

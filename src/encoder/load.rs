@@ -1,8 +1,5 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-
-use tokio::sync::Semaphore;
 
 use super::cross_encoder::Pairs;
 use super::meter::Meter;
@@ -12,6 +9,7 @@ use super::tokens::TextTokenizer;
 use super::workers::Workers;
 use super::{BULK_SHARE, CrossEncoder, CrossEncoderInfo, Encoder, verify};
 use crate::error::{Error, Result};
+use crate::fair::{Fair, Shares};
 use crate::model::{
     CudaOptions, Device, EncoderGraph, EncoderSession, LoadedModel, ModelDir, ModelKind, Precision,
     SessionOptions,
@@ -55,10 +53,10 @@ impl Encoder {
             prompts: model.prompts.keys().cloned().collect(),
             default_prompt: model.default_prompt.clone(),
         };
-        let bulk_room = (options.queue_capacity / 2).clamp(1, Semaphore::MAX_PERMITS);
-        let (bulk, bulk_share) = (Semaphore::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
+        let bulk_room = (options.queue_capacity / 2).max(1);
+        let (bulk, bulk_share) = (Fair::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
         let workers = Workers::start("encoder", sessions, queue(&model, options), model.dimensions())?;
-        let large = AtomicUsize::new(0);
+        let large = Shares::new(options.queue_capacity.max(1));
         Ok(Arc::new(Self { info, model, tokenizer, table, workers, bulk, bulk_share, large }))
     }
 }

@@ -15,11 +15,11 @@ mod verify;
 mod wordpiece;
 mod workers;
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use futures::{StreamExt, TryStreamExt};
 
 pub use cross_encoder::{CrossEncoder, CrossEncoderInfo, Reranked};
 pub use load::check_model;
@@ -34,18 +34,24 @@ pub use crate::model::{Activation, CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::{Span, scale_to_unit};
 use crate::error::{Error, Result};
+use crate::fair::{Fair, Shares};
 use crate::model::{ModelDir, StaticTable};
 use crate::task;
 use plan::{Plan, Sequence, finish, reduce_static};
-use queue::{Class, stopping};
+use queue::Class;
 use tokens::TextTokenizer;
 use workers::{Ran, Workers};
 
 /// Texts of so many bytes are tokenized faster than another thread wakes up.
 const INLINE_BYTES: usize = 4 << 10;
 
-/// One in so many of the places for bulk work is what a call takes at a time.
-const BULK_SHARE: usize = 4;
+/// One in so many of the places for bulk work is the most that a call takes at a time.
+const BULK_SHARE: usize = 8;
+/// Batches that a piece of bulk work fills at most: the smaller, the sooner others have their turn; the more, the more
+/// like lengths there are to choose from.
+const PIECE_BATCHES: usize = 8;
+/// Pieces of one call that run or wait at a time.
+const PIECES_AHEAD: usize = 2;
 
 /// An encoder with its sessions, each on a thread of its own.
 pub struct Encoder {
@@ -55,21 +61,12 @@ pub struct Encoder {
     /// Input embeddings, if the model has them in plain sight.
     table: Option<StaticTable>,
     workers: Workers,
-    /// Room for bulk work in the queue. What finds none waits outside, in the order of the calls.
-    bulk: Semaphore,
+    /// Room for bulk work in the queue. What finds none waits outside.
+    bulk: Fair,
     /// Most of it that one call takes at a time, so that others come in between.
     bulk_share: usize,
     /// Sequences of the calls of [`Encoder::embed`] that are bulk work.
-    large: AtomicUsize,
-}
-
-/// Sequences of a large call that count until they are done.
-struct Held<'a>(&'a AtomicUsize, usize);
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
-    }
+    large: Shares,
 }
 
 impl Encoder {
@@ -116,7 +113,8 @@ impl Encoder {
     /// inputs. Large calls take turns with the passages of documents, piece by piece.
     ///
     /// # Errors
-    /// `QUEUE_FULL`, for a large call where as many sequences of others as the capacity are not done yet; `STOPPING`;
+    /// `QUEUE_FULL`, for a large call where as many sequences of large calls as the capacity are not done yet, of which
+    /// its party has its part; `STOPPING`;
     /// `EMPTY_INPUT`, `INPUT_TOO_LONG`, `INVALID_DIMENSIONS`, `UNKNOWN_PROMPT`, `UNSUPPORTED_REPRESENTATION`.
     pub async fn embed(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
         let plans = self.plan_texts(inputs, options).await?;
@@ -125,7 +123,8 @@ impl Encoder {
         if !fills_batch || options.representation == Representation::Static {
             return self.embed_plans(Class::Interactive, plans, options).await;
         }
-        let _held = self.hold(plans.iter().map(|plan| plan.sequences.len()).sum())?;
+        let sequences = plans.iter().map(|plan| plan.sequences.len()).sum();
+        let _share = self.large.add(sequences).map_err(|waiting| self.workers.queue.refuse(waiting))?;
         self.embed_plans(Class::Bulk, plans, options).await
     }
 
@@ -137,16 +136,6 @@ impl Encoder {
     ) -> Result<EmbedOutput> {
         let plans = self.plan_texts(inputs, options).await?;
         self.embed_plans(Class::Interactive, plans, options).await
-    }
-
-    /// Counts the sequences of a large call.
-    fn hold(&self, sequences: usize) -> Result<Held<'_>> {
-        let others = self.large.fetch_add(sequences, Ordering::Relaxed);
-        let held = Held(&self.large, sequences);
-        if others >= self.workers.queue.capacity() {
-            return Err(self.workers.queue.refuse(others));
-        }
-        Ok(held)
     }
 
     async fn plan_texts(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<Vec<Plan>> {
@@ -271,18 +260,66 @@ impl Encoder {
     }
 
     async fn run_in_pieces(&self, sequences: &[&Sequence]) -> Result<Ran> {
+        let most_tokens = PIECE_BATCHES * self.workers.queue.max_batch_tokens();
+        // The next piece stands ready as one ends, or sessions would have nothing to do in between.
+        let pieces = pieces(sequences, self.bulk_share, most_tokens);
+        let mut running = futures::stream::iter(pieces)
+            .map(|piece| self.run_piece(sequences, piece))
+            .buffered(PIECES_AHEAD);
         let mut all = Ran::default();
         all.vectors.reserve(sequences.len());
-        for piece in sequences.chunks(self.bulk_share) {
-            let places = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            let came = Instant::now();
-            let _room = self.bulk.acquire_many(places).await.map_err(|_| stopping())?;
-            let outside = came.elapsed();
-            let ran = self.workers.run(Class::Bulk, piece).await?;
+        while let Some(ran) = running.try_next().await? {
             all.vectors.extend(ran.vectors);
-            all.queue = all.queue.max(outside + ran.queue);
+            all.queue = all.queue.max(ran.queue);
             all.inference = all.inference.max(ran.inference);
         }
         Ok(all)
+    }
+
+    async fn run_piece(&self, sequences: &[&Sequence], piece: Range<usize>) -> Result<Ran> {
+        let piece = sequences.get(piece).unwrap_or_default();
+        let came = Instant::now();
+        let _room = self.bulk.take(piece.len()).await;
+        let outside = came.elapsed();
+        let ran = self.workers.run(Class::Bulk, piece).await?;
+        Ok(Ran { queue: outside + ran.queue, ..ran })
+    }
+}
+
+/// Where pieces of at most so many sequences and tokens lie; each has at least one sequence.
+fn pieces(sequences: &[&Sequence], most: usize, most_tokens: usize) -> Vec<Range<usize>> {
+    let mut pieces: Vec<Range<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (index, sequence) in sequences.iter().enumerate() {
+        tokens += sequence.ids.len();
+        match pieces.last_mut().filter(|piece| piece.len() < most && tokens <= most_tokens) {
+            Some(piece) => piece.end += 1,
+            None => {
+                tokens = sequence.ids.len();
+                pieces.push(index..index + 1);
+            }
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_bounded_and_keep_the_order() {
+        let of = |lengths: &[usize]| -> Vec<Sequence> {
+            let one =
+                |&length: &usize| Sequence { ids: vec![0; length], first_type: length, parts: Vec::new() };
+            lengths.iter().map(one).collect()
+        };
+        let found = |lengths: &[usize]| {
+            let sequences = of(lengths);
+            pieces(&sequences.iter().collect::<Vec<_>>(), 3, 100)
+        };
+        assert_eq!(found(&[1, 2, 3, 4]), [0..3, 3..4]);
+        assert_eq!(found(&[60, 40, 1, 500, 7]), [0..2, 2..3, 3..4, 4..5]);
+        assert!(found(&[]).is_empty());
     }
 }

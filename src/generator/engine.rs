@@ -341,7 +341,7 @@ impl Engine {
 
 impl Generation {
     fn new(job: Job, cached: usize, started: Instant, vocabulary: usize) -> Self {
-        let Job { prompt, sampling, events, since, parent, waiting } = job;
+        let Job { prompt, sampling, events, since, parent, waiting, party: _ } = job;
         drop(waiting);
         // Traces know signed numbers only; others become texts.
         let (tokens, held) = ((prompt.len() - cached) as i64, cached as i64);

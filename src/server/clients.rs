@@ -134,6 +134,11 @@ impl Counts {
 }
 
 impl Connection {
+    /// Whose it is.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// Whether it is kept only to be refused.
     pub fn is_refused(&self) -> bool {
         self.over.is_some()

@@ -7,6 +7,7 @@ mod guard;
 mod key_calls;
 mod listen;
 mod models;
+mod parties;
 mod receive;
 mod schedule;
 mod tls;
@@ -53,6 +54,7 @@ use guard::{Guard, GuardLayer};
 use listen::Listening;
 use models::Models;
 pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
+use parties::PartiesLayer;
 use tls::Tls;
 
 /// Services whose health is told; the empty name stands for the whole server.
@@ -283,6 +285,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let service = ServiceBuilder::new()
         .layer(crate::telemetry::CallsLayer::default())
         .layer(GuardLayer(Guard::new(keyring, &limits)))
+        .layer(PartiesLayer)
         .service(routes.prepare());
     let server = Listening::new(Clients::new(&limits), tls, &limits).serve(listener, service, stopping);
     let too_late = async {
