@@ -1,6 +1,7 @@
 //! The services of `trove.v1` over tonic: conversion, checks of requests, streams.
 
 mod admin;
+mod allowance;
 mod answer;
 mod collections;
 pub mod convert;
@@ -18,6 +19,7 @@ mod stop;
 mod transfer;
 
 pub use admin::Admin;
+pub use allowance::{ALLOWANCE, Allowance, Memory, Part};
 pub use answer::Answer;
 pub use collections::Collections;
 pub use documents::Documents;

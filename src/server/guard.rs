@@ -18,11 +18,11 @@ use super::answered::Answered;
 use super::clients::{Connection, OpenCall};
 use super::deadline::{deadline, passed};
 use super::key_calls::{KeyCall, KeyCalls};
-use super::receive::{Held, Memory, Received, Receiving};
+use super::receive::{Received, Receiving};
 use crate::access::{Caller, Keyring, method};
 use crate::config::LimitsConfig;
 use crate::error::{Error, Result};
-use crate::grpc::Pulse;
+use crate::grpc::{ALLOWANCE, Allowance, Memory, Pulse};
 
 /// What the methods of health start with; they are open to all.
 const HEALTH: &str = "/grpc.health.v1.Health/";
@@ -30,6 +30,8 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 /// Watches of health at once: they need no key, so that they have a limit of their own.
 const MAX_WATCHES: usize = 64;
+/// Memory for the calls of health.
+const HEALTH_MEMORY: usize = 1 << 20;
 /// Headers that may hold a key.
 const AUTHORIZATION: &str = "authorization";
 const API_KEY: &str = "x-api-key";
@@ -43,6 +45,8 @@ pub(super) struct Guard {
     max_requests: usize,
     watches: Arc<Semaphore>,
     memory: Memory,
+    /// For calls of health: they are answered when others take up the rest.
+    health_memory: Memory,
     max_message_bytes: usize,
     receive_timeout: Duration,
     send_timeout: Duration,
@@ -56,7 +60,8 @@ pub(super) struct Admitted {
     /// When it is over.
     pub deadline: Option<Instant>,
     _key_call: Option<KeyCall>,
-    _held: Held,
+    /// The memory that it takes.
+    pub allowance: Allowance,
     _permit: Option<OwnedSemaphorePermit>,
     _call: OpenCall,
 }
@@ -69,6 +74,7 @@ impl Guard {
             max_requests: limits.max_concurrent_requests,
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             memory: Memory::new(limits.max_request_memory_bytes, limits.max_message_bytes),
+            health_memory: Memory::new(HEALTH_MEMORY, 0),
             max_message_bytes: limits.max_message_bytes,
             receive_timeout: Duration::from_secs(limits.receive_timeout_seconds),
             send_timeout: Duration::from_secs(limits.send_timeout_seconds),
@@ -123,10 +129,12 @@ impl Guard {
             pulse.beat();
             frame
         }));
-        let held = Held::default();
+        let memory = if is_health { &self.health_memory } else { &self.memory };
+        let allowance = Allowance::new(memory.clone());
+        parts.extensions.insert(allowance.clone());
         let receiving = Receiving {
-            memory: self.memory.clone(),
-            held: held.clone(),
+            memory: memory.clone(),
+            allowance: allowance.clone(),
             max_message_bytes: if is_health { 0 } else { self.max_message_bytes },
             timeout: self.receive_timeout,
             is_stream,
@@ -135,7 +143,7 @@ impl Guard {
             caller,
             deadline: deadline(&parts.headers),
             _key_call: key_call,
-            _held: held,
+            allowance,
             _permit: permit,
             _call: call,
         };
@@ -203,7 +211,9 @@ where
             Err(error) => return Box::pin(std::future::ready(Ok(Status::from(error).into_http()))),
         };
         let guard = self.guard.clone();
-        let answer = self.inner.call(request);
+        let allowance = admitted.allowance.clone();
+        let answer = ALLOWANCE.sync_scope(allowance.clone(), || self.inner.call(request));
+        let answer = ALLOWANCE.scope(allowance, answer);
         Box::pin(async move {
             let response = match admitted.deadline {
                 None => answer.await?,

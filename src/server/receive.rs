@@ -1,62 +1,27 @@
 //! The body of a request: takes memory for each message before it is read, and gives up one that does not come.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
-use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::error::{Error, ErrorKind};
+use crate::grpc::{Allowance, Memory};
 
-/// Memory is granted in units of this many bytes.
-const UNIT: usize = 1 << 10;
-/// When a caller should try again where memory is short.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Bytes before each message: whether it is compressed, and its length.
 const HEADER: usize = 5;
-
-/// Memory for the messages of all calls.
-#[derive(Clone)]
-pub(super) struct Memory {
-    units: Arc<Semaphore>,
-    total: usize,
-}
-
-/// What one call holds of it.
-pub(super) type Held = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
-
-impl Memory {
-    /// So many bytes, and at least enough for one message.
-    pub fn new(bytes: usize, max_message_bytes: usize) -> Self {
-        let units = bytes.max(max_message_bytes).div_ceil(UNIT);
-        let total = units.clamp(1, (u32::MAX as usize).min(Semaphore::MAX_PERMITS));
-        Self { units: Arc::new(Semaphore::new(total)), total }
-    }
-
-    fn units_of(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT).clamp(1, self.total)).unwrap_or(u32::MAX)
-    }
-
-    fn short(&self) -> Error {
-        let message =
-            format!("the messages of other calls take up the {} KiB that there are for them", self.total);
-        Error::exhausted("REQUEST_MEMORY_FULL", message, RETRY_AFTER)
-    }
-}
 
 /// How a request is received.
 pub(super) struct Receiving {
     pub memory: Memory,
-    /// Freed when the call ends.
-    pub held: Held,
+    /// What the call has of it.
+    pub allowance: Allowance,
     /// A longer message takes no memory: it is refused by its length alone.
     pub max_message_bytes: usize,
     /// Longest wait for the next bytes of a message.
@@ -83,7 +48,7 @@ pub(super) struct Received {
 
 impl Received {
     pub fn new(inner: Body, receiving: Receiving) -> Self {
-        let semaphore = PollSemaphore::new(receiving.memory.units.clone());
+        let semaphore = PollSemaphore::new(receiving.memory.units().clone());
         Self {
             inner,
             receiving,
@@ -101,14 +66,10 @@ impl Received {
         let permit = if self.receiving.is_stream {
             ready!(self.semaphore.poll_acquire_many(context, *units))
         } else {
-            self.receiving.memory.units.clone().try_acquire_many_owned(*units).ok()
+            self.receiving.memory.units().clone().try_acquire_many_owned(*units).ok()
         };
         let Some(permit) = permit else { return Poll::Ready(Err(self.receiving.memory.short())) };
-        let mut held = self.receiving.held.lock();
-        match held.as_mut() {
-            Some(held) => held.merge(permit),
-            None => *held = Some(permit),
-        }
+        self.receiving.allowance.keep_for_message(permit);
         Poll::Ready(Ok(self.waiting.take().map(|(bytes, _)| bytes)))
     }
 
@@ -155,7 +116,7 @@ impl http_body::Body for Received {
         }
         if this.receiving.is_stream && this.framing.is_between() {
             // Whoever asks for more has taken what came before.
-            *this.receiving.held.lock() = None;
+            this.receiving.allowance.free_message();
         }
         let frame = match ready!(this.poll_bytes(context)) {
             Some(Ok(frame)) => frame,
@@ -242,6 +203,8 @@ mod tests {
 
     use super::*;
 
+    const UNIT: usize = 1 << 10;
+
     fn message(length: usize) -> Vec<u8> {
         let mut bytes = vec![0];
         bytes.extend((length as u32).to_be_bytes());
@@ -267,11 +230,16 @@ mod tests {
         }
     }
 
-    fn received(memory: &Memory, pieces: Vec<Vec<u8>>, stalls: bool, is_stream: bool) -> (Received, Held) {
-        let held = Held::default();
+    fn received(
+        memory: &Memory,
+        pieces: Vec<Vec<u8>>,
+        stalls: bool,
+        is_stream: bool,
+    ) -> (Received, Allowance) {
+        let held = Allowance::new(memory.clone());
         let receiving = Receiving {
             memory: memory.clone(),
-            held: held.clone(),
+            allowance: held.clone(),
             max_message_bytes: 8 * UNIT,
             timeout: Duration::from_secs(5),
             is_stream,
@@ -284,7 +252,7 @@ mod tests {
     }
 
     fn free(memory: &Memory) -> usize {
-        memory.units.available_permits()
+        memory.units().available_permits()
     }
 
     #[tokio::test]
@@ -320,7 +288,7 @@ mod tests {
         let (mut body, _held) = received(&memory, pieces, false, true);
         assert!(next(&mut body).await.unwrap().is_ok());
         assert_eq!(free(&memory), 4);
-        let other = memory.units.clone().acquire_many_owned(4).await.unwrap();
+        let other = memory.units().clone().acquire_many_owned(4).await.unwrap();
         assert!(futures::poll!(Box::pin(next(&mut body))).is_pending());
         drop(other);
         assert!(next(&mut body).await.unwrap().is_ok());
