@@ -29,6 +29,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID: usize = 64;
 /// Name of the span that log lines are in; traces have another one.
 pub const LOG_SPAN: &str = "call";
+/// Most bytes of a method's path in a log line: a caller may make up any.
+const MAX_PATH: usize = 128;
 /// What methods are called that no service has: the label must not grow with what callers make up.
 const UNKNOWN: &str = "unknown";
 
@@ -98,7 +100,7 @@ where
 
 /// The innermost span of a call: the one for traces where they are sent, within the one for logs.
 fn span(path: &str, method: &str, request_id: &str) -> Span {
-    let log = tracing::info_span!("call", method = path, request_id);
+    let log = tracing::info_span!("call", method = &path[..path.floor_char_boundary(MAX_PATH)], request_id);
     let (service, name) = method.split_once('/').unwrap_or((method, ""));
     let trace = log.in_scope(|| {
         tracing::debug_span!(
@@ -300,6 +302,12 @@ mod tests {
         assert!(!is_printable(&HeaderValue::from_static("")));
         assert!(HeaderValue::from_bytes(b"\xff").is_ok_and(|id| !is_printable(&id)));
         assert!(HeaderValue::from_str(&"a".repeat(65)).is_ok_and(|id| !is_printable(&id)));
+    }
+
+    #[test]
+    fn every_path_of_a_method_is_logged_whole() {
+        let longest = Methods::default().known.keys().map(String::len).max();
+        assert!(longest.is_some_and(|longest| longest <= MAX_PATH), "{longest:?}");
     }
 
     #[test]

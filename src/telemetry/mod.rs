@@ -2,6 +2,7 @@
 
 mod calls;
 mod exporter;
+mod flood;
 mod gauges;
 mod process;
 mod traces;
@@ -12,18 +13,23 @@ pub use calls::{Calls, CallsLayer};
 pub use exporter::Metrics;
 pub use gauges::Gauges;
 
+use tokio_util::task::AbortOnDropHandle;
+use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use flood::Flood;
 use traces::Traces;
 
 /// What was started, to be stopped at the end.
 pub struct Telemetry {
     metrics: Option<Arc<Metrics>>,
     traces: Option<Traces>,
+    flood: Flood,
+    _reports: AbortOnDropHandle<()>,
 }
 
 impl Telemetry {
@@ -42,13 +48,15 @@ impl Telemetry {
             .with_writer(std::io::stderr);
         let log = if config.log.format == "json" { log.json().boxed() } else { log.boxed() };
         let traces = Traces::start(&config.tracing)?;
+        let flood = Flood::default();
         tracing_subscriber::registry()
             .with(traces.as_ref().map(Traces::layer))
-            .with(log.with_filter(filter))
+            .with(log.with_filter(filter.and(flood.clone())))
             .try_init()
             .map_err(|e| Error::invalid("BAD_CONFIG", format!("logging can't be started: {e}")))?;
         let metrics = config.metrics.listen.map(|_| Metrics::install()).transpose()?;
-        Ok(Self { metrics, traces })
+        let _reports = flood.follow();
+        Ok(Self { metrics, traces, flood, _reports })
     }
 
     /// What is counted, if it is.
@@ -58,6 +66,7 @@ impl Telemetry {
 
     /// Lets go of the parts that are observed and sends the last spans. Blocks for a moment.
     pub fn shutdown(&self) {
+        self.flood.report();
         self.metrics.iter().for_each(|metrics| metrics.forget());
         self.traces.iter().for_each(Traces::shutdown);
     }
