@@ -88,6 +88,7 @@ async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
     if let Some(metrics) = telemetry.metrics() {
         metrics.observe(parts.gauges());
     }
+    parts.tell_memory();
     readiness.set(Phase::Ready);
     let bound = listener.local_addr().unwrap_or(address);
     tracing::info!(address = %bound, seconds = started.elapsed().as_secs_f64(), "ready");

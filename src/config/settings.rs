@@ -174,12 +174,11 @@ section! {
     LimitsConfig in "limits." {
         /// Most inputs of one call.
         max_batch_size: usize = 1024, Rule::AtLeast(1);
-        /// Most bytes of one message; the batches of all EmbedStream calls hold twice as many at once.
+        /// Most bytes of one message.
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
         /// Most bytes of one text to embed, tokenize or classify, and of all messages of a question or generation.
         max_text_bytes: usize = 1 << 20, Rule::AtLeast(1);
-        /// Most bytes of one file; all streams of documents together hold twice as many at once, and a document that is
-        /// imported may take no more with its vectors.
+        /// Most bytes of one file; a document that is imported may take twice as many with its vectors.
         max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Calls of the whole server that may run at once. Calls for the server's health are not counted.
         max_concurrent_requests: usize = 512, Rule::AtLeast(1);
@@ -195,10 +194,17 @@ section! {
         max_connections: usize = 1024, Rule::AtLeast(1);
         /// Connections of one client.
         max_connections_per_client: usize = 256, Rule::AtLeast(1);
-        /// Memory for messages that were received and whose calls have not ended. A stream waits for room.
-        max_request_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Memory for what calls with one message receive, decode and answer; at least four times `max_message_bytes`. One
+        /// API key, or one client without a key, takes no more of it than it leaves free: half of it at most.
+        max_request_memory_bytes: usize = 512 << 20, Rule::AtLeast(1);
+        /// Memory for the messages and documents of streams, shared in the same way. Beside it a place is kept for one
+        /// stream that finds no room, of twice `max_document_bytes` and twice `max_message_bytes`; the others wait for it.
+        max_stream_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Seconds without a byte after which a message that is not whole is given up, and a document that comes in several.
         receive_timeout_seconds: u64 = 30, Rule::Between(1, MOST_SECONDS);
+        /// Bytes for each second that the client of such a message or document is waited for, beyond
+        /// `receive_timeout_seconds`. What comes more slowly is given up.
+        least_receive_bytes_per_second: u64 = 4096, Rule::AtLeast(1);
         /// Seconds that a client may take to read what it was sent, before more of it is sent. Then the call is ended.
         send_timeout_seconds: u64 = 60, Rule::Between(1, MOST_SECONDS);
         /// Seconds a new connection may take for TLS and the beginning of HTTP/2.

@@ -181,11 +181,17 @@ struct Loading<'a> {
     check: &'a Compare<'a>,
 }
 
+/// Sessions of each model where so many are wanted; zero leaves it to the program.
+pub fn sessions(wanted: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if wanted == 0 { cores.min(MAX_AUTO_SESSIONS) } else { wanted }
+}
+
 impl Loading<'_> {
     /// Sessions that agree with fp32, of the first candidate that does.
     fn sessions(&self, options: EncoderOptions) -> Result<(Vec<EncoderSession>, SessionOptions)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
+        let count = sessions(options.sessions);
         let threads = if options.threads == 0 { (cores / count).max(1) } else { options.threads };
         let EncoderOptions { device, precision, cuda, .. } = options;
         let wanted = SessionOptions { device, precision, threads, cuda };

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 pub use cross_encoder::{CrossEncoder, CrossEncoderInfo, Reranked};
-pub use load::check_model;
+pub use load::{check_model, sessions};
 pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
     PassageVectors, Representation,

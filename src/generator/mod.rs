@@ -80,6 +80,7 @@ impl Generator {
             precision: model.precision,
             context_tokens: context_tokens as u32,
             vocabulary: vocabulary as u32,
+            cache_bytes: session.cache_bytes(),
         };
         let engine_options = EngineOptions {
             slots,

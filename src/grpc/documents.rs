@@ -5,11 +5,10 @@ use futures::StreamExt;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::allowance::allowance;
 use super::pulse::pulse;
 use super::status::log_fault;
-use super::{
-    Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert, unknown_value,
-};
+use super::{Reply, Stop, blocking, caller, check_batch, code, collection_name, convert, unknown_value};
 use crate::catalog::Catalog;
 use crate::domain::CollectionName;
 use crate::error::{Error, Result};
@@ -35,8 +34,6 @@ pub struct Documents {
     pub max_batch_size: usize,
     /// Most bytes of one file.
     pub max_document_bytes: usize,
-    /// Memory for the documents of all streams.
-    pub room: Room,
     /// Ends the streams when the server stops.
     pub stop: Stop,
 }
@@ -198,7 +195,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<Streaming<proto::IngestDocumentsRequest>>,
     ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
-        let (caller, pulse) = (caller(&request)?, pulse(&request)?);
+        let (caller, watched) = (caller(&request)?, (pulse(&request)?, allowance(&request)?));
         let mut messages = request.into_inner();
         let start = messages.message().await?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
@@ -208,7 +205,13 @@ impl proto::document_service_server::DocumentService for Documents {
         let collection = collection_name(&caller, "start.collection", start.collection)?;
         self.catalog.collection(&collection)?;
         let options = UpsertOptions { validate_only: false, force: start.force };
-        Ok(Response::new(Box::pin(super::ingest::serve(self.clone(), collection, options, messages, pulse))))
+        Ok(Response::new(Box::pin(super::ingest::serve(
+            self.clone(),
+            collection,
+            options,
+            messages,
+            watched,
+        ))))
     }
 
     async fn get_document(
@@ -305,8 +308,8 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<Streaming<proto::ImportDocumentsRequest>>,
     ) -> Reply<Self::ImportDocumentsStream> {
-        let (caller, pulse) = (caller(&request)?, pulse(&request)?);
-        let answers = super::transfer::import(self.clone(), &caller, request.into_inner(), pulse).await?;
+        let (caller, watched) = (caller(&request)?, (pulse(&request)?, allowance(&request)?));
+        let answers = super::transfer::import(self.clone(), &caller, request.into_inner(), watched).await?;
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -7,8 +7,8 @@ use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::room::Place;
-use super::{Reply, Room, Stop, convert, unknown_value};
+use super::allowance::{Allowance, Part, allowance};
+use super::{Reply, Stop, convert, unknown_value};
 use crate::domain::{dot, scale_to_unit};
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
@@ -31,8 +31,6 @@ pub struct Embedding {
     pub max_batch_size: usize,
     /// Most bytes of one text.
     pub max_text_bytes: usize,
-    /// Memory for the batches of all streams.
-    pub room: Room,
     /// Ends the streams when the server stops.
     pub stop: Stop,
 }
@@ -136,20 +134,20 @@ impl Embedding {
     }
 }
 
-/// The next batch of a stream and its place, once there is room for it; `None` after the last.
+/// The next batch of a stream, with its room until it is answered; `None` after the last.
 async fn next_batch(
     messages: &mut Streaming<proto::EmbedStreamRequest>,
-    room: &Room,
+    allowance: &Allowance,
     stop: &Stop,
-) -> std::result::Result<Option<(proto::EmbedRequest, Place)>, Status> {
+) -> std::result::Result<Option<(proto::EmbedRequest, Part)>, Status> {
     let message = tokio::select! {
         message = messages.message() => message?,
         () = stop.begun() => return Err(Stop::error().into()),
     };
     let Some(message) = message else { return Ok(None) };
     let request = message.request.unwrap_or_default();
-    let place = room.take(request.encoded_len()).await?;
-    Ok(Some((request, place)))
+    let room = allowance.keep(request.encoded_len())?;
+    Ok(Some((request, room)))
 }
 
 pub(super) fn options_in(message: &proto::EmbedOptions) -> Result<EmbedOptions> {
@@ -270,15 +268,16 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<Streaming<proto::EmbedStreamRequest>>,
     ) -> Reply<Self::EmbedStreamStream> {
         let service = self.clone();
-        let state = (request.into_inner(), self.room.clone(), self.stop.clone());
-        let batches = futures::stream::try_unfold(state, |(mut messages, room, stop)| async move {
-            let batch = next_batch(&mut messages, &room, &stop).await?;
-            Ok::<_, Status>(batch.map(|batch| (batch, (messages, room, stop))))
+        let allowance = allowance(&request)?;
+        let state = (request.into_inner(), allowance, self.stop.clone());
+        let batches = futures::stream::try_unfold(state, |(mut messages, allowance, stop)| async move {
+            let batch = next_batch(&mut messages, &allowance, &stop).await?;
+            Ok::<_, Status>(batch.map(|batch| (batch, (messages, allowance, stop))))
         });
         let responses = batches.map(move |batch| {
             let service = service.clone();
             async move {
-                let (request, _place) = batch?;
+                let (request, _room) = batch?;
                 let response = service.embed_request(request).await;
                 let response = response.map_err(|error| error.within("request"))?;
                 Ok(proto::EmbedStreamResponse { response: Some(response) })

@@ -10,8 +10,8 @@ mod embedding;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
 mod ingest;
+mod memory;
 mod pulse;
-mod room;
 mod search;
 mod snapshots;
 mod status;
@@ -19,13 +19,13 @@ mod stop;
 mod transfer;
 
 pub use admin::Admin;
-pub use allowance::{ALLOWANCE, Allowance, Memory, Part};
+pub use allowance::{ALLOWANCE, Allowance, Part};
 pub use answer::Answer;
 pub use collections::Collections;
 pub use documents::Documents;
 pub use embedding::Embedding;
-pub use pulse::Pulse;
-pub use room::Room;
+pub use memory::{Memory, Owner};
+pub use pulse::{Least, Pace, Pulse};
 pub use search::Search;
 pub use status::{code, code_name, complete};
 pub use stop::Stop;

@@ -7,9 +7,9 @@ use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
+use super::allowance::{Allowance, Part, Unfinished};
 use super::documents::{Documents, document_out, result_out};
-use super::pulse::Pulse;
-use super::room::{Place, Room};
+use super::pulse::{Pace, Pulse};
 use super::{Stop, blocking, collection_name, collections, convert};
 use crate::access::Caller;
 use crate::catalog::Catalog;
@@ -153,23 +153,32 @@ struct Partial {
     document: NewDocument,
     text_bytes: usize,
     passages: usize,
-    /// Memory that it takes so far.
+    /// Memory that it takes so far, and may take.
     bytes: usize,
-    place: Place,
+    most: usize,
+    /// Room for what it takes: its messages had it.
+    room: Part,
+    _unfinished: Unfinished,
 }
 
-/// A document that has been read, or why it is refused.
+/// A document that has been read, with its room until it is stored.
+struct Whole {
+    document: NewDocument,
+    room: Part,
+}
+
+/// One that has been read, or why it is refused.
 struct Arrived {
     index: u64,
     id: String,
-    document: Result<Partial>,
+    document: Result<Whole>,
 }
 
 /// Reads the messages of an import into documents.
 struct Import {
     messages: Streaming<proto::ImportDocumentsRequest>,
     pulse: Pulse,
-    room: Room,
+    allowance: Allowance,
     /// Most bytes of a passage, on average over a document.
     passage_bytes: usize,
     max_document_bytes: usize,
@@ -188,7 +197,7 @@ pub(super) async fn import(
     service: Documents,
     caller: &Caller,
     mut messages: Streaming<proto::ImportDocumentsRequest>,
-    pulse: Pulse,
+    (pulse, allowance): (Pulse, Allowance),
 ) -> std::result::Result<
     impl Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static,
     Status,
@@ -211,7 +220,7 @@ pub(super) async fn import(
     let reader = Import {
         messages,
         pulse,
-        room: service.room.clone(),
+        allowance,
         passage_bytes: PASSAGE_BYTES + PASSAGE_VECTORS * vector_bytes(record.dimensions as usize),
         max_document_bytes: service.max_document_bytes,
         stop: service.stop.clone(),
@@ -240,9 +249,7 @@ async fn put(
 ) -> std::result::Result<proto::ImportDocumentsResponse, Status> {
     let Arrived { index, id, document } = arrived?;
     let outcome = match document {
-        Ok(Partial { document, place: _place, .. }) => {
-            service.ingest.import(&collection, document, encode).await
-        }
+        Ok(Whole { document, room: _room }) => service.ingest.import(&collection, document, encode).await,
         Err(error) => Err(error),
     };
     Ok(proto::ImportDocumentsResponse { result: Some(result_out(index, id, outcome)) })
@@ -253,9 +260,9 @@ impl Import {
     async fn next(&mut self) -> Option<std::result::Result<Arrived, Status>> {
         while !self.is_over {
             if let Some(document) = self.next.take()
-                && let Some(arrived) = self.begin(*document).await
+                && let Some(refused) = self.begin(*document)
             {
-                return Some(arrived);
+                return Some(Ok(refused));
             }
             if self.partial.as_ref().is_some_and(Partial::is_whole) {
                 return self.partial.take().map(|partial| Ok(arrived(partial, None)));
@@ -303,8 +310,8 @@ impl Import {
         None
     }
 
-    /// Begins a document, once there is room for it. Gives it at once where it is refused.
-    async fn begin(&mut self, stored: proto::StoredDocument) -> Option<std::result::Result<Arrived, Status>> {
+    /// Begins a document. Gives it at once where it is refused.
+    fn begin(&mut self, stored: proto::StoredDocument) -> Option<Arrived> {
         let index = self.count;
         self.count += 1;
         self.passing_over = true;
@@ -321,25 +328,33 @@ impl Import {
         } else {
             document_in(stored)
         };
-        let document = match document {
-            Ok(document) => document,
-            Err(error) => return Some(Ok(Arrived { index, id, document: Err(error) })),
+        let begun = document.and_then(|document| Ok((document, self.allowance.keep(bytes)?)));
+        let (document, room) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Some(Arrived { index, id, document: Err(error) }),
         };
         let parts = text_bytes.saturating_add(passages.saturating_mul(self.passage_bytes));
-        let place = match self.room.take(bytes.saturating_add(parts)).await {
-            Ok(place) => place,
-            Err(error) => return Some(Err(error.into())),
-        };
-        self.pulse.beat();
+        let most = bytes.saturating_add(parts).min(self.max_document_bytes.saturating_mul(2));
+        self.pulse.note(Pace::restart);
         self.passing_over = false;
-        self.partial = Some(Partial { index, document, text_bytes, passages, bytes, place });
+        let _unfinished = self.allowance.begin_document();
+        self.partial =
+            Some(Partial { index, document, text_bytes, passages, bytes, most, room, _unfinished });
         None
     }
 
     /// Adds to the document that is read; gives it where it is refused for that.
     fn add(&mut self, add: impl FnOnce(&mut Partial) -> Result<()>) -> Option<Arrived> {
-        let error = add(self.partial.as_mut()?).err()?;
-        self.refuse(error)
+        let partial = self.partial.as_mut()?;
+        let before = partial.bytes;
+        let added = add(partial).and_then(|()| self.allowance.keep(partial.bytes.saturating_sub(before)));
+        match added {
+            Ok(room) => {
+                partial.room.merge(room);
+                None
+            }
+            Err(error) => self.refuse(error),
+        }
     }
 
     /// Gives up the document that is read; parts of it that still come are passed over.
@@ -350,13 +365,10 @@ impl Import {
     }
 }
 
-fn arrived(mut partial: Partial, ended_by: Option<&str>) -> Arrived {
+fn arrived(partial: Partial, ended_by: Option<&str>) -> Arrived {
     let (index, id) = (partial.index, partial.document.id.clone());
     let document = match ended_by {
-        None => {
-            partial.place.shrink(partial.bytes);
-            Ok(partial)
-        }
+        None => Ok(Whole { document: partial.document, room: partial.room }),
         Some(what) => {
             let message = format!(
                 "expected {} bytes of text and {} passages, got {} and {} until {what}",
@@ -386,10 +398,10 @@ impl Partial {
         Ok(())
     }
 
-    /// Counts more memory that it takes: it must not go beyond its place.
+    /// Counts more memory that it takes: it must not go beyond what it may.
     fn count(&mut self, bytes: usize) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes);
-        let most = self.place.bytes();
+        let most = self.most;
         if self.bytes > most {
             let passages = self.passages;
             let message = format!(

@@ -8,6 +8,7 @@ mod key_calls;
 mod listen;
 mod models;
 mod receive;
+mod resident;
 mod schedule;
 mod tls;
 mod x509;
@@ -53,6 +54,7 @@ use guard::{Guard, GuardLayer};
 use listen::Listening;
 use models::Models;
 pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
+pub(crate) use resident::{Resident, of_the_machine as memory_of_the_machine};
 use tls::Tls;
 
 /// Services whose health is told; the empty name stands for the whole server.
@@ -65,6 +67,8 @@ const SERVICES: [&str; 7] = [
     EmbeddingServiceServer::<grpc::Embedding>::NAME,
     SearchServiceServer::<grpc::Search>::NAME,
 ];
+/// Most bytes of a question about the services, which is the name of one.
+const REFLECTION_MESSAGE: usize = 64 << 10;
 /// Passages of all ingests that may wait for the encoder at once: enough to fill its batches well.
 const MAX_PASSAGES: usize = 2048;
 
@@ -111,6 +115,21 @@ impl Parts {
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
         Ok(Self { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls })
+    }
+
+    /// Logs how much memory may be resident with these settings, and warns where the machine has less.
+    pub fn tell_memory(&self) {
+        let caches = self.generators.iter().map(|generator| generator.info().cache_bytes).sum();
+        let bound = Resident::new(&self.config, resident::now().unwrap_or_default(), caches);
+        let most_mib = bound.total() >> 20;
+        tracing::info!(most_mib, parts = %bound, "memory that may be resident");
+        if let Some(machine) = resident::of_the_machine().filter(|machine| *machine < bound.total()) {
+            tracing::warn!(
+                most_mib,
+                machine_mib = machine >> 20,
+                "the settings allow more memory than the machine has: `trove doctor` says what to lower"
+            );
+        }
     }
 
     /// What the metrics tell of their state.
@@ -220,21 +239,14 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         schema_version: SCHEMA_VERSION,
     };
     let max_text_bytes = limits.max_text_bytes;
-    let embedding = grpc::Embedding {
-        encoders,
-        cross_encoders,
-        max_batch_size,
-        max_text_bytes,
-        room: grpc::Room::new(max.saturating_mul(2)),
-        stop: stop.clone(),
-    };
+    let embedding =
+        grpc::Embedding { encoders, cross_encoders, max_batch_size, max_text_bytes, stop: stop.clone() };
     let collections = grpc::Collections { catalog: catalog.clone() };
     let documents = grpc::Documents {
         ingest: Arc::new(ingest),
         catalog,
         max_batch_size,
         max_document_bytes: limits.max_document_bytes,
-        room: grpc::Room::new(limits.max_document_bytes.saturating_mul(2)),
         stop: stop.clone(),
     };
     let search = grpc::Search { search, max_batch_size };
@@ -245,11 +257,13 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     for name in SERVICES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
+    let health_service = health_service.max_decoding_message_size(guard::HEALTH_MESSAGE);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| failed(&e))?
+        .max_decoding_message_size(REFLECTION_MESSAGE);
     let reflection = MapRequestLayer::new(ending_with(stop.clone())).named_layer(reflection);
     let begin = stop.clone();
     let stopping = async move {

@@ -1,4 +1,5 @@
-//! The body of a request: takes memory for each message before it is read, and gives up one that does not come.
+//! The body of a request: takes memory for what has come of each message, and gives up one that does not come or comes too
+//! slowly.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,25 +8,32 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::PollSemaphore;
 use tonic::Status;
 use tonic::body::Body;
 
 use crate::error::{Error, ErrorKind};
-use crate::grpc::{Allowance, Memory};
+use crate::grpc::{Allowance, Least, Pace, Pulse};
 
 /// Bytes before each message: whether it is compressed, and its length.
 const HEADER: usize = 5;
+/// Most room that a message of a stream has, beside as much as it is long, for what it is decoded to: it cannot be
+/// refused more once it is read. Larger ones take it as they are decoded.
+const DECODED: usize = 256 << 10;
+/// Bytes for each second that a stream with the kept place must send while others wait for it.
+const TENANT_RATE: u64 = 1 << 20;
+/// How often it is looked whether others wait for the place that a stream has.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a request is received.
 pub(super) struct Receiving {
-    pub memory: Memory,
-    /// What the call has of it.
+    /// What the memory is taken from.
     pub allowance: Allowance,
+    /// Is told what comes.
+    pub pulse: Pulse,
     /// A longer message takes no memory: it is refused by its length alone.
     pub max_message_bytes: usize,
-    /// Longest wait for the next bytes of a message.
-    pub timeout: Duration,
+    /// How fast a message must come.
+    pub least: Least,
     /// Whether the caller may send message after message: then the memory of one is free when the next is read, and
     /// one waits for memory instead of being refused.
     pub is_stream: bool,
@@ -36,41 +44,51 @@ pub(super) struct Received {
     inner: Body,
     receiving: Receiving,
     framing: Framing,
-    /// What waits for memory, and the units that it needs.
-    waiting: Option<(Bytes, u32)>,
+    /// What waits for memory.
+    waiting: Option<Bytes>,
     /// What came after the end of a message: one is handed on before the next takes memory, or it would wait for
     /// its own.
     rest: Option<Bytes>,
-    semaphore: PollSemaphore,
+    /// How fast the present message comes.
+    pace: Pace,
+    /// How fast comes what takes the place that is kept for one stream, while the call has it.
+    tenant: Option<Pace>,
     /// Runs while bytes are missing.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Received {
     pub fn new(inner: Body, receiving: Receiving) -> Self {
-        let semaphore = PollSemaphore::new(receiving.memory.units().clone());
+        let pace = Pace::new(receiving.least);
         Self {
             inner,
             receiving,
             framing: Framing::default(),
             waiting: None,
             rest: None,
-            semaphore,
+            pace,
+            tenant: None,
             timer: None,
         }
     }
 
-    /// Takes memory for the message that begins in some bytes, before these are handed on.
+    /// Takes memory for bytes of a message before these are handed on.
     fn poll_memory(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        let Some((_, units)) = &self.waiting else { return Poll::Ready(Ok(None)) };
-        let permit = if self.receiving.is_stream {
-            ready!(self.semaphore.poll_acquire_many(context, *units))
-        } else {
-            self.receiving.memory.units().clone().try_acquire_many_owned(*units).ok()
-        };
-        let Some(permit) = permit else { return Poll::Ready(Err(self.receiving.memory.short())) };
-        self.receiving.allowance.keep_for_message(permit);
-        Poll::Ready(Ok(self.waiting.take().map(|(bytes, _)| bytes)))
+        if self.waiting.is_none() {
+            return Poll::Ready(Ok(None));
+        }
+        let (allowance, came) = (&self.receiving.allowance, self.framing.came);
+        if !self.receiving.is_stream {
+            return Poll::Ready(allowance.receive(came).map(|()| self.waiting.take()));
+        }
+        let decoded = came.saturating_add(came.saturating_mul(3).min(DECODED));
+        if allowance.poll_receive(came, decoded, context).is_pending() {
+            self.pace.pause();
+            self.tenant.iter_mut().for_each(Pace::pause);
+            self.receiving.pulse.note(Pace::pause);
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(self.waiting.take()))
     }
 
     /// The next bytes, those that were kept back first; trailers and the end as they come.
@@ -79,27 +97,83 @@ impl Received {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(context) {
-            self.timer = None;
+            if let Some(Ok(frame)) = &frame {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.pace.receive(bytes);
+                self.tenant.iter_mut().for_each(|pace| pace.receive(bytes));
+                self.receiving.pulse.note(|pace| pace.receive(bytes));
+            }
             return Poll::Ready(frame);
         }
+        self.receiving.pulse.note(Pace::wait);
+        match self.receiving.is_stream && self.framing.is_between() {
+            true => self.pace.pause(),
+            false => self.pace.wait(),
+        }
+        self.tenant = self.as_tenant();
         ready!(self.poll_timer(context));
-        let seconds = self.receiving.timeout.as_secs();
-        let message = format!("expected a whole message, got no byte of it for {seconds} s");
-        let error = Error::new(ErrorKind::DeadlineExceeded, "REQUEST_INCOMPLETE", message);
+        let error = match self.pace.deadline() {
+            Some(at) if at <= Instant::now() => self.pace.error("a message"),
+            _ => in_the_way(self.receiving.least.timeout),
+        };
         Poll::Ready(Some(Err(error.into())))
     }
 
+    /// Is ready when the client was waited for too long.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if self.receiving.is_stream && self.framing.is_between() {
-            self.timer = None;
-            return Poll::Pending;
+        loop {
+            let now = Instant::now();
+            let slow = self.pace.deadline();
+            let late = self.tenant.as_ref().and_then(Pace::deadline);
+            if slow.is_some_and(|at| at <= now) {
+                return Poll::Ready(());
+            }
+            if late.is_some_and(|at| at <= now) && self.receiving.allowance.is_in_the_way() {
+                return Poll::Ready(());
+            }
+            let late = late.map(|at| at.max(now + LOOK));
+            let Some(at) = slow.into_iter().chain(late).min() else {
+                self.timer = None;
+                return Poll::Pending;
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+            if timer.deadline() != at {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(context));
         }
-        let timeout = self.receiving.timeout;
-        self.timer
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + timeout)))
-            .as_mut()
-            .poll(context)
     }
+
+    /// Measures how fast the kept place is filled, if the call has it.
+    fn as_tenant(&mut self) -> Option<Pace> {
+        if !self.receiving.is_stream || !self.receiving.allowance.is_tenant() {
+            return None;
+        }
+        let least = Least { bytes_per_second: TENANT_RATE, ..self.receiving.least };
+        let mut pace = self.tenant.take().unwrap_or_else(|| Pace::new(least));
+        pace.wait();
+        Some(pace)
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.receiving.allowance.end_of_request(self.receiving.is_stream);
+    }
+}
+
+/// The error of a stream that comes too slowly for the place that it has.
+fn in_the_way(timeout: Duration) -> Error {
+    let message = format!(
+        "memory is short: expected the document within {timeout:?} and a second for each {TENANT_RATE} bytes, while \
+         other streams wait for the place that is kept for one of them"
+    );
+    Error::exhausted("REQUEST_MEMORY_FULL", message, Duration::from_secs(1))
+}
+
+/// The error of a second message where there may be one.
+fn too_many_messages() -> Error {
+    Error::new(ErrorKind::InvalidArgument, "TOO_MANY_MESSAGES", "expected one message, got another one")
 }
 
 impl http_body::Body for Received {
@@ -115,8 +189,8 @@ impl http_body::Body for Received {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         if this.receiving.is_stream && this.framing.is_between() {
-            // Whoever asks for more has taken what came before.
-            this.receiving.allowance.free_message();
+            this.receiving.allowance.next_message();
+            this.tenant = this.tenant.take().filter(|_| this.receiving.allowance.is_tenant());
         }
         let frame = match ready!(this.poll_bytes(context)) {
             Some(Ok(frame)) => frame,
@@ -126,13 +200,22 @@ impl http_body::Body for Received {
             Ok(data) => data,
             Err(frame) => return Poll::Ready(Some(Ok(frame))),
         };
-        let Read { bytes, begun } = this.framing.read(&data, this.receiving.max_message_bytes);
-        let piece = data.split_to(bytes);
+        if !this.receiving.is_stream
+            && this.framing.messages > 0
+            && !data.is_empty()
+            && this.framing.is_between()
+        {
+            return Poll::Ready(Some(Err(too_many_messages().into())));
+        }
+        let piece = data.split_to(this.framing.read(&data));
         this.rest = Some(data).filter(|rest| !rest.is_empty());
-        if begun == 0 {
+        if this.framing.is_between() && !piece.is_empty() {
+            this.pace.restart();
+        }
+        if this.framing.came == 0 || this.framing.length > this.receiving.max_message_bytes {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        this.waiting = Some((piece, this.receiving.memory.units_of(begun)));
+        this.waiting = Some(piece);
         let bytes = ready!(this.poll_memory(context))?;
         Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -148,51 +231,47 @@ struct Framing {
     header: [u8; HEADER],
     /// Bytes of the header that have come.
     filled: usize,
-    /// Bytes of the message that have not.
-    left: usize,
-}
-
-/// What was read of some bytes.
-#[derive(Debug, PartialEq, Eq)]
-struct Read {
-    /// How many, up to the end of a message.
-    bytes: usize,
-    /// The length of the message that began in them; zero if none did or it is over the limit.
-    begun: usize,
+    /// How long the message is that came last, and how much of it is there.
+    length: usize,
+    came: usize,
+    /// Messages that are whole.
+    messages: usize,
 }
 
 impl Framing {
-    /// Reads on, up to the end of a message.
-    fn read(&mut self, data: &[u8], most: usize) -> Read {
-        let mut read = Read { bytes: 0, begun: 0 };
-        if self.left == 0 {
+    /// Reads on, up to the end of a message; how many bytes that is.
+    fn read(&mut self, data: &[u8]) -> usize {
+        let mut read = 0;
+        if self.came == self.length {
             for byte in data {
                 if let Some(place) = self.header.get_mut(self.filled) {
                     *place = *byte;
                 }
                 self.filled += 1;
-                read.bytes += 1;
+                read += 1;
                 if self.filled == HEADER {
                     break;
                 }
             }
             if self.filled < HEADER {
+                (self.length, self.came) = (0, 0);
                 return read;
             }
             let [_, length @ ..] = self.header;
-            self.left = u32::from_be_bytes(length) as usize;
+            (self.length, self.came) = (u32::from_be_bytes(length) as usize, 0);
             self.filled = 0;
-            read.begun = Some(self.left).filter(|&length| length <= most).unwrap_or_default();
         }
-        let part = self.left.min(data.len() - read.bytes);
-        self.left -= part;
-        read.bytes += part;
-        read
+        let part = (self.length - self.came).min(data.len() - read);
+        self.came += part;
+        if self.came == self.length {
+            self.messages += 1;
+        }
+        read + part
     }
 
     /// Whether the last message that began is whole.
     fn is_between(&self) -> bool {
-        self.filled == 0 && self.left == 0
+        self.filled == 0 && self.came == self.length
     }
 }
 
@@ -202,8 +281,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::grpc::{Memory, Owner};
 
-    const UNIT: usize = 1 << 10;
+    const KIB: usize = 1 << 10;
+    const LEAST: Least = Least { timeout: Duration::from_secs(5), bytes_per_second: 100 };
 
     fn message(length: usize) -> Vec<u8> {
         let mut bytes = vec![0];
@@ -212,131 +293,210 @@ mod tests {
         bytes
     }
 
-    /// A body that gives these pieces and then ends, or stalls.
-    struct Pieces(Vec<Vec<u8>>, bool);
-
-    impl http_body::Body for Pieces {
-        type Data = Bytes;
-        type Error = Status;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-            if self.0.is_empty() {
-                return if self.1 { Poll::Pending } else { Poll::Ready(None) };
-            }
-            Poll::Ready(Some(Ok(Frame::data(self.0.remove(0).into()))))
-        }
+    /// What a body does next.
+    enum Step {
+        Gives(Vec<u8>),
+        Waits(Duration),
     }
 
-    fn received(
-        memory: &Memory,
-        pieces: Vec<Vec<u8>>,
-        stalls: bool,
-        is_stream: bool,
-    ) -> (Received, Allowance) {
-        let held = Allowance::new(memory.clone());
+    /// A body that takes these steps and then ends.
+    fn body(steps: Vec<Step>) -> Body {
+        let frames = futures::stream::iter(steps).filter_map(async |step| match step {
+            Step::Gives(bytes) => Some(Ok::<_, Status>(Frame::data(Bytes::from(bytes)))),
+            Step::Waits(time) => {
+                tokio::time::sleep(time).await;
+                None
+            }
+        });
+        Body::new(http_body_util::StreamBody::new(Box::pin(frames)))
+    }
+
+    fn received(memory: &Memory, steps: Vec<Step>, is_stream: bool) -> (Received, Allowance) {
+        let allowance = Allowance::new(memory.clone(), Owner::Key("a".to_owned()));
         let receiving = Receiving {
-            memory: memory.clone(),
-            allowance: held.clone(),
-            max_message_bytes: 8 * UNIT,
-            timeout: Duration::from_secs(5),
+            allowance: allowance.clone(),
+            pulse: Pulse::new(LEAST),
+            max_message_bytes: 8 * KIB,
+            least: LEAST,
             is_stream,
         };
-        (Received::new(Body::new(Pieces(pieces, stalls)), receiving), held)
+        (Received::new(body(steps), receiving), allowance)
+    }
+
+    fn pieces(bytes: &[u8], length: usize) -> Vec<Step> {
+        bytes.chunks(length).map(|piece| Step::Gives(piece.to_vec())).collect()
     }
 
     async fn next(body: &mut Received) -> Option<Result<Frame<Bytes>, Status>> {
         std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
     }
 
-    fn free(memory: &Memory) -> usize {
-        memory.units().available_permits()
+    /// How it ends: with all of its bytes, or an error.
+    async fn read(body: &mut Received) -> Result<usize, Status> {
+        let mut read = 0;
+        while let Some(frame) = next(body).await {
+            read += frame?.into_data().unwrap().len();
+        }
+        Ok(read)
     }
 
     #[tokio::test]
-    async fn a_message_holds_its_memory_until_its_call_ends() {
-        let memory = Memory::new(10 * UNIT, UNIT);
-        let whole = message(6 * UNIT);
-        let (first, rest) = whole.split_at(20);
-        let (mut body, held) = received(&memory, vec![first.to_vec(), rest.to_vec()], false, false);
+    async fn a_message_takes_memory_for_what_has_come_until_its_call_ends() {
+        let memory = Memory::new(20 * KIB);
+        let (mut body, allowance) = received(&memory, pieces(&message(6 * KIB), KIB), false);
         assert!(next(&mut body).await.unwrap().is_ok());
-        assert_eq!(free(&memory), 4, "taken before the rest is read");
-        assert!(next(&mut body).await.unwrap().is_ok() && next(&mut body).await.is_none());
+        assert_eq!(memory.taken(), KIB - HEADER, "not for what was announced");
+        assert!(next(&mut body).await.unwrap().is_ok());
+        assert_eq!(memory.taken(), 2 * KIB - HEADER);
+        assert_eq!(read(&mut body).await.unwrap(), 4 * KIB + HEADER);
         drop(body);
-        assert_eq!(free(&memory), 4);
-        let (mut other, _) = received(&memory, vec![message(5 * UNIT)], false, false);
-        let status = next(&mut other).await.unwrap().unwrap_err();
+        assert_eq!(memory.taken(), 6 * KIB);
+        let (mut other, _) = received(&memory, pieces(&message(5 * KIB), KIB), false);
+        let status = read(&mut other).await.unwrap_err();
         assert_eq!(status.code(), tonic::Code::ResourceExhausted);
-        drop(held);
-        assert_eq!(free(&memory), 10);
+        drop((other, allowance));
+        assert_eq!(memory.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_announced_and_does_not_come_takes_nothing() {
+        let memory = Memory::new(20 * KIB);
+        let mut header = message(8 * KIB);
+        header.truncate(HEADER);
+        for is_stream in [false, true] {
+            let (mut body, _allowance) = received(&memory, vec![Step::Gives(header.clone())], is_stream);
+            assert!(next(&mut body).await.unwrap().is_ok());
+            assert_eq!(memory.taken(), 0);
+        }
     }
 
     #[tokio::test]
     async fn what_is_too_long_takes_no_memory() {
-        let memory = Memory::new(10 * UNIT, UNIT);
-        let (mut body, _held) = received(&memory, vec![message(9 * UNIT)], false, false);
+        let memory = Memory::new(20 * KIB);
+        let (mut body, _allowance) = received(&memory, pieces(&message(9 * KIB), 5 * KIB), false);
         assert!(next(&mut body).await.unwrap().is_ok());
-        assert_eq!(free(&memory), 10);
+        assert_eq!(memory.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_call_with_one_message_has_no_other() {
+        let memory = Memory::new(20 * KIB);
+        for length in [0, 100] {
+            let twice = [message(length), message(0)].concat();
+            for cut in [1, 7, 500] {
+                let (mut body, _allowance) = received(&memory, pieces(&twice, cut), false);
+                let status = read(&mut body).await.unwrap_err();
+                assert_eq!(status.code(), tonic::Code::InvalidArgument);
+            }
+        }
     }
 
     #[tokio::test]
     async fn a_stream_waits_for_memory_and_frees_that_of_the_message_before() {
-        let memory = Memory::new(10 * UNIT, UNIT);
-        let pieces = vec![message(6 * UNIT), message(7 * UNIT)];
-        let (mut body, _held) = received(&memory, pieces, false, true);
+        let memory = Memory::with_kept_place(24 * KIB, 0, 0);
+        let steps = pieces(&[message(2 * KIB), message(2 * KIB)].concat(), 10 * KIB);
+        let (mut body, allowance) = received(&memory, steps, true);
         assert!(next(&mut body).await.unwrap().is_ok());
-        assert_eq!(free(&memory), 4);
-        let other = memory.units().clone().acquire_many_owned(4).await.unwrap();
-        assert!(futures::poll!(Box::pin(next(&mut body))).is_pending());
+        assert_eq!(memory.taken(), 10 * KIB, "four times as much as it is long, and its buffer");
+        let other = Allowance::new(memory.clone(), Owner::Key("b".to_owned()));
+        other.take(5 * KIB).unwrap();
+        assert!(futures::poll!(Box::pin(next(&mut body))).is_pending(), "not more than is free");
         drop(other);
         assert!(next(&mut body).await.unwrap().is_ok());
-        assert_eq!(free(&memory), 3);
+        assert_eq!(memory.taken(), 10 * KIB, "that of the message before is free again");
         assert!(next(&mut body).await.is_none());
-        assert_eq!(free(&memory), 10);
+        assert_eq!(memory.taken(), 2 * KIB, "the buffer stays while there is a body");
+        drop((body, allowance));
+        assert_eq!(memory.taken(), 0);
     }
 
     #[tokio::test]
     async fn messages_are_freed_however_they_are_cut_into_frames() {
-        let memory = Memory::new(10 * UNIT, UNIT);
-        // The longest ones need all the memory there is, so that none may wait for that of the one before.
-        for length in [UNIT, 8 * UNIT] {
+        let memory = Memory::with_kept_place(4 * KIB, 0, 50 * KIB);
+        // The longest ones need the kept place, so that none may wait for the memory of the one before.
+        for length in [KIB, 8 * KIB] {
             let messages = vec![message(length); 20].concat();
-            let pieces = messages.chunks(700).map(<[u8]>::to_vec).collect();
-            let (mut body, _held) = received(&memory, pieces, false, true);
-            let mut read = 0;
-            while let Some(frame) = next(&mut body).await {
-                read += frame.unwrap().into_data().unwrap().len();
-            }
-            assert_eq!((read, free(&memory)), (messages.len(), 10));
+            let (mut body, _allowance) = received(&memory, pieces(&messages, 700), true);
+            assert_eq!(read(&mut body).await.unwrap(), messages.len());
+            drop(body);
+            assert_eq!(memory.taken(), 0);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_a_message_is_given_up_and_a_quiet_stream_is_not() {
-        let memory = Memory::new(10 * UNIT, UNIT);
-        let half = message(100)[..50].to_vec();
+        let memory = Memory::with_kept_place(100 * KIB, 0, 0);
+        let long = Duration::from_secs(60);
+        let half = || vec![Step::Gives(message(100)[..50].to_vec()), Step::Waits(long)];
         for is_stream in [false, true] {
-            let (mut body, _held) = received(&memory, vec![half.clone()], true, is_stream);
-            assert!(next(&mut body).await.unwrap().is_ok());
-            let status = next(&mut body).await.unwrap().unwrap_err();
-            assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+            let (mut body, _allowance) = received(&memory, half(), is_stream);
+            assert_eq!(read(&mut body).await.unwrap_err().code(), tonic::Code::DeadlineExceeded);
         }
-        let (mut quiet, _held) = received(&memory, vec![message(100)], true, true);
-        assert!(next(&mut quiet).await.unwrap().is_ok());
-        assert!(tokio::time::timeout(Duration::from_secs(60), next(&mut quiet)).await.is_err());
+        let whole = || vec![Step::Gives(message(100)), Step::Waits(long)];
+        let (mut quiet, _allowance) = received(&memory, whole(), true);
+        assert_eq!(read(&mut quiet).await.unwrap(), 100 + HEADER);
+        let (mut unary, _allowance) = received(&memory, whole(), false);
+        assert_eq!(read(&mut unary).await.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_trickles_is_given_up_and_a_slow_one_is_not() {
+        let memory = Memory::with_kept_place(100 * KIB, 0, 0);
+        let steps = |at_once: usize| {
+            let parts = pieces(&message(4000), at_once).into_iter();
+            parts.flat_map(|piece| [Step::Waits(Duration::from_secs(1)), piece]).collect::<Vec<_>>()
+        };
+        for is_stream in [false, true] {
+            let (mut slow, _allowance) = received(&memory, steps(150), is_stream);
+            assert_eq!(read(&mut slow).await.unwrap(), 4000 + HEADER);
+            let started = Instant::now();
+            let (mut trickle, _allowance) = received(&memory, steps(2), is_stream);
+            assert_eq!(read(&mut trickle).await.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+            assert!(started.elapsed() <= Duration::from_secs(6), "{:?}", started.elapsed());
+            // Frames without a byte are no progress.
+            let empty = (0..100).flat_map(|_| [Step::Waits(Duration::from_secs(1)), Step::Gives(Vec::new())]);
+            let half = [Step::Gives(message(100)[..50].to_vec())].into_iter().chain(empty).collect();
+            let (mut empty, _allowance) = received(&memory, half, is_stream);
+            assert_eq!(read(&mut empty).await.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_kept_place_is_not_for_slow_streams_while_others_wait_for_it() {
+        let memory = Memory::with_kept_place(KIB, 0, 50 * KIB);
+        let fast = || pieces(&message(8 * KIB), 500);
+        let slow = || {
+            let parts = pieces(&message(8 * KIB), 500).into_iter();
+            parts.flat_map(|piece| [Step::Waits(Duration::from_secs(1)), piece]).collect::<Vec<_>>()
+        };
+        let (mut alone, _allowance) = received(&memory, slow(), true);
+        assert_eq!(read(&mut alone).await.unwrap(), 8 * KIB + HEADER);
+        drop(alone);
+        let (mut first, own) = received(&memory, slow(), true);
+        let (mut second, _allowance) = received(&memory, fast(), true);
+        let first = async move {
+            let read = read(&mut first).await;
+            drop((first, own));
+            read
+        };
+        let second = async move {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            read(&mut second).await
+        };
+        let (first, second) = tokio::join!(first, second);
+        assert_eq!(first.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        assert_eq!(second.unwrap(), 8 * KIB + HEADER);
     }
 
     #[tokio::test]
     async fn every_byte_is_handed_on() {
-        let memory = Memory::new(10 * UNIT, UNIT);
-        let pieces = vec![message(3), message(0), message(UNIT)];
-        let (body, _held) = received(&memory, pieces.clone(), false, false);
+        let memory = Memory::with_kept_place(100 * KIB, 0, 0);
+        let messages = [message(3), message(0), message(KIB)].concat();
+        let (body, _allowance) = received(&memory, pieces(&messages, 100), true);
         let frames = futures::stream::unfold(body, |mut body| async move {
             next(&mut body).await.map(|frame| (frame.unwrap().into_data().unwrap(), body))
         });
-        assert_eq!(frames.collect::<Vec<_>>().await.concat(), pieces.concat());
+        assert_eq!(frames.collect::<Vec<_>>().await.concat(), messages);
     }
 
     proptest! {
@@ -347,22 +507,24 @@ mod tests {
         ) {
             let all: Vec<u8> = lengths.iter().flat_map(|&length| message(length)).collect();
             let mut framing = Framing::default();
-            let (mut rest, mut begun) = (all.as_slice(), 0);
+            let (mut rest, mut found) = (all.as_slice(), Vec::new());
             for cut in cuts.iter().cycle() {
                 let (mut piece, after) = rest.split_at(rest.len().min(*cut));
                 while !piece.is_empty() {
-                    let read = framing.read(piece, 40);
-                    begun += read.begun;
-                    piece = &piece[read.bytes..];
+                    let read = framing.read(piece);
+                    piece = &piece[read..];
                     prop_assert!(piece.is_empty() || framing.is_between());
+                    if framing.is_between() {
+                        found.push(framing.length);
+                    }
                 }
                 rest = after;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(begun, lengths.iter().filter(|&&length| length <= 40).sum::<usize>());
-            prop_assert!(framing.is_between());
+            prop_assert_eq!(framing.messages, lengths.len());
+            prop_assert_eq!(found, lengths);
         }
     }
 }

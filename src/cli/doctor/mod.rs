@@ -3,6 +3,7 @@
 
 mod data;
 mod machine;
+mod memory;
 mod models;
 mod network;
 mod protection;
@@ -118,7 +119,8 @@ pub async fn run(json: bool, args: &ServeArgs, connection: &ConnectionArgs) -> R
         let looked = tokio::task::spawn_blocking(move || {
             protection::check(&mut report, &config);
             data::check(&mut report, &config, server);
-            models::check(&mut report, &config);
+            let caches = models::check(&mut report, &config);
+            memory::check(&mut report, &config, caches);
             (report, config)
         });
         let config;
