@@ -11,8 +11,9 @@ use crate::grpc::Memory;
 
 /// Room of all streams for what is small, such as an answer about a document.
 const SPARE: usize = 16 << 20;
-/// What a call takes beside its messages: its headers, its tasks, and answers on their way to the socket.
-const CALL_BYTES: usize = 96 << 10;
+/// What a call takes beside its messages: its headers, its tasks, answers on their way to the socket, and what was seen to be
+/// resident for a large message that was announced, before any byte of it has come: 1.7 MiB.
+const CALL_BYTES: usize = (2 << 20) + (96 << 10);
 /// What a session takes for each token of a batch while it computes one.
 const TOKEN_BYTES: usize = 160 << 10;
 /// What is left with the allocators of what was freed, as a share of what may be taken: a fourth.
