@@ -13,9 +13,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     let descriptors = protox::compile(files, ["proto"])?;
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);
+    let mut messages = tonic_prost_build::Config::new();
+    messages.enable_type_names();
     tonic_prost_build::configure()
         .file_descriptor_set_path(out_dir.join("trove_descriptor.bin"))
-        .compile_fds(descriptors.clone())?;
+        .codec_path("crate::grpc::Codec")
+        .compile_fds_with_config(descriptors.clone(), messages)?;
     std::fs::write(
         out_dir.join("trove_descriptor.bin"),
         protox::prost::Message::encode_to_vec(&descriptors),

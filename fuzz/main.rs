@@ -28,10 +28,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         // The child that reads documents is this program too.
-        ["extract-worker", media_type] => {
+        ["extract-worker", media_type, bytes] => {
+            let bytes = bytes.parse().unwrap_or_default();
             let memory = std::env::var(trove::extract::MEMORY_VARIABLE).ok();
             let memory = memory.and_then(|bytes| bytes.parse().ok()).unwrap_or(1 << 30);
-            ExitCode::from(trove::extract::worker_main(media_type, memory) as u8)
+            ExitCode::from(trove::extract::worker_main(media_type, bytes, memory) as u8)
         }
         ["--run", name, seconds, executions, seed] => child(name, seconds, executions, seed),
         ["--minimize"] => each(minimize),

@@ -7,12 +7,16 @@ use std::time::Duration;
 pub enum ErrorKind {
     /// The caller sent something that can never work.
     InvalidArgument,
+    /// What is sent or asked for is larger than one message may be.
+    OutOfRange,
     /// A named thing does not exist.
     NotFound,
     /// A thing of that name exists already.
     AlreadyExists,
     /// The request is right, but not in the present state.
     FailedPrecondition,
+    /// What the caller began has become pointless by what others did; it may begin anew.
+    Aborted,
     /// The caller did not say who it is, or what it said does not hold.
     Unauthenticated,
     /// The caller is known and may not do this.
@@ -60,6 +64,9 @@ pub struct Error {
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
+
+/// Reason of the error of a file that cannot be opened for want of a descriptor.
+pub const TOO_MANY_OPEN_FILES: &str = "TOO_MANY_OPEN_FILES";
 
 /// Result with [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -122,6 +129,27 @@ impl Error {
         error
     }
 
+    /// The disk of the data directory has no room; `more` follows the message.
+    pub fn disk_full(more: impl std::fmt::Display) -> Self {
+        let message = format!("the disk of the data directory is full{more}");
+        Self::exhausted("DISK_FULL", message, Duration::from_secs(60))
+    }
+
+    /// What an error of the system means where the machine lacks something that may be there again later:
+    /// `DISK_FULL` or [`TOO_MANY_OPEN_FILES`]. `None` for any other.
+    pub fn of_want(error: &std::io::Error) -> Option<Self> {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        if matches!(error.kind(), StorageFull | QuotaExceeded) {
+            return Some(Self::disk_full(""));
+        }
+        if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) {
+            let message = "expected a free file descriptor, got none: the limit of open files is too low";
+            return Some(Self::exhausted(TOO_MANY_OPEN_FILES, message, Duration::from_secs(1)));
+        }
+        // Libraries wrap one error into another.
+        Self::of_want(error.get_ref()?.downcast_ref()?)
+    }
+
     /// Names the thing that it is about.
     #[must_use]
     pub fn about(mut self, kind: &'static str, name: impl Into<String>) -> Self {
@@ -159,5 +187,25 @@ impl Error {
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_is_told_however_deep_it_is_wrapped() {
+        let reason = |error: io::Error| Error::of_want(&error).map(|error| error.reason);
+        let wrapped = |error: io::Error| io::Error::other(io::Error::new(ErrorKind::NotFound, error));
+        let raw = io::Error::from_raw_os_error;
+        assert_eq!(reason(raw(libc::ENOSPC)), Some("DISK_FULL"));
+        assert_eq!(reason(raw(libc::EDQUOT)), Some("DISK_FULL"));
+        assert_eq!(reason(wrapped(raw(libc::ENOSPC))), Some("DISK_FULL"));
+        assert_eq!(reason(wrapped(raw(libc::EMFILE))), Some(TOO_MANY_OPEN_FILES));
+        assert_eq!(reason(raw(libc::EIO)), None);
+        assert_eq!(reason(io::Error::other("no space")), None);
     }
 }

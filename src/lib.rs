@@ -21,6 +21,7 @@ pub mod domain;
 pub mod encoder;
 pub mod error;
 pub mod extract;
+pub mod fair;
 pub mod fault;
 pub mod generator;
 pub mod grpc;
@@ -28,15 +29,20 @@ pub mod http;
 pub mod index;
 pub mod ingest;
 pub mod keywords;
+pub mod lock;
 pub mod metadata;
 pub mod metrics;
 pub mod model;
+pub mod party;
+pub mod private;
+pub mod room;
 pub mod search;
 pub mod server;
 pub mod store;
 pub mod task;
 pub mod telemetry;
 pub mod text;
+pub mod visible;
 
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]

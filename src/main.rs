@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use trove::cli::output::Text;
 use trove::cli::{self, Cli, Outcome, ServeArgs, output};
 use trove::config::{Config, Flag};
 use trove::error::{Error, Result};
 use trove::http::{self, Phase, Readiness};
 use trove::telemetry::Telemetry;
-use trove::{extract, server};
+use trove::{extract, private, server};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,8 +24,10 @@ fn main() -> std::process::ExitCode {
     if args.next().is_some_and(|command| command == "extract-worker") {
         let memory = std::env::var(extract::MEMORY_VARIABLE).ok().and_then(|n| n.parse().ok());
         let media_type = args.next().unwrap_or_default();
-        return exit(extract::worker_main(&media_type.to_string_lossy(), memory.unwrap_or(2 << 30)));
+        let bytes = args.next().and_then(|bytes| bytes.to_str()?.parse().ok()).unwrap_or_default();
+        return exit(extract::worker_main(&media_type.to_string_lossy(), bytes, memory.unwrap_or(2 << 30)));
     }
+    std::panic::set_hook(Box::new(tell_panic));
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
@@ -51,10 +54,20 @@ fn main() -> std::process::ExitCode {
             // What still blocks, such as the extraction of a file, was not acknowledged.
             runtime.shutdown_timeout(Duration::from_secs(1));
             let Err(error) = served else { return exit(cli::EXIT_OK) };
-            output::note(format!("error: {}: {error}", error.reason));
+            output::note(Text::new().lines(format!("error: {}: {error}", error.reason)));
             exit(cli::EXIT_FAILED)
         }
     }
+}
+
+/// Tells of a panic as the standard hook does, though of what its message quotes a terminal obeys nothing.
+fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let (thread, backtrace) = (std::thread::current(), std::backtrace::Backtrace::capture());
+    let told = Text::new().lines(format!("\nthread '{}' {panic}", thread.name().unwrap_or("<unnamed>")));
+    output::note(match backtrace.status() {
+        std::backtrace::BacktraceStatus::Captured => told.lines(format!("\n{backtrace}")),
+        _ => told,
+    });
 }
 
 fn exit(code: i32) -> std::process::ExitCode {
@@ -64,8 +77,11 @@ fn exit(code: i32) -> std::process::ExitCode {
 async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
     #[cfg(feature = "failpoints")]
     let _scenario = trove::fault::set_up();
+    // Before anything is written: databases and indexes are made by libraries.
+    private::set_umask();
     let config = Config::load(args.config.as_deref(), flags)?;
     let telemetry = Telemetry::start(&config)?;
+    let reserve = server::take_descriptors(&config)?;
     let started = Instant::now();
     let address = config.listen;
     let listener = bind("listen", address).await?;
@@ -74,7 +90,7 @@ async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
         let listener = bind("metrics.listen", address).await?;
         let bound = listener.local_addr().unwrap_or(address);
         tracing::info!(address = %bound, "metrics and health over HTTP");
-        let serving = http::serve(listener, readiness.clone(), Arc::new(move || metrics.render()));
+        let serving = http::serve(listener, reserve, readiness.clone(), Arc::new(move || metrics.render()));
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "there are no metrics any more");
@@ -88,6 +104,7 @@ async fn serve(args: ServeArgs, flags: &[Flag], json: bool) -> Result<()> {
     if let Some(metrics) = telemetry.metrics() {
         metrics.observe(parts.gauges());
     }
+    parts.tell_memory();
     readiness.set(Phase::Ready);
     let bound = listener.local_addr().unwrap_or(address);
     tracing::info!(address = %bound, seconds = started.elapsed().as_secs_f64(), "ready");

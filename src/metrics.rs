@@ -97,6 +97,9 @@ metrics! {
     /// One, with the version and commit of the program as labels.
     BUILD_INFO = "trove_build_info", Kind::Gauge, ["version", "commit"];
 
+    /// Faults of the program that ended a piece of a thread's work and not the thread; the log has them.
+    PANICS = "trove_panics_total", Kind::Counter, [];
+
     /// gRPC requests that have ended, by status code.
     GRPC_REQUESTS = "trove_grpc_requests_total", Kind::Counter, ["method", "code"];
     /// Time from a gRPC request to its last message.
@@ -186,13 +189,16 @@ metrics! {
     /// Hits left out because their records are damaged.
     SEARCH_DAMAGED_HITS = "trove_search_damaged_hits_total", Kind::Counter, [];
 
-    /// Documents left out of listings and exports because their records are damaged.
+    /// Documents left out of listings and deletions by filter because their records are damaged.
     LISTING_DAMAGED_DOCUMENTS = "trove_listing_damaged_documents_total", Kind::Counter, [];
 
     /// Documents of a collection.
     COLLECTION_DOCUMENTS = "trove_collection_documents", Kind::Gauge, ["collection"];
     /// Passages of a collection.
     COLLECTION_PASSAGES = "trove_collection_passages", Kind::Gauge, ["collection"];
+    /// Share of the collection's 2^32 document numbers that are used. Each document that is written or replaced uses one;
+    /// a snapshot that is restored numbers its documents anew.
+    COLLECTION_NUMBERS_USED = "trove_collection_document_numbers_used_ratio", Kind::Gauge, ["collection"];
     /// Collections.
     COLLECTIONS = "trove_collections", Kind::Gauge, [];
 
@@ -251,7 +257,8 @@ metrics! {
     SNAPSHOTS = "trove_snapshots", Kind::Gauge, ["state"];
     /// Bytes that they take on disk.
     SNAPSHOT_DISK = "trove_snapshot_disk_bytes", Kind::Gauge, [];
-    /// When the newest that can be read was made, in seconds since 1970; zero where there is none.
+    /// When the newest that can be read and is not dated in the future was made, in seconds since 1970; zero where there
+    /// is none.
     SNAPSHOT_LAST_TIME = "trove_snapshot_last_time_seconds", Kind::Gauge, [];
     /// Time from one scheduled snapshot to the next (`snapshots.interval_hours`); zero where none are wanted.
     SNAPSHOT_INTERVAL = "trove_snapshot_interval_seconds", Kind::Gauge, [];

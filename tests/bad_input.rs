@@ -365,7 +365,11 @@ async fn bad_requests_get_a_reason_and_name_the_field() {
 #[test]
 fn the_extraction_worker_keeps_no_inherited_file() {
     let mut child = std::process::Command::new("sh")
-        .args(["-c", "exec 7</dev/null; exec \"$0\" extract-worker text/html", env!("CARGO_BIN_EXE_trove")])
+        .args([
+            "-c",
+            "exec 7</dev/null; exec \"$0\" extract-worker text/html 10",
+            env!("CARGO_BIN_EXE_trove"),
+        ])
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .spawn()

@@ -452,3 +452,93 @@ fn the_configuration_is_checked_and_printed() {
     std::fs::write(&file, &default.stdout).unwrap();
     assert_eq!(check(&[]).status.code(), Some(0));
 }
+
+/// What a terminal or a reader's eye obeys instead of showing it: controls, C1, marks of direction, hidden characters.
+fn is_unseen(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+}
+
+#[test]
+fn a_terminal_obeys_nothing_that_a_document_a_file_or_a_server_says() {
+    const ESCAPES: &str =
+        "\u{1b}]52;c;ZXZpbA==\u{7}\u{1b}[2J\u{9b}31m\u{9d}0;t\u{9c}\u{202e}\u{2066}\u{200b}\u{7f}\r\u{e0041}";
+    let Some(models) = models() else { return };
+    let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());
+    let server = Server::start(store.path(), "127.0.0.1:0");
+    let text =
+        format!("The lighthouse {ESCAPES} keeper lit the lamp {ESCAPES} at dusk. Nobody {ESCAPES} saw it.");
+    let record = serde_json::json!({"id": "safe\u{202e}id", "title": format!("Title {ESCAPES}"), "text": text, "kind": ESCAPES});
+    let folder = files.path().join("evil");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("rows.jsonl"), record.to_string()).unwrap();
+    std::fs::write(folder.join(format!("a{}.pdf", "\u{1b}[2J\u{9b}1m\u{202e}\n")), "%PDF-1.4 nonsense")
+        .unwrap();
+    std::fs::write(
+        folder.join("page.md"),
+        format!("# Heading {ESCAPES}\n\nThe lamp of the lighthouse {ESCAPES} burns oil.\n"),
+    )
+    .unwrap();
+    std::fs::write(folder.join(format!("x.{}", "\u{1b}[2J\u{9b}")), "of an unknown kind").unwrap();
+    let path = folder.to_str().unwrap();
+    let exported = files.path().join("out.jsonl");
+    let commands: Vec<Vec<&str>> = vec![
+        vec!["index", path, "--dry-run"],
+        vec!["index", path],
+        vec!["index", path, "--json"],
+        vec!["search", "who lit the lamp"],
+        vec!["search", "who lit the lamp", "--full"],
+        vec!["search", "who lit the lamp", "--json"],
+        vec!["ask", "Who lit the lamp of the lighthouse?", "--extractive"],
+        vec!["ask", "Who lit the lamp of the lighthouse?", "--extractive", "--json"],
+        vec!["documents", "list"],
+        vec!["documents", "list", "--json"],
+        vec!["documents", "show", "evil/rows.jsonl#safe\u{202e}id"],
+        vec!["documents", "show", "evil/page.md"],
+        vec!["documents", "show", ESCAPES],
+        vec!["export", "default"],
+        vec!["export", "default", exported.to_str().unwrap()],
+        vec!["tokenize", &text],
+        vec!["embed", &text, "--overflow", "window"],
+        vec!["collections", "update", "default", "--description", ESCAPES],
+        vec!["collections", "show", "default"],
+        vec!["collections", "create", ESCAPES],
+        vec!["search", "x", "--collection", ESCAPES],
+        vec!["search", "x", "--filter", ESCAPES],
+        vec!["snapshots", "restore", ESCAPES],
+        vec!["models", "show", ESCAPES],
+        vec!["import", "default", path],
+        vec!["info", "--server", "http://127.0.0.1:9\u{202e}"],
+    ];
+    for command in commands {
+        let output = server.run(&command);
+        for shown in [stdout(&output), stderr(&output)] {
+            assert!(!shown.contains(is_unseen), "{command:?}: {shown:?}");
+        }
+        let wanted = match command[0] {
+            "search" | "ask" | "export"
+                if !command.contains(&"--collection") && !command.contains(&"--filter") =>
+            {
+                0
+            }
+            _ => continue,
+        };
+        assert_eq!(output.status.code(), Some(wanted), "{command:?}: {}", stderr(&output));
+        if command.len() < 3 || command.last() != exported.to_str().as_ref() {
+            let escape = if command.contains(&"--json") || command[0] == "export" {
+                r"\u001b"
+            } else {
+                r"\u{1b}]52;c;ZXZpbA==\u{7}"
+            };
+            assert!(stdout(&output).contains(escape), "{command:?}: {}", stdout(&output));
+        }
+    }
+    assert!(!std::fs::read_to_string(&exported).unwrap().contains(is_unseen));
+    let shown = server.json(0, &["documents", "show", "evil/rows.jsonl#safe\u{202e}id"]);
+    assert_eq!(
+        (&shown["text"], &shown["metadata"]["kind"]),
+        (&text.into(), &ESCAPES.into()),
+        "JSON keeps every character"
+    );
+}

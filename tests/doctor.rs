@@ -3,6 +3,7 @@
 mod common;
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -76,6 +77,14 @@ async fn a_whole_directory_is_fine_before_beside_and_after_a_server() {
     let (checks, is_fine) = doctor(data.path(), &[]);
     assert!(is_fine, "{checks:?}");
     assert_eq!(finding(&checks, "store", "schema version"), "ok");
+    assert_eq!(finding(&checks, "file modes", "its owner's alone"), "ok");
+    assert_eq!(finding(&checks, "open files", "the settings need 1748"), "ok");
+    let snapshots = data.path().join("snapshots");
+    std::fs::set_permissions(&snapshots, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (checks, is_fine) = doctor(data.path(), &["limits.max_connections=1000000000"]);
+    assert!(!is_fine);
+    assert_eq!(finding(&checks, "file modes", "1 files, such as"), "warning");
+    assert_eq!(finding(&checks, "open files", "TOO_FEW_FILES"), "problem");
 
     let current = std::fs::read_to_string(data.path().join("store/CURRENT")).unwrap();
     let database = data.path().join("store").join(current.trim()).join("db");
@@ -175,4 +184,51 @@ fn settings_that_do_not_fit_or_are_risky_are_told() {
     let (checks, _) = doctor(dir.path(), &["listen=0.0.0.0:0", "metrics.listen=0.0.0.0:0"]);
     assert_eq!(finding(&checks, "protection", "listen: 0.0.0.0:0"), "warning");
     assert_eq!(finding(&checks, "configuration", "metrics.listen: 0.0.0.0:0"), "warning");
+}
+
+#[test]
+fn a_flipped_bit_in_a_generator_is_found_before_it_answers() {
+    let Some(models) = models() else { return };
+    let data = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(models.join("runtime"), data.path().join("runtime")).unwrap();
+    std::fs::create_dir(data.path().join("models")).unwrap();
+    std::os::unix::fs::symlink(
+        models.join("models/all-MiniLM-L6-v2"),
+        data.path().join("models/all-MiniLM-L6-v2"),
+    )
+    .unwrap();
+    let gguf = models.join("models/SmolLM2-135M-Instruct/SmolLM2-135M-Instruct.Q4_1.gguf");
+    let trove = |args: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_trove"))
+            .args(args)
+            .arg("--data-dir")
+            .arg(data.path())
+            .output()
+            .unwrap()
+    };
+    let imported = trove(&["models", "import", gguf.to_str().unwrap(), "--name", "SmolLM2-135M-Instruct"]);
+    assert!(imported.status.success(), "{}", String::from_utf8_lossy(&imported.stderr));
+    let folder = data.path().join("models/SmolLM2-135M-Instruct");
+    let weights = folder.join("onnx").join(trove::model::decoder::DATA_FILE);
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&weights, &bytes).unwrap();
+    let started = trove(&["serve", "--listen", "127.0.0.1:0"]);
+    let told = String::from_utf8_lossy(&started.stderr).into_owned();
+    assert_eq!(started.status.code(), Some(1), "{told}");
+    assert!(
+        told.contains("DAMAGED_MODEL")
+            && told.contains(&format!("onnx/{}", trove::model::decoder::DATA_FILE)),
+        "{told}"
+    );
+    let (checks, _) = doctor(data.path(), &["generator.models=SmolLM2-135M-Instruct"]);
+    assert!(
+        checks.iter().any(|check| check["message"].as_str().unwrap().contains("DAMAGED_MODEL")),
+        "{checks:?}"
+    );
+    // Where it was changed on purpose, the checksums can go.
+    std::fs::remove_file(folder.join("checksums.json")).unwrap();
+    let listed = trove(&["models", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("generator"), "{listed:?}");
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_types::StatusExt;
+use trove::proto::admin_service_client::AdminServiceClient;
+use trove::proto::collection_service_client::CollectionServiceClient;
 use trove::proto::embedding_service_client::EmbeddingServiceClient;
 use trove::proto::ingest_documents_request::Part;
 use trove::proto::ingest_documents_response::Event;
@@ -394,4 +397,127 @@ fn pack(archive: &mut zip::ZipWriter<Cursor<Vec<u8>>>, root: &Path, dir: &Path) 
             archive.write_all(&std::fs::read(&path).unwrap()).unwrap();
         }
     }
+}
+
+/// A text without a repetition, large on disk and quick to encode: sled writes pages of it to files of their own.
+fn large(id: &str) -> proto::Document {
+    text_document(id, &format!("Note {id}. {}", "\u{2028}".repeat(300_000)))
+}
+
+/// Files and directories below one, with their modes; links are not followed.
+fn modes(path: &Path, found: &mut Vec<(String, u32)>) {
+    let metadata = std::fs::symlink_metadata(path).unwrap();
+    if metadata.is_symlink() {
+        return;
+    }
+    found.push((path.display().to_string(), metadata.permissions().mode() & 0o777));
+    if metadata.is_dir() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| modes(&entry.unwrap().path(), found));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_stored_is_its_owners_alone() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let fill = async |before: &str, round: &str| {
+        let server = Server::start_after(before, data.path(), &[]).await;
+        let channel = server.channel().await;
+        if round == "a" {
+            create(&channel, NOTES).await;
+        }
+        let results =
+            upsert(&channel, vec![large(round), text_document(&format!("{round}2"), "A note.")]).await;
+        assert!(results.iter().all(|result| result.status() == DocumentStatus::Indexed), "{results:?}");
+        let mode = proto::SearchMode::Keyword.into();
+        assert!(!found(&channel, proto::SearchRequest { mode, ..query("note") }).await.is_empty());
+        let snapshot = proto::CreateSnapshotRequest { name: round.to_owned(), collections: Vec::new() };
+        AdminServiceClient::new(channel.clone()).create_snapshot(snapshot).await.unwrap();
+        let compact = proto::CompactCollectionRequest { name: NOTES.to_owned() };
+        CollectionServiceClient::new(channel).compact_collection(compact).await.unwrap();
+        make_key(data.path(), round, "admin", &[]);
+    };
+    let check = || {
+        let mut found = Vec::new();
+        std::fs::read_dir(data.path()).unwrap().for_each(|entry| modes(&entry.unwrap().path(), &mut found));
+        let open: Vec<_> = found.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
+        assert!(found.len() > 20 && open.is_empty(), "of {}: {open:?}", found.len());
+    };
+    fill("umask 0", "a").await;
+    check();
+    // As an older program left it.
+    let opened = Command::new("chmod").args(["-R", "go+rX"]).arg(data.path()).status().unwrap();
+    assert!(opened.success());
+    std::fs::remove_file(data.path().join("keys.json")).unwrap();
+    fill("umask 022", "b").await;
+    check();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_take_no_descriptor_that_a_write_needs() {
+    let Some(models) = models() else { return };
+    // The connections need descriptors here too.
+    rlimit::increase_nofile_limit(8192).unwrap();
+    let data = data_dir(&models);
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = [
+        ("TROVE__LIMITS__MAX_CONNECTIONS", "300"),
+        ("TROVE__LIMITS__MAX_CONNECTIONS_PER_CLIENT", "300"),
+        ("TROVE__METRICS__LISTEN", &metrics.to_string()),
+    ];
+    let server = Server::start_after("ulimit -n 1024", data.path(), &settings).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let address = server.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut connections = Vec::new();
+    for to in [metrics, address] {
+        for _ in 0..1200 {
+            let connect = std::net::TcpStream::connect_timeout(&to, Duration::from_millis(200));
+            connections.extend(connect.ok());
+        }
+    }
+    assert!(connections.len() > 1100, "{}", connections.len());
+    let mut written = Vec::new();
+    for n in 0..12 {
+        let html = format!("<html><body><p>Page {n} says what it says.</p></body></html>");
+        let batch = vec![
+            large(&format!("a{n:02}")),
+            data_document(&format!("b{n:02}"), html.as_bytes(), "text/html"),
+        ];
+        written.extend(batch.iter().map(|document| document.id.clone()));
+        let results = upsert(&channel, batch).await;
+        assert!(results.iter().all(|result| result.status() == DocumentStatus::Indexed), "{results:?}");
+    }
+    let snapshot = proto::CreateSnapshotRequest { name: "one".to_owned(), collections: Vec::new() };
+    AdminServiceClient::new(channel.clone()).create_snapshot(snapshot).await.unwrap();
+    let compact = proto::CompactCollectionRequest { name: NOTES.to_owned() };
+    CollectionServiceClient::new(channel.clone()).compact_collection(compact).await.unwrap();
+    drop(server);
+    drop(connections);
+    let server = Server::start(data.path()).await;
+    let mut stored: Vec<_> = list(&server.channel().await).await.into_iter().map(|d| d.id).collect();
+    stored.sort_unstable();
+    written.sort_unstable();
+    assert_eq!(stored, written);
+}
+
+#[test]
+fn settings_that_need_more_files_than_there_may_be_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let run = |command: &str| {
+        let line = format!("ulimit -n 1024 && exec \"$0\" {command} --data-dir \"$1\"");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line, env!("CARGO_BIN_EXE_trove")]).arg(data.path());
+        shell.env_remove("TROVE_CONFIG").env("TROVE__LISTEN", "127.0.0.1:0");
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    for command in ["serve", "config check", "doctor"] {
+        let told = run(command);
+        for part in ["TOO_FEW_FILES", "limits.max_connections = 1024", "got 1024", "at most 300"] {
+            assert!(told.contains(part), "{command} does not tell {part}: {told}");
+        }
+    }
+    assert!(!data.path().join("store").exists());
 }

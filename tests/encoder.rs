@@ -110,9 +110,10 @@ async fn long_inputs_follow_the_overflow_setting() {
     assert!(output.results[0].embeddings.iter().all(|(span, _)| span.slice(&text).is_some()));
 }
 
-#[test]
-fn offsets_are_whole_characters() {
+#[tokio::test]
+async fn offsets_are_whole_characters() {
     let Some(encoder) = cpu() else { return };
+    let room = trove::room::AnswerRoom::unbounded;
     let text = "Café naïve e\u{301}tude 日本語 🙂 done";
     let tokens = encoder.tokenize(text, true).unwrap();
     assert!(tokens[0].special && tokens[0].span.is_none());
@@ -120,9 +121,9 @@ fn offsets_are_whole_characters() {
     for expected in ["Café", "日", "本", "語", "🙂", "done"] {
         assert!(words.contains(&expected), "{expected} in {words:?}");
     }
-    assert!(encoder.detokenize(&[u32::MAX], true).is_err());
+    assert!(encoder.detokenize(vec![u32::MAX], true, room()).await.is_err());
     let ids: Vec<u32> = tokens.iter().map(|t| t.id).collect();
-    assert!(encoder.detokenize(&ids, true).unwrap().contains("cafe"));
+    assert!(encoder.detokenize(ids, true, room()).await.unwrap().contains("cafe"));
 }
 
 #[tokio::test]

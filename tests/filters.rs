@@ -194,3 +194,80 @@ async fn a_collection_has_a_language_and_titles_are_words_too() {
     collections.compact_collection(compact).await.unwrap();
     assert_eq!(words("Mole Boot").await.len(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn hits_match_their_filter_while_metadata_changes() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let with = |author: &str| -> Vec<proto::Document> {
+        let mut notes = notes();
+        notes.iter_mut().for_each(|note| drop(note.metadata.insert("author".to_owned(), string(author))));
+        notes
+    };
+    upsert(&channel, with("ada")).await;
+    let writer = tokio::spawn({
+        let (channel, ada, grace) = (channel.clone(), with("ada"), with("grace"));
+        async move {
+            for _ in 0..20 {
+                upsert(&channel, grace.clone()).await;
+                upsert(&channel, ada.clone()).await;
+            }
+        }
+    });
+    let author = |document: &proto::Document| document.metadata["author"].clone();
+    while !writer.is_finished() {
+        for name in ["ada", "grace"] {
+            let filter = field("author", Test::Equals(string(name)));
+            for mode in [SearchMode::Vector, SearchMode::Keyword, SearchMode::Hybrid] {
+                let request = proto::SearchRequest {
+                    filter: Some(filter.clone()),
+                    mode: mode.into(),
+                    limit: 10,
+                    ..query("harbour")
+                };
+                for hit in found(&channel, request).await {
+                    assert_eq!(hit.metadata["author"], string(name), "{mode:?}");
+                }
+            }
+            let request = proto::ListDocumentsRequest {
+                collection: NOTES.to_owned(),
+                filter: Some(filter),
+                view: proto::DocumentView::Full.into(),
+                ..Default::default()
+            };
+            let page = documents(&channel).list_documents(request).await.unwrap().into_inner();
+            assert!(page.documents.iter().all(|document| author(document) == string(name)));
+        }
+    }
+    writer.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn collections_are_listed_beside_those_that_come_and_go() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let coming_and_going = tokio::spawn({
+        let channel = channel.clone();
+        async move {
+            for _ in 0..60 {
+                create(&channel, "guest").await;
+                let request =
+                    proto::DeleteCollectionRequest { name: "guest".to_owned(), ..Default::default() };
+                CollectionServiceClient::new(channel.clone()).delete_collection(request).await.unwrap();
+            }
+        }
+    });
+    while !coming_and_going.is_finished() {
+        let request = proto::ListCollectionsRequest::default();
+        let listed = CollectionServiceClient::new(channel.clone()).list_collections(request).await.unwrap();
+        let names: Vec<String> = listed.into_inner().collections.into_iter().map(|c| c.name).collect();
+        assert!(names.contains(&NOTES.to_owned()));
+    }
+    coming_and_going.await.unwrap();
+}

@@ -224,6 +224,48 @@ async fn a_new_description_is_stored_without_encoding_and_force_encodes_again() 
     assert_eq!(put(titled("", "b")).await.0, DocumentStatus::Unchanged);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_a_collection_without_an_etag_all_count() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let update = |field: &'static str, etag: &str, n: u32| {
+        let collection = proto::Collection {
+            name: NOTES.to_owned(),
+            description: format!("description {n}"),
+            hnsw: Some(proto::HnswConfig { ef_search: 100 + n, ..Default::default() }),
+            chunking: Some(proto::ChunkingConfig { max_tokens: 64 + n, overlap_tokens: 0 }),
+            etag: etag.to_owned(),
+            ..Default::default()
+        };
+        let mask = prost_types::FieldMask { paths: vec![field.to_owned()] };
+        let request =
+            proto::UpdateCollectionRequest { collection: Some(collection), update_mask: Some(mask) };
+        let mut client = CollectionServiceClient::new(channel.clone());
+        async move {
+            client.update_collection(request).await.map(|updated| updated.into_inner().collection.unwrap())
+        }
+    };
+    let fields = ["description", "hnsw.ef_search", "chunking"];
+    let updates = (0..30).map(|n| update(fields[n % 3], "", n as u32 / 3));
+    let updated = futures::future::try_join_all(updates).await.expect("nobody named an etag");
+    // Each kind of change was made ten times, and none took another one back.
+    let mut last = updated.clone();
+    last.sort_by_key(|collection| collection.update_time.map(|time| (time.seconds, time.nanos)));
+    let last = last.pop().unwrap();
+    assert!(last.description.starts_with("description "), "{last:?}");
+    assert!((100..110).contains(&last.hnsw.unwrap().ef_search), "{last:?}");
+    assert!((64..74).contains(&last.chunking.unwrap().max_tokens), "{last:?}");
+    // An etag still tells of changes by others, and what does not fit is refused.
+    let stale = updated.iter().find(|collection| collection.etag != last.etag).unwrap();
+    let stale = update("description", &stale.etag, 1).await.unwrap_err();
+    assert_eq!(reason(&stale), "ETAG_MISMATCH");
+    assert_eq!(reason(&update("chunking", "", 100_000).await.unwrap_err()), "BAD_CHUNKING");
+    assert!(update("description", &last.etag, 1).await.is_ok());
+}
+
 #[tokio::test]
 async fn the_last_write_of_a_document_wins() {
     let Some(models) = models() else { return };

@@ -207,3 +207,134 @@ async fn the_schedule_makes_snapshots_and_deletes_its_oldest() {
     }
     assert_eq!(snapshots_in(data.path()), first);
 }
+
+const MANY: usize = 300;
+
+/// Ids of an export, or why it ended.
+async fn exported(channel: &Channel) -> Result<Vec<String>, tonic::Status> {
+    use proto::export_documents_response::Part;
+    let request = proto::ExportDocumentsRequest { collection: NOTES.to_owned(), filter: None };
+    let mut stream = documents(channel).export_documents(request).await?.into_inner();
+    let mut ids = Vec::new();
+    while let Some(message) = stream.message().await? {
+        match message.part {
+            Some(Part::Document(stored)) => ids.push(stored.document.unwrap_or_default().id),
+            Some(Part::Damaged(damaged)) => panic!("{damaged:?}"),
+            _ => {}
+        }
+    }
+    Ok(ids)
+}
+
+/// Ids of a listing of several pages, or why it ended.
+async fn listed_in_pages(channel: &Channel) -> Result<Vec<String>, tonic::Status> {
+    let (mut ids, mut page_token) = (Vec::new(), String::new());
+    loop {
+        let request = proto::ListDocumentsRequest {
+            collection: NOTES.to_owned(),
+            page_size: 70,
+            page_token,
+            view: proto::DocumentView::Full.into(),
+            ..Default::default()
+        };
+        let page = documents(channel).list_documents(request).await?.into_inner();
+        assert!(page.damaged.is_empty(), "{:?}", page.damaged);
+        ids.extend(page.documents.into_iter().map(|document| document.id));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(ids);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_see_one_state_while_snapshots_are_restored() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let ids: Vec<String> = (0..MANY).map(|n| format!("note-{n:03}")).collect();
+    for some in ids.chunks(50) {
+        upsert(&channel, some.iter().map(|id| text_document(id, "The tide rises twice a day.")).collect())
+            .await;
+    }
+    create_snapshot(&channel, "all").await;
+    let restores = tokio::spawn({
+        let channel = channel.clone();
+        async move {
+            for _ in 0..12 {
+                restore(&channel, "all").await.unwrap();
+            }
+        }
+    });
+    let mut outdated = 0;
+    let mut rounds = 0;
+    while !restores.is_finished() || rounds == 0 {
+        rounds += 1;
+        assert_eq!(exported(&channel).await.unwrap(), ids, "an export is whole");
+        match listed_in_pages(&channel).await {
+            Ok(listed) => assert_eq!(listed, ids, "a listing is whole"),
+            Err(status) => {
+                assert_eq!((status.code(), reason(&status).as_str()), (Code::Aborted, "LISTING_OUTDATED"));
+                outdated += 1;
+            }
+        }
+        for id in ids.iter().step_by(37) {
+            let request = proto::GetDocumentRequest {
+                collection: NOTES.to_owned(),
+                document_id: id.clone(),
+                ..Default::default()
+            };
+            documents(&channel).get_document(request).await.unwrap();
+        }
+        let hits = found(&channel, proto::SearchRequest { limit: 20, ..query("tide") }).await;
+        assert_eq!(hits.len(), 20);
+    }
+    restores.await.unwrap();
+    eprintln!("{rounds} rounds, {outdated} listings outdated");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_export_is_of_the_moment_of_its_beginning() {
+    use proto::export_documents_response::Part;
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    // So long that most of the export is not on its way yet when the writes come.
+    let text = "The tide rises twice a day. ".repeat(2000);
+    let ids: Vec<String> = (0..40).map(|n| format!("note-{n:03}")).collect();
+    for some in ids.chunks(10) {
+        upsert(&channel, some.iter().map(|id| text_document(id, &text)).collect()).await;
+    }
+    let request = proto::ExportDocumentsRequest { collection: NOTES.to_owned(), filter: None };
+    let mut stream = documents(&channel).export_documents(request).await.unwrap().into_inner();
+    assert!(matches!(stream.message().await.unwrap().unwrap().part, Some(Part::Collection(_))));
+    let gone: Vec<&str> = ids.iter().step_by(3).map(String::as_str).collect();
+    assert_eq!(delete(&channel, &gone).await, gone.len() as i64);
+    upsert(&channel, vec![text_document("note-001", "New."), text_document("note-zzz", "New.")]).await;
+    let described = proto::Document { title: "Tides".to_owned(), ..text_document("note-002", &text) };
+    upsert(&channel, vec![described]).await;
+    let compact = proto::CompactCollectionRequest { name: NOTES.to_owned() };
+    let mut collections =
+        trove::proto::collection_service_client::CollectionServiceClient::new(channel.clone());
+    collections.compact_collection(compact).await.unwrap();
+    let force = proto::DeleteCollectionRequest { name: NOTES.to_owned(), force: true, ..Default::default() };
+    collections.delete_collection(force).await.unwrap();
+    let (mut exported, mut bytes) = (Vec::new(), 0);
+    while let Some(message) = stream.message().await.unwrap() {
+        match message.part.unwrap() {
+            Part::Document(stored) => {
+                let document = stored.document.unwrap();
+                assert_eq!((document.title.as_str(), stored.text_bytes), ("", text.len() as u64));
+                exported.push(document.id);
+            }
+            Part::Text(text) => bytes += text.len(),
+            Part::Damaged(damaged) => panic!("{damaged:?}"),
+            Part::Collection(_) | Part::Passages(_) => {}
+        }
+    }
+    assert_eq!((exported, bytes), (ids.clone(), ids.len() * text.len()));
+}

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
 use prost::Message;
 use roaring::RoaringBitmap;
 use trove::access::{ApiKey, KeyFile};
 use trove::config::Loaded;
 use trove::error::Result;
 use trove::grpc::{convert, fuzz};
-use trove::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
+use trove::metadata::{DocumentIds, MetadataIndex, ResolvedFilter, matching};
 use trove::proto::{self, field_condition, filter, metadata_value};
+use trove::task::Cancelled;
 
 use super::{put, with_folder};
+use crate::memory;
 
 pub const EXPORT_WORDS: &[&str] = &[
     "{\"double\":\"1e999\"}",
@@ -47,11 +50,23 @@ pub const SETTING_WORDS: &[&str] = &[
     "{ x = 1 }",
 ];
 
-/// A message of the kind that the first byte names.
+/// Bytes of the shortest message that is refused for what it holds: for a text of a name.
+const LEAST_REFUSED: usize = 256;
+/// Memory of an error that tells where in a message it is.
+const ERROR_BYTES: usize = 16 << 10;
+
+/// A message of the kind that the first byte names. It takes no more memory than the server expects of its bytes.
 pub fn request(bytes: &[u8]) {
-    if let Some((kind, rest)) = bytes.split_first() {
-        fuzz::request(*kind, rest);
+    let Some((kind, rest)) = bytes.split_first() else { return };
+    let weight = fuzz::weight(*kind, rest);
+    let buffer = BytesMut::from(rest);
+    let (is_one, peak) = memory::peak(|| fuzz::decode(*kind, buffer));
+    match weight {
+        Some(weight) if is_one => assert!(peak <= weight, "a message of {weight} bytes took {peak}"),
+        Some(weight) => assert!(peak <= weight + ERROR_BYTES, "half a message of {weight} bytes took {peak}"),
+        None => assert!(!is_one || rest.len() > LEAST_REFUSED, "refused unread, and the decoder takes it"),
     }
+    fuzz::request(*kind, rest);
 }
 
 pub fn request_seeds() -> Vec<Vec<u8>> {
@@ -110,6 +125,17 @@ pub fn request_seeds() -> Vec<Vec<u8>> {
         snapshot.encode_to_vec(),
         list_snapshots("12:a").encode_to_vec(),
         list_documents("after:a").encode_to_vec(),
+        proto::BatchSearchRequest { requests: vec![search; 3] }.encode_to_vec(),
+        proto::IngestDocumentsRequest {
+            part: Some(proto::ingest_documents_request::Part::Document(example_document())),
+        }
+        .encode_to_vec(),
+        proto::ClassifyRequest {
+            inputs: vec!["a".to_owned()],
+            labels: vec![proto::Label { name: "b".to_owned(), examples: vec!["c".to_owned()] }],
+            ..Default::default()
+        }
+        .encode_to_vec(),
     ];
     assert_eq!(messages.len(), usize::from(fuzz::KINDS));
     (0_u8..).zip(messages).map(|(kind, message)| [&[kind], message.as_slice()].concat()).collect()
@@ -186,7 +212,7 @@ impl DocumentIds for Ids {
         Ok(self.0.get(id).copied())
     }
 
-    fn numbers(&self, prefix: &str) -> Result<RoaringBitmap> {
+    fn numbers(&self, prefix: &str, _: Cancelled<'_>) -> Result<RoaringBitmap> {
         let with_prefix = self.0.iter().filter(|(id, _)| id.starts_with(prefix));
         Ok(with_prefix.map(|(_, number)| *number).collect())
     }
@@ -207,9 +233,10 @@ pub fn filter(bytes: &[u8]) {
     numbered.iter().for_each(|(number, (_, metadata))| index.insert(*number, metadata));
     let ids = Ids(numbered.iter().map(|(number, (id, _))| ((*id).clone(), *number)).collect());
     let Ok(resolved) = ResolvedFilter::new(&filter, &ids, &|| false) else { return };
-    let matching = numbered.iter().filter(|(_, (id, metadata))| filter.matches(id, metadata));
-    let expected: RoaringBitmap = matching.map(|(number, _)| *number).collect();
-    assert_eq!(index.matching(&resolved, &|| false).ok(), Some(expected), "{filter:?} of {documents:?}");
+    let those = numbered.iter().filter(|(_, (id, metadata))| filter.matches(id, metadata));
+    let expected: RoaringBitmap = those.map(|(number, _)| *number).collect();
+    let found = matching(&resolved, &|step| index.step(step), &|| false).ok();
+    assert_eq!(found, Some(expected), "{filter:?} of {documents:?}");
     numbered.iter().for_each(|(number, (_, metadata))| index.remove(*number, metadata));
     assert!(index.is_empty());
 }

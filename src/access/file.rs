@@ -1,6 +1,5 @@
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ApiKey, Scope};
 use crate::domain::CollectionName;
 use crate::error::{Error, ErrorKind, Result};
+use crate::private;
 
 /// Name of the file in the data directory.
 pub const FILE_NAME: &str = "keys.json";
@@ -132,7 +132,8 @@ impl KeyFile {
     /// Makes a key. The key itself is not stored: what is returned is all there is of it.
     ///
     /// # Errors
-    /// `BAD_KEY_NAME`, `KEY_EXISTS` for a name that is taken, `BAD_LIFETIME`, `KEYS_UNREADABLE`, `KEYS_UNWRITABLE`.
+    /// `BAD_KEY_NAME`, `KEY_EXISTS` for a name that is taken, `BAD_LIFETIME`, `KEYS_UNREADABLE`, `KEYS_UNWRITABLE`,
+    /// `DISK_FULL`.
     pub fn create(&self, new: NewKey, now: u64) -> Result<(ApiKey, KeyRecord)> {
         let shown = !new.name.trim().is_empty() && !new.name.chars().any(char::is_control);
         if !shown || new.name.chars().count() > MAX_NAME {
@@ -190,19 +191,23 @@ impl KeyFile {
 
     fn change<T>(&self, change: impl FnOnce(&mut Vec<KeyRecord>) -> Result<T>) -> Result<T> {
         let unwritable = |e: io::Error| {
+            if let Some(known) = Error::of_want(&e) {
+                return known.with_source(e);
+            }
             let message =
                 format!("expected a directory that can be written, got {}: {e}", self.dir.display());
             Error::precondition("KEYS_UNWRITABLE", message)
         };
-        fs::create_dir_all(&self.dir).map_err(unwritable)?;
-        let lock = OpenOptions::new()
+        private::create_dir_all(&self.dir).map_err(unwritable)?;
+        let lock = private::options()
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
             .open(self.dir.join(LOCK_NAME))
             .map_err(unwritable)?;
         lock.lock().map_err(unwritable)?;
+        // The command before may have failed before its change was on the disk: what is read here may be answered with.
+        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(unwritable)?;
         let mut keys = self.read()?.unwrap_or_default();
         let changed = change(&mut keys)?;
         self.write(&Contents { version: VERSION, keys }).map_err(unwritable)?;
@@ -217,7 +222,7 @@ impl KeyFile {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file = private::options().write(true).create_new(true).open(&temporary)?;
         let mut text = serde_json::to_vec_pretty(contents).map_err(io::Error::other)?;
         text.push(b'\n');
         file.write_all(&text)?;

@@ -6,6 +6,7 @@ mod keyring;
 mod methods;
 mod stamp;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ::metrics::counter;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::CollectionName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics;
+use crate::party::Party;
 
 pub use file::{FILE_NAME, KeyFile, KeyRecord, NewKey};
 pub use key::{ApiKey, Secret};
@@ -69,6 +71,11 @@ impl Caller {
     /// Id of its key; none where the server is open to all.
     pub fn key_id(&self) -> Option<&str> {
         self.key.as_deref().map(|key| key.id.as_str())
+    }
+
+    /// Who shares with others for it: all who show its key, or its client where there are no keys.
+    pub fn party(&self, client: IpAddr) -> Party {
+        self.key.as_deref().map_or(Party::Client(client), |key| Party::Key(key.id.as_str().into()))
     }
 
     /// Checks that the method may be called at all.

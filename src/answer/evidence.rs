@@ -7,11 +7,10 @@
 use std::collections::HashMap;
 
 use super::words::{Words, content_words, coverage};
-use crate::catalog::Catalog;
 use crate::domain::Span;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::search::Hit;
-use crate::store::CollectionRecord;
+use crate::store::Store;
 
 /// Fewest words of a sentence that is an answer: less is a heading or a label.
 const FEWEST_WORDS: usize = 3;
@@ -78,29 +77,23 @@ pub struct Evidence {
 
 impl Evidence {
     /// Reads the sentences of the used parts, as spans of the hits' texts, with the vectors they were stored with. A
-    /// passage that was replaced since the search has none.
+    /// passage that was replaced since the search has none, nor has one that is damaged, which is logged.
     ///
     /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn load(
-        catalog: &Catalog,
-        record: &CollectionRecord,
-        hits: &[Hit],
-        used: &[(usize, Span)],
-    ) -> Result<Self> {
+    /// Whatever reading the store gives otherwise.
+    pub fn load(store: &Store, cid: u32, hits: &[Hit], used: &[(usize, Span)]) -> Result<Self> {
         let mut evidence = Self::default();
         for &(index, part) in used {
             let Some(hit) = hits.get(index) else { continue };
             let point = hit.document.first_passage + u64::from(hit.passage_index);
-            let Some(passage) = catalog.store().passage(record.cid, point)?.filter(|p| p.span == hit.span)
-            else {
+            let Some(passage) = readable(store.passage(cid, point))?.filter(|p| p.span == hit.span) else {
                 continue;
             };
             let mut words = content_words(part.slice(&hit.text).unwrap_or_default());
             words.extend(content_words(&hit.document.title));
             words.extend(hit.headings.iter().flat_map(|heading| content_words(heading)));
             evidence.passages.insert(index, words);
-            let vectors = catalog.store().sentence_vectors(record.cid, point)?.unwrap_or_default();
+            let vectors = readable(store.sentence_vectors(cid, point))?.unwrap_or_default();
             for (span, vector) in passage.sentences.iter().zip(vectors) {
                 let span = within(*span, hit.span);
                 let Some(text) = span.slice(&hit.text).filter(|_| span.end <= part.end) else { continue };
@@ -204,6 +197,17 @@ impl EvidenceSentence {
     /// The sentence on one line.
     pub fn line(&self) -> String {
         self.text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// What was read; nothing where it is damaged, which is logged: one passage must not keep the others from answering.
+fn readable<T>(read: Result<Option<T>>) -> Result<Option<T>> {
+    match read {
+        Err(error) if error.kind == ErrorKind::DataLoss => {
+            tracing::error!(%error, "a passage is left out of an answer");
+            Ok(None)
+        }
+        read => read,
     }
 }
 

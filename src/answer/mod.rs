@@ -20,13 +20,12 @@ pub use prompt::{DEFAULT_PROMPT, PromptPassage, Prompts};
 pub use query::retrieval_query;
 pub use words::{Words, content_words, coverage};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Reading};
 use crate::domain::{CollectionName, Level, Span};
 use crate::encoder::{Encoders, Overflow};
 use crate::error::{Error, Result};
 use crate::generator::{Generator, Message, Prompt, Role, Sampling};
 use crate::search::{Hit, Options, Query, Search};
-use crate::store::CollectionRecord;
 use crate::task::{self, Cancelled, check_cancelled};
 use crate::text::sentences;
 use evidence::{Evidence, Question};
@@ -250,7 +249,8 @@ impl Answering {
             Query::Text(text) => Some(text.clone()),
             Query::Vector(_) | Query::Document(_) => None,
         };
-        let found = self.search.search(&request.collection, query, &request.search).await;
+        let reading = self.catalog.read(&request.collection).map_err(|error| error.within("search"))?;
+        let found = self.search.search_in(&reading, query, &request.search).await;
         let found = found.map_err(|error| error.within("search"))?;
         let hits = Arc::new(found.hits);
 
@@ -277,7 +277,7 @@ impl Answering {
         if hits.is_empty() {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
         }
-        let record = self.catalog.collection(&request.collection)?;
+        let record = reading.record();
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
         let vector = vector_of(&encoder, &asked, encoder.query_prompt(), Overflow::Window).await?;
         // A follow-up is found by the question before it too, but it is its own words that an answer must meet.
@@ -301,7 +301,7 @@ impl Answering {
                 let prompt = prompt.clone();
                 let considered = hits.iter().take(RERANKED.max(max_passages)).enumerate();
                 let whole = considered.map(|(index, hit)| (index, whole(hit))).collect();
-                let order = self.evidence(&record, &hits, whole).await?.order(&question, hits.len());
+                let order = self.evidence(&reading, &hits, whole).await?.order(&question, hits.len());
                 let packed =
                     self.packed(generator.clone(), prompt, &request, hits.clone(), order, room).await?;
                 retrieval.uses = packed.0.uses;
@@ -316,7 +316,7 @@ impl Answering {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
         }
 
-        let evidence = self.evidence(&record, &hits, used).await?;
+        let evidence = self.evidence(&reading, &hits, used).await?;
         if evidence.is_empty() {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
         }
@@ -338,12 +338,13 @@ impl Answering {
     /// The sentences of these parts of the hits.
     async fn evidence(
         &self,
-        record: &CollectionRecord,
+        reading: &Reading,
         hits: &Arc<Vec<Hit>>,
         parts: Vec<(usize, Span)>,
     ) -> Result<Evidence> {
-        let (catalog, record, hits) = (self.catalog.clone(), record.clone(), hits.clone());
-        task::blocking("ANSWER_FAILED", move || Evidence::load(&catalog, &record, &hits, &parts)).await
+        let (catalog, reading, hits) = (self.catalog.clone(), reading.clone(), hits.clone());
+        let load = move || Evidence::load(catalog.store(), reading.cid(), &hits, &parts);
+        task::blocking("ANSWER_FAILED", load).await
     }
 
     /// The packed prompt, its uses in the order of the hits, and its messages; passages are packed in the order of

@@ -1,26 +1,47 @@
 //! Filters of a collection: its metadata index, made from the store on open and kept up with its commits.
 
-use std::sync::Arc;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
 
-use ::metrics::counter;
-use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::{Catalog, gone};
 use crate::domain::Filter;
 use crate::error::{ErrorKind, Result};
-use crate::metadata::{DocumentIds, MetadataIndex, ResolvedFilter};
-use crate::metrics;
-use crate::store::{CollectionRecord, Committed, DocumentRecord, Store};
-use crate::task::{self, Cancelled};
-
-/// Of a filter that leaves less than one in so many documents the matching ones are read, one by one; of others
-/// all documents in order.
-const NARROW: u64 = 16;
+use crate::lock::{EVALUATIONS, FILTERS, LEAF, Mutex, RwLock};
+use crate::metadata::{DocumentIds, MetadataIndex, ResolvedFilter, matching};
+use crate::store::{Committed, Store};
+use crate::task::{Cancelled, check_cancelled};
 
 /// The metadata index of one collection.
 #[derive(Debug, Default)]
-pub struct Filters(RwLock<MetadataIndex>);
+pub struct Filters {
+    state: RwLock<State, FILTERS>,
+    /// Evaluations that are going on, each with the numbers of documents that came or changed since it began.
+    evaluations: Mutex<Vec<Weak<Mutex<RoaringBitmap, LEAF>>>, EVALUATIONS>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    index: MetadataIndex,
+    /// Ids of documents whose records could not be read: nobody knows what they match.
+    unreadable: BTreeSet<String>,
+}
+
+/// Which documents a filter matches.
+#[derive(Debug)]
+pub struct Matching {
+    /// Numbers of the documents; among them may be some that came or changed meanwhile and do not match.
+    pub documents: RoaringBitmap,
+    /// How many documents there are.
+    pub all: u64,
+    /// The greatest number of a document; greater ones came later.
+    pub greatest: Option<u32>,
+    /// Ids of documents that cannot be read, and may match.
+    pub unreadable: BTreeSet<String>,
+    /// How many of them the filter names by their ids.
+    pub damaged: usize,
+}
 
 impl Filters {
     /// Reads the metadata of all documents. A damaged record is left out: it must not keep the others from being
@@ -29,35 +50,56 @@ impl Filters {
     /// # Errors
     /// Whatever reading the store gives otherwise.
     pub fn open(store: &Store, cid: u32) -> Result<Self> {
-        let mut index = MetadataIndex::default();
+        let mut state = State::default();
         for document in store.documents_of(cid, "") {
             match document {
-                Ok(document) => index.insert(document.doc_no, &document.metadata),
+                Ok(document) => state.index.insert(document.doc_no, &document.metadata),
                 Err(error) if error.kind == ErrorKind::DataLoss => {
                     tracing::error!(cid, %error, "a document is damaged: filters do not find it");
+                    state.unreadable.extend(error.resource.map(|document| document.name));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self(RwLock::new(index)))
+        Ok(Self { state: RwLock::new(state), evaluations: Mutex::default() })
+    }
+
+    /// How many documents it knows.
+    pub fn documents(&self) -> u64 {
+        self.state.read().index.len()
     }
 
     /// Takes over a change of the store.
     pub fn apply(&self, event: &Committed) {
-        let mut index = self.0.write();
+        let mut state = self.state.write();
+        let mut changed = None;
         if let Some(removed) = &event.removed {
-            index.remove(removed.doc_no, &removed.metadata);
+            state.index.remove(removed.doc_no, &removed.metadata);
+            state.unreadable.remove(&removed.id);
         }
         if let Some(updated) = &event.updated {
-            index.remove(updated.old.doc_no, &updated.old.metadata);
-            index.insert(updated.new.doc_no, &updated.new.metadata);
+            state.index.remove(updated.old.doc_no, &updated.old.metadata);
+            state.index.insert(updated.new.doc_no, &updated.new.metadata);
+            changed = Some(updated.new.doc_no);
         }
         if let Some(inserted) = &event.inserted {
-            index.insert(inserted.record.doc_no, &inserted.record.metadata);
+            state.index.insert(inserted.record.doc_no, &inserted.record.metadata);
+            changed = Some(inserted.record.doc_no);
+        }
+        if let Some(changed) = changed {
+            // While the index is locked, so that none of its steps sees a change that is not noted.
+            self.evaluations.lock().retain(|evaluation| match evaluation.upgrade() {
+                Some(numbers) => {
+                    numbers.lock().insert(changed);
+                    true
+                }
+                None => false,
+            });
         }
     }
 
-    /// Numbers of the documents that a filter matches, and how many documents there are.
+    /// The documents that a filter matches. The index is locked for one step of the filter at a time, since commits wait
+    /// for it; what is written between two steps is taken to match. So whoever asks looks at each document's record.
     ///
     /// # Errors
     /// `CANCELLED`; what the look-up of the ids that the filter names gives.
@@ -67,11 +109,28 @@ impl Filters {
         cid: u32,
         filter: &Filter,
         is_cancelled: Cancelled<'_>,
-    ) -> Result<(RoaringBitmap, u64)> {
-        // Ids are looked up before the index is locked: commits wait for the lock.
-        let resolved = ResolvedFilter::new(filter, &Ids { store, cid }, is_cancelled)?;
-        let index = self.0.read();
-        Ok((index.matching(&resolved, is_cancelled)?, index.len()))
+    ) -> Result<Matching> {
+        let changed = Arc::new(Mutex::new(RoaringBitmap::new()));
+        {
+            let mut evaluations = self.evaluations.lock();
+            // Without writes nobody else clears those away that are over.
+            evaluations.retain(|evaluation| evaluation.strong_count() > 0);
+            evaluations.push(Arc::downgrade(&changed));
+        }
+        let ids = Ids { store, cid, damaged: RefCell::default() };
+        let resolved = ResolvedFilter::new(filter, &ids, is_cancelled)?;
+        let found = matching(&resolved, &|step| self.state.read().index.step(step), is_cancelled)?;
+        let state = self.state.read();
+        let named = ids.damaged.into_inner();
+        let (damaged, unreadable) = (named.len(), &named | &state.unreadable);
+        let documents = found | &*changed.lock();
+        Ok(Matching {
+            documents,
+            all: state.index.len(),
+            greatest: state.index.greatest(),
+            unreadable,
+            damaged,
+        })
     }
 }
 
@@ -79,123 +138,37 @@ impl Filters {
 struct Ids<'a> {
     store: &'a Store,
     cid: u32,
+    /// Those whose records cannot be read: they must not keep the others from being found.
+    damaged: RefCell<BTreeSet<String>>,
+}
+
+impl Ids<'_> {
+    /// The number of a document; none where it is damaged, which is logged and noted.
+    fn readable<T>(&self, read: Result<Option<T>>) -> Result<Option<T>> {
+        match read {
+            Err(error) if error.kind == ErrorKind::DataLoss => {
+                let Self { cid, damaged, .. } = self;
+                tracing::error!(cid, %error, "a document is damaged: a filter that names it does not find it");
+                damaged.borrow_mut().extend(error.resource.map(|document| document.name));
+                Ok(None)
+            }
+            read => read,
+        }
+    }
 }
 
 impl DocumentIds for Ids<'_> {
     fn number(&self, id: &str) -> Result<Option<u32>> {
-        Ok(self.store.document(self.cid, id)?.map(|document| document.doc_no))
+        let document = self.readable(self.store.document(self.cid, id))?;
+        Ok(document.map(|document| document.doc_no))
     }
 
-    fn numbers(&self, prefix: &str) -> Result<RoaringBitmap> {
-        self.store.documents_of(self.cid, prefix).map(|document| Ok(document?.doc_no)).collect()
-    }
-}
-
-impl Catalog {
-    /// Numbers of the documents that a filter matches.
-    ///
-    /// # Errors
-    /// `UNKNOWN_COLLECTION` where it is gone, `CANCELLED`; `DATA_LOSS` where the record of a document that the filter
-    /// names by its id is damaged.
-    pub fn matching(
-        &self,
-        record: &CollectionRecord,
-        filter: &Filter,
-        is_cancelled: Cancelled<'_>,
-    ) -> Result<RoaringBitmap> {
-        let open = self.open_of(record.cid).ok_or_else(|| gone(record))?;
-        Ok(open.filters.matching(&self.store, record.cid, filter, is_cancelled)?.0)
-    }
-
-    /// Deletes the documents that a filter matches, and tells how many there were.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged; those of the store's commit.
-    pub async fn delete_matching(self: &Arc<Self>, record: &CollectionRecord, filter: Filter) -> Result<u64> {
-        let cid = record.cid;
-        if let Filter::DocumentIds(ids) = filter {
-            return self.store.delete_documents(cid, ids).await;
+    fn numbers(&self, prefix: &str, is_cancelled: Cancelled<'_>) -> Result<RoaringBitmap> {
+        let mut numbers = RoaringBitmap::new();
+        for document in self.store.documents_of(self.cid, prefix) {
+            check_cancelled(is_cancelled)?;
+            numbers.extend(self.readable(document.map(Some))?.map(|document| document.doc_no));
         }
-        let (catalog, record, sought) = (self.clone(), record.clone(), filter.clone());
-        let find = move |is_cancelled: Cancelled<'_>| {
-            let numbers = catalog.matching(&record, &sought, is_cancelled)?;
-            numbers.iter().filter_map(|number| catalog.store.document_id(cid, number).transpose()).collect()
-        };
-        let ids = task::cancellable("TASK_FAILED", find).await?;
-        self.store.delete_matching(cid, ids, filter).await
-    }
-
-    /// A page of matching documents by id, and whether there are more. Those whose records are damaged are left out
-    /// and logged: they must not keep the others from being listed.
-    ///
-    /// # Errors
-    /// Whatever reading the store gives otherwise.
-    pub fn page(
-        &self,
-        cid: u32,
-        after: Option<&str>,
-        size: usize,
-        filter: Option<&Filter>,
-    ) -> Result<(Vec<DocumentRecord>, bool)> {
-        if let (Some(filter), Some(open)) = (filter, self.open_of(cid)) {
-            let matching = readable(cid, open.filters.matching(&self.store, cid, filter, &|| false))?;
-            if let Some((matching, all)) = matching
-                && matching.len() < all / NARROW
-            {
-                return self.narrow_page(cid, after, size, filter, &matching);
-            }
-        }
-        let mut kept = Vec::new();
-        for document in self.store.documents_after(cid, after) {
-            let Some(document) = readable(cid, document)? else { continue };
-            if filter.is_some_and(|f| !f.matches(&document.id, &document.metadata)) {
-                continue;
-            }
-            if kept.len() == size {
-                return Ok((kept, true));
-            }
-            kept.push(document);
-        }
-        Ok((kept, false))
-    }
-
-    /// A page out of a few documents.
-    fn narrow_page(
-        &self,
-        cid: u32,
-        after: Option<&str>,
-        size: usize,
-        filter: &Filter,
-        matching: &RoaringBitmap,
-    ) -> Result<(Vec<DocumentRecord>, bool)> {
-        let mut ids = Vec::new();
-        for number in matching {
-            let id = readable(cid, self.store.document_id(cid, number))?.flatten();
-            ids.extend(id.filter(|id| after.is_none_or(|after| id.as_str() > after)));
-        }
-        ids.sort_unstable();
-        let mut kept = Vec::new();
-        for id in ids {
-            // It may have changed since the index was asked.
-            let document = readable(cid, self.store.document(cid, &id))?.flatten();
-            let Some(document) = document.filter(|d| filter.matches(&d.id, &d.metadata)) else { continue };
-            if kept.len() == size {
-                return Ok((kept, true));
-            }
-            kept.push(document);
-        }
-        Ok((kept, false))
-    }
-}
-
-/// What was read; nothing where it is damaged, which is logged and counted.
-fn readable<T>(cid: u32, read: Result<T>) -> Result<Option<T>> {
-    match read {
-        Err(error) if error.kind == ErrorKind::DataLoss => {
-            counter!(metrics::LISTING_DAMAGED_DOCUMENTS).increment(1);
-            tracing::error!(cid, %error, "a document is damaged: it is left out of a listing");
-            Ok(None)
-        }
-        read => read.map(Some),
+        Ok(numbers)
     }
 }

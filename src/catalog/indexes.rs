@@ -1,18 +1,21 @@
 use std::time::Instant;
 
 use ::metrics::histogram;
-use parking_lot::Mutex;
 use rayon::prelude::*;
 
 use super::Filters;
+use super::maintenance::Pool;
 use crate::domain::Level;
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{IndexOptions, SealedSegment, VectorIndex};
-use crate::metrics;
+use crate::lock::{Line, MANIFEST, Mutex, Turn, check_free};
 use crate::store::{CollectionRecord, Committed, Store};
 use crate::task::{Cancelled, check_cancelled};
+use crate::{fault, metrics};
 
 /// The vector indexes of one collection.
+///
+/// Heads are sealed by one thread alone. Segments are merged by whoever has the turn.
 pub struct Indexes {
     /// Passages.
     pub passage: VectorIndex,
@@ -20,20 +23,38 @@ pub struct Indexes {
     pub document: VectorIndex,
     /// Sentences, where the collection gives them a graph.
     pub sentence: Option<VectorIndex>,
-    /// Held by whoever seals or merges.
-    upkeep: Mutex<()>,
+    /// Who merges segments.
+    merging: Line,
+    /// Held while a manifest is read off an index and stored, so that an older one never replaces a newer one.
+    manifest: Mutex<(), MANIFEST>,
+}
+
+/// Where builds of a collection's indexes are run and stored.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// Whose threads build.
+    pub pool: &'a Pool,
+    /// Where segments are stored, by the calling thread.
+    pub store: &'a Store,
+    /// Number of the collection.
+    pub cid: u32,
 }
 
 impl Indexes {
+    fn of_levels(passage: VectorIndex, document: VectorIndex, sentence: Option<VectorIndex>) -> Self {
+        Self { passage, document, sentence, merging: Line::default(), manifest: Mutex::default() }
+    }
+
     /// Those of a collection that is being made.
     pub fn new(record: &CollectionRecord, options: IndexOptions) -> Self {
         let empty = || VectorIndex::new(record.dimensions as usize, options);
         let sentence = record.index_sentences.then(empty);
-        Self { passage: empty(), document: empty(), sentence, upkeep: Mutex::new(()) }
+        Self::of_levels(empty(), empty(), sentence)
     }
 
     /// Reads the stored indexes and catches them up.
     pub fn open(store: &Store, record: &CollectionRecord, options: IndexOptions) -> Result<Self> {
+        check_free("indexes to be opened");
         let open = |level| open_level(store, record, level, options);
         let (passage, (document, sentence)) = rayon::join(
             || open(Level::Passage),
@@ -52,7 +73,7 @@ impl Indexes {
                 )
             },
         );
-        Ok(Self { passage: passage?, document: document?, sentence: sentence?, upkeep: Mutex::new(()) })
+        Ok(Self::of_levels(passage?, document?, sentence?))
     }
 
     /// The index of a level; only sentences may have none.
@@ -100,53 +121,60 @@ impl Indexes {
         }
     }
 
-    /// Seals full heads and merges where a merge is due.
-    pub fn maintain(&self, store: &Store, cid: u32) -> Result<()> {
-        while self.maintain_once(store, cid)? {}
+    /// Waits for the turn to merge.
+    pub async fn merge_turn(&self) -> Turn {
+        self.merging.wait().await
+    }
+
+    /// Seals full heads, and merges where a merge is due, unless somebody else merges.
+    pub fn maintain(&self, site: Site<'_>) -> Result<()> {
+        while self.maintain_once(site)? {}
         Ok(())
     }
 
     /// One step of it; whether there was anything to do. The longest head goes first, so that no level waits until
     /// another, which goes on growing, has nothing left.
-    pub fn maintain_once(&self, store: &Store, cid: u32) -> Result<bool> {
-        let _upkeep = self.upkeep.lock();
-        let busy = self.levels().filter(|(_, index)| has_work(index));
-        let Some((level, index)) = busy.max_by_key(|(_, index)| (index.needs_seal(), index.unsealed()))
-        else {
+    pub fn maintain_once(&self, site: Site<'_>) -> Result<bool> {
+        let turn = self.merging.try_take();
+        let plan = |index: &VectorIndex| turn.as_ref().and_then(|_| index.plan_merge());
+        let is_due =
+            |index: &VectorIndex| index.needs_seal() || index.has_settled_removals() || plan(index).is_some();
+        let due = self.levels().filter(|(_, index)| is_due(index));
+        let Some((level, index)) = due.max_by_key(|(_, index)| (index.needs_seal(), index.unsealed())) else {
             return Ok(false);
         };
         if index.needs_seal() {
-            seal(store, cid, level, index)?;
-        } else if let Some(ids) = index.plan_merge() {
-            return merge(store, cid, level, index, &ids, &|| false);
+            // Others may merge meanwhile.
+            drop(turn);
+            self.seal(site, level, index)?;
+        } else if let Some(ids) = plan(index) {
+            return self.merge(site, level, index, &ids, &|| false);
         } else {
-            put_manifest(store, cid, level, index)?;
+            self.put_manifest(site, level, index)?;
         }
         Ok(true)
     }
 
     /// What there is time for while nothing is written: seals heads of at least so many points although they are not
-    /// full, so that searches need not scan them, and joins segments, so that they have fewer graphs to walk.
-    pub fn settle(&self, store: &Store, cid: u32, least: usize) -> Result<()> {
-        {
-            let _upkeep = self.upkeep.lock();
-            for (level, index) in self.levels() {
-                if index.unsealed() >= least {
-                    seal(store, cid, level, index)?;
-                }
+    /// full, so that searches need not scan them, and joins segments, so that they have fewer graphs to walk. Joining makes
+    /// way for what is due.
+    pub fn settle(&self, site: Site<'_>, least: usize, is_due: Cancelled<'_>) -> Result<()> {
+        for (level, index) in self.levels() {
+            if index.unsealed() >= least {
+                self.seal(site, level, index)?;
             }
         }
-        self.maintain(store, cid)?;
-        self.join(store, cid, &|| self.levels().any(|(_, index)| index.needs_seal()))
+        self.maintain(site)?;
+        self.join(site, &|| is_due() || self.levels().any(|(_, index)| index.needs_seal()))
     }
 
-    /// Joins segments until a head is full, since documents come in again then: it must not wait for a great join, which
-    /// begins anew when they have stopped.
-    pub fn join(&self, store: &Store, cid: u32, is_head_full: Cancelled<'_>) -> Result<()> {
-        let _upkeep = self.upkeep.lock();
+    /// Joins segments until something is due, such as a full head, since documents come in again then: it must not wait for
+    /// a great join, which begins anew when they have stopped. Nothing is joined while somebody else merges.
+    pub fn join(&self, site: Site<'_>, is_due: Cancelled<'_>) -> Result<()> {
+        let Some(_turn) = self.merging.try_take() else { return Ok(()) };
         for (level, index) in self.levels() {
             while let Some(ids) = index.plan_join() {
-                match merge(store, cid, level, index, &ids, is_head_full) {
+                match self.merge(site, level, index, &ids, is_due) {
                     Ok(true) => {}
                     Ok(false) => break,
                     Err(error) if error.kind == ErrorKind::Cancelled => return Ok(()),
@@ -162,17 +190,69 @@ impl Indexes {
         self.levels().any(|(_, index)| index.unsealed() >= least || index.plan_join().is_some())
     }
 
-    /// Puts every point of the graphs into one segment without the deleted ones.
-    pub fn compact(&self, store: &Store, cid: u32, is_cancelled: Cancelled<'_>) -> Result<()> {
-        let _upkeep = self.upkeep.lock();
+    /// Puts every point of the graphs into one segment without the deleted ones. Heads may be sealed meanwhile.
+    pub fn compact(&self, site: Site<'_>, _turn: &Turn, is_cancelled: Cancelled<'_>) -> Result<()> {
         for (level, index) in self.levels() {
             check_cancelled(is_cancelled)?;
             let ids = index.segment_ids();
             if ids.len() > 1 || index.tombstones() > 0 {
-                merge(store, cid, level, index, &ids, is_cancelled)?;
+                self.merge(site, level, index, &ids, is_cancelled)?;
             }
-            put_manifest(store, cid, level, index)?;
+            self.put_manifest(site, level, index)?;
         }
+        Ok(())
+    }
+
+    fn seal(&self, site: Site<'_>, level: Level, index: &VectorIndex) -> Result<()> {
+        let started = Instant::now();
+        let Some(segment) = site.pool.run(|| build(|| index.seal()))? else { return Ok(()) };
+        built("seal", started);
+        self.switch(site, level, index, segment)
+    }
+
+    fn merge(
+        &self,
+        site: Site<'_>,
+        level: Level,
+        index: &VectorIndex,
+        ids: &[u64],
+        is_cancelled: Cancelled<'_>,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        let Some(segment) = site.pool.run(|| build(|| index.merge_until(ids, is_cancelled)))? else {
+            return Ok(false);
+        };
+        built("merge", started);
+        self.switch(site, level, index, segment)?;
+        Ok(true)
+    }
+
+    /// Stores a segment, takes it into use, and only then drops what it replaces.
+    fn switch(
+        &self,
+        site: Site<'_>,
+        level: Level,
+        index: &VectorIndex,
+        segment: SealedSegment,
+    ) -> Result<()> {
+        let Site { store, cid, .. } = site;
+        if !segment.bytes.is_empty() {
+            store.write_segment(cid, level, segment.id, &segment.bytes)?;
+        }
+        index.commit(segment.id)?;
+        self.put_manifest(site, level, index)?;
+        for id in segment.obsolete {
+            store.delete_segment(cid, level, id)?;
+        }
+        Ok(())
+    }
+
+    /// Stores which segments are in use, and drops the tombstones of points that none of them holds.
+    fn put_manifest(&self, site: Site<'_>, level: Level, index: &VectorIndex) -> Result<()> {
+        let _manifest = self.manifest.lock();
+        let settled = index.settled_removals();
+        site.store.put_manifest(site.cid, level, &index.manifest(), &settled)?;
+        index.forget_removals(&settled);
         Ok(())
     }
 }
@@ -270,51 +350,13 @@ fn catch_up(store: &Store, cid: u32, level: Level, index: &VectorIndex, first: u
     }
 }
 
-fn seal(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()> {
-    let started = Instant::now();
-    let Some(segment) = index.seal()? else { return Ok(()) };
-    built("seal", started);
-    switch(store, cid, level, index, segment)
-}
-
-fn merge(
-    store: &Store,
-    cid: u32,
-    level: Level,
-    index: &VectorIndex,
-    ids: &[u64],
-    is_cancelled: Cancelled<'_>,
-) -> Result<bool> {
-    let started = Instant::now();
-    let Some(segment) = index.merge_until(ids, is_cancelled)? else { return Ok(false) };
-    built("merge", started);
-    switch(store, cid, level, index, segment)?;
-    Ok(true)
+fn build<T>(build: impl FnOnce() -> Result<T>) -> Result<T> {
+    fault::point!("index-build");
+    build()
 }
 
 fn built(operation: &'static str, started: Instant) {
     histogram!(metrics::INDEX_BUILD_DURATION, "operation" => operation).record(started.elapsed());
-}
-
-/// Stores a segment, takes it into use, and only then drops what it replaces.
-fn switch(store: &Store, cid: u32, level: Level, index: &VectorIndex, segment: SealedSegment) -> Result<()> {
-    if !segment.bytes.is_empty() {
-        store.write_segment(cid, level, segment.id, &segment.bytes)?;
-    }
-    index.commit(segment.id)?;
-    put_manifest(store, cid, level, index)?;
-    for id in segment.obsolete {
-        store.delete_segment(cid, level, id)?;
-    }
-    Ok(())
-}
-
-/// Stores which segments are in use, and drops the tombstones of points that none of them holds.
-fn put_manifest(store: &Store, cid: u32, level: Level, index: &VectorIndex) -> Result<()> {
-    let settled = index.settled_removals();
-    store.put_manifest(cid, level, &index.manifest(), &settled)?;
-    index.forget_removals(&settled);
-    Ok(())
 }
 
 /// Opens the vector and metadata indexes of many collections at once.
@@ -323,6 +365,7 @@ pub fn open_all(
     records: &[CollectionRecord],
     options: IndexOptions,
 ) -> Result<Vec<(u32, Indexes, Filters)>> {
+    check_free("indexes to be opened");
     let open = |record: &CollectionRecord| {
         let (indexes, filters) =
             rayon::join(|| Indexes::open(store, record, options), || Filters::open(store, record.cid));

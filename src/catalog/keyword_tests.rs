@@ -3,6 +3,7 @@ use std::sync::{Arc, mpsc};
 
 use super::{Keywords, Wake};
 use crate::domain::{Language, Span};
+use crate::error::Result;
 use crate::store::{
     CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, NewDocument, NewPassage,
     Store, StoreOptions,
@@ -11,8 +12,9 @@ use crate::store::{
 struct Follower(Arc<Keywords>);
 
 impl CommitListener for Follower {
-    fn committed(&self, event: &Committed) {
+    fn committed(&self, event: &Committed) -> Result<()> {
         self.0.apply(event);
+        Ok(())
     }
 }
 

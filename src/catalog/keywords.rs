@@ -12,7 +12,6 @@ use std::sync::{Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use ::metrics::{counter, histogram};
-use parking_lot::{Mutex, MutexGuard, RwLock};
 use roaring::RoaringBitmap;
 
 use super::Catalog;
@@ -21,9 +20,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::keywords::{
     KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep,
 };
-use crate::metrics;
+use crate::lock::{KEYWORDS, LEAF, Mutex, MutexGuard, RwLock};
 use crate::store::{Committed, Retitled, Store};
 use crate::task::{Cancelled, check_cancelled};
+use crate::{fault, metrics, task};
 
 /// How long changes may wait for others to be written with them, if nobody searches.
 const GATHER: Duration = Duration::from_secs(1);
@@ -47,6 +47,8 @@ const WRITER_IDLE: Duration = Duration::from_secs(5);
 const MAX_WRITERS: usize = 4;
 /// Documents of one commit while an index is built from the store: what is committed need not be done again.
 const REBUILD_COMMIT: usize = 10_000;
+/// With less than this free, what failed without a cause failed for it.
+const NO_ROOM: u64 = 1 << 20;
 /// Missing passages that a search adds itself, well within a second; adding more is a rebuild.
 const FEW: u64 = 5000;
 
@@ -54,9 +56,9 @@ const FEW: u64 = 5000;
 pub struct Keywords {
     cid: u32,
     dir: PathBuf,
-    waiting: Mutex<Waiting>,
-    state: Mutex<State>,
-    reader: RwLock<Option<KeywordReader>>,
+    waiting: Mutex<Waiting, LEAF>,
+    state: Mutex<State, KEYWORDS>,
+    reader: RwLock<Option<KeywordReader>, LEAF>,
     /// Whether so much is being added, or about to be, that searches do not wait for it.
     is_rebuilding: AtomicBool,
     is_deleted: AtomicBool,
@@ -188,6 +190,13 @@ impl Keywords {
         was_idle
     }
 
+    /// Has all compared with the store before the next search, since what waits may not tell all.
+    pub fn doubt(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.forget();
+        waiting.heard += 1;
+    }
+
     /// The best passages for the words of a text. Every write that was acknowledged before is seen.
     ///
     /// # Errors
@@ -241,7 +250,7 @@ impl Keywords {
             return (true, false);
         }
         let upkeep = match &mut state.index {
-            Some(index) if index.is_writing() => index.maintain(),
+            Some(index) if index.is_writing() => task::guarded(KEYWORDS_FAILED, || index.maintain()),
             _ => return (false, false),
         };
         match upkeep {
@@ -254,7 +263,7 @@ impl Keywords {
                 (false, false)
             }
             Err(error) => {
-                self.fail(&mut state, &error);
+                self.fail(&mut state, &cause(error, store));
                 (true, false)
             }
         }
@@ -279,10 +288,11 @@ impl Keywords {
             {
                 let mut state = self.state.lock();
                 let index = state.index.as_mut().ok_or_else(not_ready)?;
-                if index.poll_merge()? == Upkeep::Done {
+                let cause = |error| cause(error, store);
+                if index.poll_merge().map_err(cause)? == Upkeep::Done {
                     // Writes that go on leave something to merge each time.
-                    if merges == MOST_MERGES || index.merge_all()? == Upkeep::Done {
-                        return index.collect_garbage();
+                    if merges == MOST_MERGES || index.merge_all().map_err(cause)? == Upkeep::Done {
+                        return index.collect_garbage().map_err(cause);
                     }
                     merges += 1;
                 }
@@ -299,9 +309,7 @@ impl Keywords {
         }
         state.language = language;
         state.index = None;
-        let mut waiting = self.waiting.lock();
-        waiting.forget();
-        waiting.heard += 1;
+        self.doubt();
     }
 
     fn write(&self, state: &mut State, store: &Store, writer: Writer) -> Result<()> {
@@ -316,13 +324,18 @@ impl Keywords {
             (std::mem::take(&mut waiting.changes), std::mem::take(&mut waiting.compare), waiting.heard)
         };
         let started = Instant::now();
-        let written = if compare {
-            self.compare(state, store, writer)
-        } else {
-            write_changes(state, store, self.cid, &changes).map(Some)
-        };
+        // Whatever a panic leaves half done, the failure below makes the next try compare all with the store.
+        let written = task::guarded(KEYWORDS_FAILED, || {
+            fault::point!("keywords-write");
+            if compare {
+                self.compare(state, store, writer)
+            } else {
+                write_changes(state, store, self.cid, &changes).map(Some)
+            }
+        });
         histogram!(metrics::KEYWORD_WRITE_DURATION).record(started.elapsed());
         state.last_use = Instant::now();
+        let written = written.map_err(|error| cause(error, store));
         let Some(settled) = written.inspect_err(|error| self.fail(state, error))? else {
             return Err(not_ready());
         };
@@ -343,9 +356,7 @@ impl Keywords {
         self.is_rebuilding.store(false, Ordering::Relaxed);
         state.index = None;
         state.failure = Some((Instant::now(), error.copy()));
-        let mut waiting = self.waiting.lock();
-        waiting.forget();
-        waiting.heard += 1;
+        self.doubt();
     }
 
     /// Brings the index to what the store holds. What is committed to the store meanwhile is told by the changes
@@ -443,6 +454,13 @@ fn not_ready() -> Error {
     error
 }
 
+/// What an error of an index means. tantivy's threads do not always tell what they ended for; where the disk has no
+/// room, it was that.
+fn cause(error: Error, store: &Store) -> Error {
+    let is_full = || store.free_bytes().is_ok_and(|free| free < NO_ROOM);
+    if error.reason == KEYWORDS_FAILED && is_full() { Error::disk_full("").with_source(error) } else { error }
+}
+
 /// About how many passages some of the stored documents have, without reading each. Where that cannot be told they are
 /// many.
 fn passages_of(store: &Store, cid: u32, some: u64, stored: u64) -> u64 {
@@ -532,7 +550,8 @@ fn run(catalog: &Weak<Catalog>, wakes: &mpsc::Receiver<Wake>) {
         is_busy = false;
         let mut writers = 0;
         for keywords in catalog.all_keywords() {
-            let (is_more, is_writing) = keywords.maintain(&catalog.store, writers < MAX_WRITERS);
+            let upkeep = || Ok(keywords.maintain(&catalog.store, writers < MAX_WRITERS));
+            let (is_more, is_writing) = task::guarded(KEYWORDS_FAILED, upkeep).unwrap_or((true, false));
             is_busy |= is_more;
             writers += usize::from(is_writing);
         }

@@ -8,30 +8,38 @@ mod indexes;
 #[cfg(test)]
 mod keyword_tests;
 mod keywords;
+mod listing;
 mod maintenance;
+mod reading;
 mod restore;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upkeep_tests;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
-use parking_lot::RwLock;
-
-pub use filters::Filters;
+pub use filters::{Filters, Matching};
 pub use indexes::Indexes;
+use indexes::Site;
 pub use keywords::Keywords;
 use keywords::Wake;
+pub use listing::{Deletion, Listed, Page};
+pub use reading::Reading;
 
 use crate::domain::{CollectionName, Language};
 use crate::encoder::{EncoderInfo, Encoders};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::index::IndexOptions;
 use crate::keywords::remove_others;
+use crate::lock::{OPEN, RwLock};
 use crate::store::{CollectionRecord, CommitListener, Committed, Store};
-use crate::task::Cancelled;
+use crate::{fault, task};
 
+/// Reason of the error where an index panicked.
+const INDEX_FAILED: &str = "INDEX_FAILED";
 /// Candidates while searching, unless the collection or the call says otherwise.
 const DEFAULT_EF_SEARCH: u32 = 96;
 
@@ -78,8 +86,8 @@ pub struct Catalog {
     options: IndexOptions,
     /// Folder of the keyword indexes.
     folder: PathBuf,
-    open: RwLock<HashMap<u32, Open>>,
-    work: parking_lot::Mutex<mpsc::Sender<u32>>,
+    open: RwLock<HashMap<u32, Open>, OPEN>,
+    work: maintenance::Work,
     wakes: mpsc::Sender<Wake>,
     /// Threads that build graphs.
     builders: maintenance::Builders,
@@ -115,7 +123,7 @@ impl Catalog {
         encoders: Encoders,
         options: IndexOptions,
     ) -> Result<Arc<Self>> {
-        let (work, jobs) = mpsc::channel();
+        let (work, jobs) = maintenance::Work::new();
         let (wakes, woken) = mpsc::channel();
         let folder = data.join("keywords");
         let records = store.list_collections()?;
@@ -142,11 +150,11 @@ impl Catalog {
             options,
             folder,
             open: RwLock::new(open),
-            work: parking_lot::Mutex::new(work),
+            work,
             wakes,
             builders: maintenance::Builders::new(build_threads(options))?,
         });
-        maintenance::start(Arc::downgrade(&catalog), jobs)?;
+        maintenance::start(Arc::downgrade(&catalog), jobs, options.idle)?;
         keywords::start(Arc::downgrade(&catalog), woken)?;
         store.set_listener(Arc::new(Follower(Arc::downgrade(&catalog))));
         cids.into_iter().for_each(|cid| catalog.wake(cid));
@@ -170,6 +178,18 @@ impl Catalog {
     /// `UNKNOWN_COLLECTION`.
     pub fn collection(&self, name: &CollectionName) -> Result<CollectionRecord> {
         self.store.get_collection(name.as_str())
+    }
+
+    /// What an error about the number of a collection means to who has named it: where another collection has the name by
+    /// now, as after a restore, the call can be made again.
+    pub fn explain(&self, record: &CollectionRecord, error: Error) -> Error {
+        if error.reason != "UNKNOWN_COLLECTION" {
+            return error;
+        }
+        match self.store.get_collection(&record.name) {
+            Ok(now) if now.cid != record.cid => replaced(&record.name),
+            _ => error,
+        }
     }
 
     /// The open vector indexes of a collection.
@@ -213,8 +233,7 @@ impl Catalog {
     }
 
     fn wake(&self, cid: u32) {
-        // A closed channel means that the program is stopping.
-        let _ = self.work.lock().send(cid);
+        self.work.wake(cid);
     }
 
     fn wake_keywords(&self, wake: Wake) {
@@ -262,14 +281,16 @@ impl Catalog {
         };
         // The indexes are there before the first document can be, or they would miss it.
         let created = self.store.create_collection_with(record, prepare);
-        if created.is_err() {
+        // One that could not be made durable can be read, and may become durable with a later write.
+        let is_stored = || self.collection(&new.name).is_ok_and(|stored| Some(stored.cid) == cid);
+        if created.is_err() && !is_stored() {
             cid.and_then(|cid| self.open.write().remove(&cid));
         }
         self.wake_keywords(Wake::Changes);
         created
     }
 
-    /// Changes a collection.
+    /// Changes a collection; without an etag, whatever others have changed meanwhile.
     ///
     /// # Errors
     /// `BAD_CHUNKING`, or that the etag is no longer the collection's.
@@ -279,33 +300,44 @@ impl Catalog {
         etag: &str,
         update: CollectionUpdate,
     ) -> Result<CollectionRecord> {
-        let record = self.collection(name)?;
-        let (max_tokens, overlap_tokens) =
-            update.chunking.unwrap_or((record.max_tokens, record.overlap_tokens));
-        if update.chunking.is_some() {
-            let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
-            check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
-        }
-        let etag = if etag.is_empty() { record.etag.clone() } else { etag.to_owned() };
-        let language = update.language;
-        let updated = self.store.update_collection(name.as_str(), Some(&etag), |record| {
-            record.max_tokens = max_tokens;
-            record.overlap_tokens = overlap_tokens;
+        let etag = Some(etag).filter(|etag| !etag.is_empty());
+        let is_other_language = update.language.is_some();
+        let updated = self.store.update_collection(name.as_str(), etag, |record| {
+            if let Some((max_tokens, overlap_tokens)) = update.chunking {
+                let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
+                check_chunking(max_tokens, overlap_tokens, encoder.info().passage_tokens)?;
+                record.max_tokens = max_tokens;
+                record.overlap_tokens = overlap_tokens;
+            }
             if let Some(description) = update.description {
                 record.description = description;
             }
             if let Some(ef) = update.ef_search {
                 record.ef_search = if ef == 0 { DEFAULT_EF_SEARCH } else { ef };
             }
-            if let Some(language) = language {
+            if let Some(language) = update.language {
                 record.language = language.name().to_owned();
             }
+            Ok(())
         })?;
-        if let (Some(language), Some(open)) = (language, self.open_of(updated.cid)) {
-            open.keywords.set_language(language);
-            self.wake_keywords(Wake::Rebuild);
+        if is_other_language && let Some(open) = self.open_of(updated.cid) {
+            self.follow_language(&updated, &open.keywords);
         }
         Ok(updated)
+    }
+
+    /// Gives a keyword index the language of its collection's record. Somebody else may be about to give it the one
+    /// before or the next, so what is stored is looked at again after each change.
+    fn follow_language(&self, updated: &CollectionRecord, keywords: &Keywords) {
+        let mut language = updated.language();
+        loop {
+            keywords.set_language(language);
+            match self.store.get_collection(&updated.name) {
+                Ok(now) if now.cid == updated.cid && now.language() != language => language = now.language(),
+                _ => break,
+            }
+        }
+        self.wake_keywords(Wake::Rebuild);
     }
 
     /// Deletes a collection and what is in it.
@@ -322,27 +354,35 @@ impl Catalog {
     }
 
     /// Rebuilds a collection's graphs without their deleted points, merges its keyword index and gives the store's
-    /// freed space back. Returns how many points were dropped.
+    /// freed space back. Returns how many points were dropped. One compaction at a time; others wait in line, without a
+    /// thread. Once the caller has left, it stops soon.
     ///
     /// # Errors
-    /// `CANCELLED`, and whatever the store or the index gives. What was done stays done; the rest is as it was.
-    pub fn compact(&self, name: &CollectionName, is_cancelled: Cancelled<'_>) -> Result<usize> {
-        let record = self.collection(name)?;
-        let indexes = self.indexes(&record)?;
-        let dropped = indexes.tombstones();
-        self.builders.idle(|| indexes.compact(&self.store, record.cid, is_cancelled))?;
-        self.store.compact(is_cancelled)?;
-        self.keywords(&record)?.compact(&self.store, is_cancelled)?;
-        Ok(dropped)
-    }
-
-    /// The number of passages that a document has; zero where it is gone.
-    ///
-    /// # Errors
-    /// `DATA_LOSS` where a record is damaged.
-    pub fn passages_of(&self, cid: u32, doc_no: u32) -> Result<usize> {
-        let Some(id) = self.store.document_id(cid, doc_no)? else { return Ok(0) };
-        Ok(self.store.document(cid, &id)?.map_or(0, |d| d.passage_count as usize))
+    /// `CANCELLED`; `COLLECTION_REPLACED`; whatever the store or the index gives. What was done stays done; the rest is as
+    /// it was.
+    pub async fn compact(self: &Arc<Self>, name: &CollectionName) -> Result<usize> {
+        self.collection(name)?;
+        let idle = self.builders.idle_line.wait().await;
+        // It may be another one by now; from here on what it holds stays, also if it is replaced.
+        let reading = self.read(name)?;
+        let merging = reading.indexes().merge_turn().await;
+        let (catalog, record) = (self.clone(), reading.record().clone());
+        let compact = move |is_cancelled: task::Cancelled<'_>| {
+            let (indexes, cid) = (reading.indexes(), reading.cid());
+            let dropped = indexes.tombstones();
+            let site = Site { pool: &catalog.builders.idle, store: &catalog.store, cid };
+            let compacted = indexes.compact(site, &merging, is_cancelled);
+            drop(merging);
+            // Merges that were due meanwhile have been passed over.
+            catalog.wake(cid);
+            compacted?;
+            catalog.store.compact(is_cancelled)?;
+            reading.keywords().compact(&catalog.store, is_cancelled)?;
+            drop(idle);
+            Ok(dropped)
+        };
+        let compacted = task::cancellable("TASK_FAILED", compact).await;
+        compacted.map_err(|error| self.explain(&record, error))
     }
 }
 
@@ -382,6 +422,12 @@ fn check_chunking(max_tokens: u32, overlap_tokens: u32, most: u32) -> Result<()>
     Ok(())
 }
 
+/// The error for a collection of whose name there is another one by now.
+fn replaced(name: &str) -> Error {
+    let message = format!("the collection {name:?} was replaced or made anew meanwhile: try again");
+    Error::new(ErrorKind::Aborted, "COLLECTION_REPLACED", message)
+}
+
 /// The error for a collection that was deleted meanwhile.
 fn gone(record: &CollectionRecord) -> Error {
     Error::not_found("UNKNOWN_COLLECTION", format!("no collection has the name {:?}", record.name))
@@ -391,16 +437,29 @@ fn gone(record: &CollectionRecord) -> Error {
 struct Follower(std::sync::Weak<Catalog>);
 
 impl CommitListener for Follower {
-    fn committed(&self, event: &Committed) {
-        let Some(catalog) = self.0.upgrade() else { return };
-        let Some(Open { indexes, keywords, filters }) = catalog.open_of(event.cid) else { return };
-        filters.apply(event);
-        indexes.apply(event);
+    /// A fault of one index keeps the others from nothing.
+    fn committed(&self, event: &Committed) -> Result<()> {
+        let Some(catalog) = self.0.upgrade() else { return Ok(()) };
+        let Some(Open { indexes, keywords, filters }) = catalog.open_of(event.cid) else { return Ok(()) };
+        let filtered = task::guarded(INDEX_FAILED, || {
+            filters.apply(event);
+            Ok(())
+        });
+        let indexed = task::guarded(INDEX_FAILED, || {
+            fault::point!("commit-index");
+            indexes.apply(event);
+            Ok(())
+        });
         if indexes.has_work() {
             catalog.wake(event.cid);
         }
-        if keywords.apply(event) {
+        let noted = task::guarded(INDEX_FAILED, || Ok(keywords.apply(event)));
+        if noted.is_err() {
+            keywords.doubt();
+        }
+        if !matches!(noted, Ok(false)) {
             catalog.wake_keywords(Wake::Changes);
         }
+        filtered.and(indexed).and(noted.map(drop))
     }
 }

@@ -1,7 +1,10 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use super::Indexes;
+use super::indexes::Site;
+use super::maintenance::Pool;
 use crate::domain::{Level, Span};
+use crate::error::Result;
 use crate::index::{IndexOptions, VectorIndex};
 use crate::store::{
     CollectionRecord, CommitListener, Committed, NewDocument, NewPassage, Store, StoreOptions,
@@ -16,8 +19,9 @@ fn options() -> IndexOptions {
 struct Follower(Arc<Indexes>);
 
 impl CommitListener for Follower {
-    fn committed(&self, event: &Committed) {
+    fn committed(&self, event: &Committed) -> Result<()> {
         self.0.apply(event);
+        Ok(())
     }
 }
 
@@ -25,10 +29,15 @@ struct Fixture {
     _dir: tempfile::TempDir,
     store: Store,
     record: CollectionRecord,
+    pool: Pool,
 }
 
 impl Fixture {
     fn new(index_sentences: bool) -> Self {
+        Self::with_threads(index_sentences, 2)
+    }
+
+    fn with_threads(index_sentences: bool, threads: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(
             dir.path(),
@@ -42,7 +51,11 @@ impl Fixture {
             ..CollectionRecord::default()
         };
         let record = store.create_collection(record).unwrap();
-        Self { _dir: dir, store, record }
+        Self { _dir: dir, store, record, pool: Pool::new(threads, || ()).unwrap() }
+    }
+
+    fn site(&self) -> Site<'_> {
+        Site { pool: &self.pool, store: &self.store, cid: self.record.cid }
     }
 
     /// Opens the indexes anew and lets them follow the store.
@@ -111,7 +124,7 @@ async fn the_indexes_agree_with_the_store_after_whatever_happened() {
     let indexes = fixture.open();
     fixture.put(0..60, 0).await;
     assert!(indexes.has_work());
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     assert!(!indexes.has_work());
     fixture.delete(0..10).await;
     fixture.put(20..30, 1).await;
@@ -124,11 +137,11 @@ async fn the_indexes_agree_with_the_store_after_whatever_happened() {
     fixture.check(&indexes);
     assert!(!store.segments(cid, Level::Passage).unwrap().contains(&999));
 
-    indexes.settle(store, cid, 1).unwrap();
+    indexes.settle(fixture.site(), 1, &|| false).unwrap();
     fixture.check(&indexes);
     assert!(!indexes.is_unsettled(1));
     assert!(indexes.levels().all(|(_, index)| index.segment_ids().len() == 1));
-    indexes.compact(store, cid, &|| false).unwrap();
+    indexes.compact(fixture.site(), &indexes.merge_turn().await, &|| false).unwrap();
     fixture.check(&indexes);
     for level in LEVELS {
         assert!(store.tombstones(cid, level).unwrap().is_empty(), "{level:?}");
@@ -145,7 +158,7 @@ async fn no_level_waits_for_all_of_another() {
     let mut sealed = 0;
     loop {
         let before = heads();
-        if !indexes.maintain_once(&fixture.store, fixture.record.cid).unwrap() {
+        if !indexes.maintain_once(fixture.site()).unwrap() {
             break;
         }
         for (before_it, _) in before.iter().zip(heads()).filter(|(before, after)| *before > after) {
@@ -160,22 +173,73 @@ async fn no_level_waits_for_all_of_another() {
 #[tokio::test]
 async fn a_join_makes_way_for_a_full_head_and_begins_anew() {
     let fixture = Fixture::new(false);
-    let (store, cid) = (&fixture.store, fixture.record.cid);
     let indexes = fixture.open();
     fixture.put(0..100, 0).await;
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     fixture.put(100..125, 0).await;
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     let segments = || indexes.passage.segment_ids();
     let before = segments();
     assert!(before.len() > 1);
-    indexes.join(store, cid, &|| true).unwrap();
+    indexes.join(fixture.site(), &|| true).unwrap();
     assert_eq!(segments(), before);
     fixture.check(&indexes);
-    indexes.join(store, cid, &|| false).unwrap();
+    indexes.join(fixture.site(), &|| false).unwrap();
     assert_eq!(segments().len(), 1);
     fixture.check(&indexes);
     fixture.check(&fixture.open());
+}
+
+/// Whatever is sealed, removed and stored while a compaction merges is right afterwards, and after a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_are_sealed_while_a_compaction_merges() {
+    for threads in [1, 2, 4] {
+        let fixture = Arc::new(Fixture::with_threads(false, threads));
+        let indexes = fixture.open();
+        fixture.put(0..100, 0).await;
+        indexes.maintain(fixture.site()).unwrap();
+        fixture.delete(0..3).await;
+        let (begin, begun) = mpsc::channel();
+        let (go_on, released) = mpsc::channel();
+        let compaction = std::thread::spawn({
+            let (fixture, indexes) = (fixture.clone(), indexes.clone());
+            let released = Mutex::new(Some(released));
+            move || {
+                let turn = futures::executor::block_on(indexes.merge_turn());
+                let is_cancelled = || {
+                    // In the middle of the first merge.
+                    let waits = rayon::current_thread_index().and_then(|_| released.lock().unwrap().take());
+                    if let Some(released) = waits {
+                        begin.send(()).unwrap();
+                        released.recv().unwrap();
+                    }
+                    false
+                };
+                indexes.compact(fixture.site(), &turn, &is_cancelled).unwrap();
+            }
+        });
+        begun.recv().unwrap();
+        fixture.put(100..160, 0).await;
+        fixture.delete(20..30).await;
+        let due = Pool::new(threads, || ()).unwrap();
+        let site = Site { pool: &due, ..fixture.site() };
+        indexes.maintain(site).unwrap();
+        assert!(indexes.levels().all(|(_, index)| !index.needs_seal()), "the heads are sealed meanwhile");
+        fixture.delete(110..120).await;
+        fixture.put(130..135, 1).await;
+        indexes.join(site, &|| false).unwrap();
+        go_on.send(()).unwrap();
+        compaction.join().unwrap();
+        fixture.check(&indexes);
+        fixture.check(&fixture.open());
+        let indexes = fixture.open();
+        indexes.compact(fixture.site(), &indexes.merge_turn().await, &|| false).unwrap();
+        fixture.check(&indexes);
+        for level in LEVELS {
+            assert_eq!(fixture.store.tombstones(fixture.record.cid, level).unwrap(), [], "{level:?}");
+        }
+        fixture.check(&fixture.open());
+    }
 }
 
 #[tokio::test]
@@ -184,7 +248,7 @@ async fn a_damaged_index_is_rebuilt_in_pieces_from_the_store() {
     let (store, cid) = (&fixture.store, fixture.record.cid);
     let indexes = fixture.open();
     fixture.put(0..60, 0).await;
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     fixture.delete(0..5).await;
     store.put_manifest(cid, Level::Passage, b"garbage", &[]).unwrap();
     for id in store.segments(cid, Level::Sentence).unwrap() {
@@ -193,7 +257,7 @@ async fn a_damaged_index_is_rebuilt_in_pieces_from_the_store() {
     let indexes = fixture.open();
     assert_eq!((indexes.passage.unsealed(), indexes.passage.segment_ids().len()), (110, 0));
     fixture.check(&indexes);
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     assert!(!indexes.has_work() && !indexes.passage.segment_ids().is_empty());
     fixture.check(&indexes);
     fixture.check(&fixture.open());
@@ -205,7 +269,7 @@ async fn a_corrupt_chunk_of_a_graph_is_noticed_and_the_graph_made_again() {
     let (store, cid) = (&fixture.store, fixture.record.cid);
     let indexes = fixture.open();
     fixture.put(0..60, 0).await;
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     for level in LEVELS {
         let id = store.segments(cid, level).unwrap()[0];
         store.damage_segment(cid, level, id);
@@ -213,7 +277,7 @@ async fn a_corrupt_chunk_of_a_graph_is_noticed_and_the_graph_made_again() {
     let indexes = fixture.open();
     assert!(indexes.passage.segment_ids().is_empty(), "all is scanned until graphs are built");
     fixture.check(&indexes);
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     assert!(!indexes.passage.segment_ids().is_empty());
     fixture.check(&fixture.open());
 }
@@ -239,8 +303,8 @@ async fn a_damaged_tombstone_still_tells_what_was_deleted() {
     let (store, cid) = (&fixture.store, fixture.record.cid);
     let indexes = fixture.open();
     fixture.put(0..60, 0).await;
-    indexes.maintain(store, cid).unwrap();
-    indexes.settle(store, cid, 1).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
+    indexes.settle(fixture.site(), 1, &|| false).unwrap();
     // In the middle, some beside each other, and the last of all.
     fixture.delete(5..9).await;
     fixture.delete(30..31).await;
@@ -257,7 +321,7 @@ async fn a_damaged_tombstone_still_tells_what_was_deleted() {
     let indexes = fixture.open();
     fixture.check(&indexes);
     assert_eq!(store.tombstones(cid, Level::Passage).unwrap(), []);
-    indexes.compact(store, cid, &|| false).unwrap();
+    indexes.compact(fixture.site(), &indexes.merge_turn().await, &|| false).unwrap();
     for level in LEVELS {
         assert_eq!(store.tombstones(cid, level).unwrap(), [], "{level:?}");
     }
@@ -285,26 +349,26 @@ async fn what_cannot_be_cleared_away_keeps_nothing_from_opening() {
     let (store, cid) = (&fixture.store, fixture.record.cid);
     let indexes = fixture.open();
     fixture.put(0..60, 0).await;
-    indexes.maintain(store, cid).unwrap();
+    indexes.maintain(fixture.site()).unwrap();
     fixture.delete(0..10).await;
     store.put_tombstone(cid, Level::Sentence, 0..512);
     store.write_segment(cid, Level::Passage, 999, b"an orphan").unwrap();
     store.put_manifest(cid, Level::Document, b"garbage", &[]).unwrap();
-    let Fixture { _dir: dir, store, record } = fixture;
+    let Fixture { _dir: dir, store, record, pool } = fixture;
     drop(indexes);
     drop(store);
     // A disk that is nearly full.
     let options = StoreOptions { cache_bytes: 16 << 20, queue: 64, min_free_bytes: u64::MAX };
     let store = Store::open(dir.path(), options).unwrap();
-    let fixture = Fixture { _dir: dir, store, record };
+    let fixture = Fixture { _dir: dir, store, record, pool };
     fixture.check(&fixture.open());
     assert!(fixture.store.segments(cid, Level::Passage).unwrap().contains(&999));
 
-    let Fixture { _dir: dir, store, record } = fixture;
+    let Fixture { _dir: dir, store, record, pool } = fixture;
     drop(store);
     let options = StoreOptions { cache_bytes: 16 << 20, queue: 64, min_free_bytes: 0 };
     let store = Store::open(dir.path(), options).unwrap();
-    let fixture = Fixture { _dir: dir, store, record };
+    let fixture = Fixture { _dir: dir, store, record, pool };
     fixture.check(&fixture.open());
     assert!(!fixture.store.segments(cid, Level::Passage).unwrap().contains(&999));
     assert_eq!(fixture.store.tombstones(cid, Level::Sentence).unwrap(), []);

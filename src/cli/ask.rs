@@ -1,14 +1,12 @@
 //! `trove ask`: an answer from the documents, with its sources. Also what `chat` and `eval` share with it.
 
-use std::io::Write;
-
 use anyhow::{Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::documents::passage_json;
-use super::output::{bold, dim, line, note};
+use super::output::{Text, bold, indented, line, note};
 use super::search::ModeArgs;
 use super::search::{self, place_of};
 use super::snippet::{Layout, snippet};
@@ -213,12 +211,10 @@ pub async fn collect(
 
 /// Prints an answer as it is written, and what is to be said about it.
 pub async fn print(client: &Client, request: AnswerRequest) -> Result<Collected> {
-    let mut stdout = std::io::stdout();
     let mut written = false;
     let answer = collect(client, request, |delta| {
         written = true;
-        stdout.write_all(delta.as_bytes())?;
-        Ok(stdout.flush()?)
+        output::part(delta)
     })
     .await?;
     if written {
@@ -263,20 +259,16 @@ pub fn print_sources(answer: &Collected) -> Result<()> {
         if packed.r#use() == PassageUse::Cut {
             place.push("cut to fit".to_owned());
         }
-        line(format!(
-            "{number:>3}. {}  {}  {}",
-            bold(&passage.document_id),
-            bold(format!("{:.4}", hit.score)),
-            dim(place.join(", "))
-        ))?;
+        let head = Text::from(format!("{number:>3}. ")).bold(&passage.document_id);
+        line(head.plain("  ").bold(format!("{:.4}", hit.score)).plain("  ").dim(place.join(", ")))?;
         if !passage.headings.is_empty() {
             let headings = output::shorten(&passage.headings.join(" > "), layout.width);
-            line(format!("{:INDENT$}{}", "", dim(headings)))?;
+            line(indented(INDENT).dim(headings))?;
         }
         let best = cited.first().and_then(|c| c.passage_span).or(hit.highlights.first().and_then(|h| h.span));
         let best = best.map(|span| span.start as usize..span.end as usize);
         for row in snippet(&passage.text, best, layout) {
-            line(format!("{:INDENT$}{row}", ""))?;
+            line(indented(INDENT).and(&row))?;
         }
     }
     Ok(())

@@ -85,7 +85,7 @@ async fn turn(
     }
     let answer = ask::collect(client, request, |_| Ok(())).await?;
     // One answer a line, for programs that read along.
-    output::line(serde_json::to_string(&ask::answer_json(&answer))?)?;
+    output::print_json_line(&ask::answer_json(&answer))?;
     Ok(answer)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::failure::Usage;
-use super::{EXIT_OK, output};
+use super::{EXIT_OK, damage, output};
 use crate::proto::{
     Collection, CompactCollectionRequest, CreateCollectionRequest, DeleteCollectionRequest,
     GetCollectionRequest, ListCollectionsRequest, UpdateCollectionRequest,
@@ -164,24 +164,26 @@ fn say(json: bool, value: &Value, text: &str) -> Result<i32> {
 }
 
 async fn list(client: &Client, json: bool) -> Result<i32> {
-    let mut all = Vec::new();
+    let (mut all, mut damaged) = (Vec::new(), Vec::new());
     let mut page_token = String::new();
     loop {
         let request = ListCollectionsRequest { page_size: 1000, page_token };
         let response = client.collections().list_collections(request).await?.into_inner();
         all.extend(response.collections);
+        damaged.extend(response.damaged);
         if response.next_page_token.is_empty() {
             break;
         }
         page_token = response.next_page_token;
     }
+    let code = damage::collections(&damaged, "not listed");
     if json {
         output::print_json(&all.iter().map(collection_json).collect::<Value>())?;
-        return Ok(EXIT_OK);
+        return Ok(code);
     }
-    if all.is_empty() {
+    if all.is_empty() && damaged.is_empty() {
         output::line("no collections; `trove index PATH` makes one")?;
-        return Ok(EXIT_OK);
+        return Ok(code);
     }
     let rows = all
         .into_iter()
@@ -197,7 +199,7 @@ async fn list(client: &Client, json: bool) -> Result<i32> {
         })
         .collect();
     output::print_table(["name", "documents", "passages", "tombstones", "model", "updated"], rows)?;
-    Ok(EXIT_OK)
+    Ok(code)
 }
 
 /// A model's id with the first digits of its revision, which is a long hash.

@@ -1,6 +1,5 @@
 //! `trove config`: needs no server.
 
-use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -9,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::failure::Usage;
+use super::output::Text;
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::access::Keyring;
 use crate::answer::Prompts;
@@ -16,7 +16,7 @@ use crate::config::{self, Config, Flag, Loaded, Setting};
 use crate::encoder::EncoderOptions;
 use crate::error::Error;
 use crate::model::SessionOptions;
-use crate::server::{check_exposure, encoder_options, has_tls};
+use crate::server::{check_exposure, check_open_files, encoder_options, has_tls};
 
 /// The server's settings on the command line; they win over the environment and the file.
 #[derive(Debug, Clone, Args)]
@@ -125,7 +125,7 @@ pub fn run(json: bool, command: &ConfigCommand) -> Result<i32> {
 }
 
 fn text(text: &str) -> Result<i32> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    output::part(text)?;
     Ok(EXIT_OK)
 }
 
@@ -156,10 +156,10 @@ fn check(json: bool, args: &ServeArgs) -> Result<i32> {
     let rows = loaded.settings.iter().map(|s| [s.key.name.to_owned(), shown(&s.value), s.origin.to_string()]);
     output::print_table(["key", "value", "from"], rows.collect())?;
     for problem in &loaded.problems {
-        output::note(format!("problem: {problem}"));
+        output::note(Text::new().lines(format!("problem: {problem}")));
     }
     match loaded.problems.len() {
-        0 => output::line("\nno problems")?,
+        0 => output::line("").and_then(|()| output::line("no problems"))?,
         count => output::note(format!("{count} problems")),
     }
     Ok(code)
@@ -229,6 +229,7 @@ fn refusals(config: &Config) -> Vec<String> {
         precision(config),
         prompts.and_then(|prompts| prompts.check(&config.answer.prompt)),
         protection(config),
+        check_open_files(config).map(drop),
     ];
     let errors = checked.into_iter().filter_map(Result::err);
     errors.map(|error| format!("{}: {}", error.reason, error.message)).collect()

@@ -3,13 +3,16 @@
 use anyhow::Result;
 use clap::Subcommand;
 use serde_json::{Value, json};
+use tonic::Code;
 
 use super::client::Client;
+use super::output::Text;
 use super::tokenize::span_text;
-use super::{EXIT_FAILED, EXIT_OK, output};
+use super::{EXIT_FAILED, EXIT_OK, damage, output};
 use crate::proto::document::Content;
 use crate::proto::{
-    DeleteDocumentsRequest, Document, DocumentView, Filter, GetDocumentRequest, ListDocumentsRequest, Passage,
+    DamagedDocument, DeleteDocumentsRequest, DeleteDocumentsResponse, Document, DocumentView, Filter,
+    GetDocumentRequest, ListDocumentsRequest, Passage,
 };
 
 /// Commands on documents.
@@ -49,6 +52,8 @@ pub enum DocumentsCommand {
     },
 }
 
+/// How often a listing begins, if the collection is replaced again and again.
+const MOST_LISTINGS: usize = 5;
 /// Columns that a title takes in a list.
 const TITLE_COLUMNS: usize = 48;
 
@@ -57,8 +62,9 @@ pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Resu
     match command {
         DocumentsCommand::List { collection, limit, filters } => {
             let filter = output::parse_filters(&filters)?;
-            let documents = list(client, &collection, filter, limit).await?;
-            print_list(json, documents)
+            let Listing { documents, damaged } = list(client, &collection, filter, limit).await?;
+            print_list(json, documents)?;
+            Ok(damage::documents(&damaged, "is left out"))
         }
         DocumentsCommand::Show { id, collection } => {
             let request = GetDocumentRequest { collection, document_id: id, view: DocumentView::Full.into() };
@@ -70,25 +76,52 @@ pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Resu
                 Some(filter) => filter,
                 None => output::ids_filter(ids),
             };
-            let deleted = delete(client, &collection, filter).await?;
+            let DeleteDocumentsResponse { deleted_count: deleted, damaged } =
+                delete(client, &collection, filter).await?;
             if json {
                 output::print_json(&json!({"deleted_count": deleted}))?;
             } else {
                 output::line(format!("deleted {deleted} documents"))?;
             }
-            Ok(if deleted > 0 { EXIT_OK } else { EXIT_FAILED })
+            let code = damage::documents(&damaged, "was not deleted");
+            Ok(if deleted > 0 { code } else { EXIT_FAILED })
         }
     }
 }
 
-/// Lists documents without text; a limit of zero lists all.
+/// The documents of a collection.
+#[derive(Default)]
+pub struct Listing {
+    /// Those that can be read.
+    pub documents: Vec<Document>,
+    /// The others.
+    pub damaged: Vec<DamagedDocument>,
+}
+
+/// Lists documents without text; a limit of zero lists all. Begins again if the collection is replaced meanwhile.
 pub async fn list(
     client: &Client,
     collection: &str,
     filter: Option<Filter>,
     limit: usize,
-) -> Result<Vec<Document>> {
-    let mut all: Vec<Document> = Vec::new();
+) -> Result<Listing> {
+    let mut tries = MOST_LISTINGS;
+    loop {
+        tries -= 1;
+        match list_once(client, collection, filter.clone(), limit).await {
+            Err(status) if tries > 0 && status.code() == Code::Aborted => {}
+            listed => return Ok(listed?),
+        }
+    }
+}
+
+async fn list_once(
+    client: &Client,
+    collection: &str,
+    filter: Option<Filter>,
+    limit: usize,
+) -> Result<Listing, tonic::Status> {
+    let mut all = Listing::default();
     let mut page_token = String::new();
     loop {
         let request = ListDocumentsRequest {
@@ -99,9 +132,10 @@ pub async fn list(
             view: DocumentView::Basic.into(),
         };
         let response = client.documents().list_documents(request).await?.into_inner();
-        all.extend(response.documents);
-        if limit > 0 && all.len() >= limit {
-            all.truncate(limit);
+        all.documents.extend(response.documents);
+        all.damaged.extend(response.damaged);
+        if limit > 0 && all.documents.len() >= limit {
+            all.documents.truncate(limit);
             return Ok(all);
         }
         if response.next_page_token.is_empty() {
@@ -112,9 +146,9 @@ pub async fn list(
 }
 
 /// Deletes what a filter matches and tells how many.
-pub async fn delete(client: &Client, collection: &str, filter: Filter) -> Result<i64> {
+pub async fn delete(client: &Client, collection: &str, filter: Filter) -> Result<DeleteDocumentsResponse> {
     let request = DeleteDocumentsRequest { collection: collection.to_owned(), filter: Some(filter) };
-    Ok(client.documents().delete_documents(request).await?.into_inner().deleted_count)
+    Ok(client.documents().delete_documents(request).await?.into_inner())
 }
 
 fn print_list(json: bool, documents: Vec<Document>) -> Result<i32> {
@@ -164,15 +198,12 @@ fn show(json: bool, document: &Document) -> Result<i32> {
     for passage in &document.passages {
         let span = passage.span.as_ref().map(span_text).unwrap_or_default();
         let page = passage.page_number.map(|page| format!("  page {page}")).unwrap_or_default();
-        output::line(
-            format!(
-                "\n{}  bytes {span}{page}  {}",
-                output::bold(format!("[{}]", passage.passage_index)),
-                output::dim(passage.headings.join(" > "))
-            )
-            .trim_end(),
-        )?;
-        output::line(&passage.text)?;
+        output::line("")?;
+        let head =
+            output::bold(format!("[{}]", passage.passage_index)).plain(format!("  bytes {span}{page}"));
+        let headings = passage.headings.join(" > ");
+        output::line(if headings.is_empty() { head } else { head.plain("  ").dim(headings) })?;
+        output::line(Text::new().lines(&passage.text))?;
     }
     Ok(EXIT_OK)
 }

@@ -6,6 +6,7 @@ use tonic_types::StatusExt;
 use super::{EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE};
 use crate::error::{Error, ErrorKind};
 pub use crate::grpc::code_name;
+use crate::visible::visible_line;
 
 /// Wrong usage that the argument parser cannot see.
 #[derive(Debug, thiserror::Error)]
@@ -20,10 +21,10 @@ pub fn told(error: Error) -> anyhow::Error {
     }
 }
 
-/// Code, reason and message of a gRPC status.
+/// Code, reason and message of a gRPC status, in one line.
 pub fn describe_status(status: &tonic::Status) -> String {
     let code = code_name(status.code());
-    match status.get_details_error_info() {
+    let told = match status.get_details_error_info() {
         Some(info) if !info.reason.is_empty() => format!("{code} {}: {}", info.reason, status.message()),
         _ => {
             let causes = causes(status);
@@ -34,7 +35,8 @@ pub fn describe_status(status: &tonic::Status) -> String {
                 format!("{code}: {message}: {causes}")
             }
         }
-    }
+    };
+    visible_line(&told).into_owned()
 }
 
 /// The innermost cause below a status, such as a refused connection.

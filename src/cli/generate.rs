@@ -1,6 +1,6 @@
 //! `trove generate`: text from a prompt, without retrieval.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -49,13 +49,11 @@ pub async fn run(client: &Client, json: bool, args: GenerateArgs) -> Result<i32>
         GenerateRequest { model: args.model.clone(), messages, sampling: Some(sampling(&args.sampling)) };
     let mut events = client.answer().generate(request).await?.into_inner();
     let mut text = String::new();
-    let mut stdout = std::io::stdout();
     while let Some(message) = events.message().await? {
         match message.event {
             Some(Event::Delta(delta)) => {
                 if !json {
-                    stdout.write_all(delta.as_bytes())?;
-                    stdout.flush()?;
+                    output::part(&delta)?;
                 }
                 text.push_str(&delta);
             }

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod client;
 pub mod collections;
 pub mod config;
+mod damage;
 pub mod doctor;
 pub mod documents;
 pub mod embed;
@@ -31,6 +32,7 @@ use clap::CommandFactory;
 use args::ConnectionArgs;
 pub use args::{Cli, Command};
 pub use config::ServeArgs;
+use output::Text;
 
 /// Exit code: everything worked.
 pub const EXIT_OK: i32 = 0;
@@ -64,7 +66,7 @@ pub async fn run(cli: Cli) -> Outcome {
         // `trove search … | head` is no failure: the reader has what it wanted.
         Err(error) if failure::is_broken_pipe(&error) => Outcome::Exit(EXIT_OK),
         Err(error) => {
-            output::note(format!("error: {}", failure::describe(&error)));
+            output::note(Text::new().lines(format!("error: {}", failure::describe(&error))));
             let code = failure::exit_code(&error);
             if let Some(hint) = failure::hint(&error, &server) {
                 output::note(format!("hint: {hint}"));

@@ -192,9 +192,11 @@ fn about_generator(model: &DecoderDir) -> Value {
     })
 }
 
-/// The generator in a directory, where there is one whose graph has been written.
-async fn generator(path: PathBuf) -> Option<DecoderDir> {
-    blocking(move || DecoderDir::open_imported(&path)).await.ok()
+/// The generator in a directory, where there is one.
+async fn generator(path: PathBuf) -> Option<Result<DecoderDir, Error>> {
+    let open = move || DecoderDir::is_at(&path).then(|| DecoderDir::open_imported(&path));
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.unwrap_or_else(|e| Some(Err(Error::internal("LOAD_FAILED", "reading failed").with_source(e))))
 }
 
 fn told_of(imported: Imported) -> &'static str {
@@ -250,7 +252,8 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
     for name in names {
         let path = models.join(&name);
         let bytes = files(&path).iter().map(|(_, bytes)| bytes).sum();
-        if let Some(model) = generator(path.clone()).await {
+        let generator = generator(path.clone()).await;
+        if let Some(Ok(model)) = generator {
             let mut value = about_generator(&model);
             value["bytes"] = json!(bytes);
             let (none, tokens) = (String::new, model.context_tokens.to_string());
@@ -264,7 +267,11 @@ async fn list(client: &Client, json: bool, models: &Path) -> Result<i32> {
             rows.push([name, none(), tokens, none(), size(bytes), short(&model.revision), kind]);
             continue;
         }
-        match open(path).await {
+        let opened = match generator {
+            Some(Err(error)) => Err(error),
+            _ => open(path).await,
+        };
+        match opened {
             Ok(model) => {
                 let runs = runs(&model.id, &model.revision, &loaded);
                 let mut value = about(&model);

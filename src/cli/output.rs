@@ -6,25 +6,123 @@ use std::io::{self, IsTerminal, Read, Write};
 
 use anyhow::{Result, anyhow};
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
-use console::{StyledObject, Term, style};
+use console::{Style, Term};
 use serde_json::{Value, json};
 
 use super::failure::Usage;
 use crate::proto::metadata_value::Kind;
 use crate::proto::{FieldCondition, Filter, FilterList, MetadataValue, StringList, field_condition, filter};
+use crate::visible::{visible, visible_json, visible_line};
 
 /// Widest text for people, in columns: longer lines are hard to read.
 const MAX_WIDTH: usize = 100;
 
+/// Text that can be printed. Whatever it is made from, a terminal only shows it: see [`visible`]. What a terminal is to
+/// obey comes from the styles of this type alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Text(String);
+
+impl Text {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With more text, in one line whatever it holds.
+    #[must_use]
+    pub fn plain(mut self, text: impl Display) -> Self {
+        self.0.push_str(&visible_line(&text.to_string()));
+        self
+    }
+
+    /// With more text, whose line breaks and tabs stay.
+    #[must_use]
+    pub fn lines(mut self, text: impl Display) -> Self {
+        self.0.push_str(&visible(&text.to_string()));
+        self
+    }
+
+    /// With more text in one line, in bold on a terminal.
+    #[must_use]
+    pub fn bold(self, text: impl Display) -> Self {
+        self.styled(&Style::new().bold(), text)
+    }
+
+    /// With more text in one line, which stands back on a terminal.
+    #[must_use]
+    pub fn dim(self, text: impl Display) -> Self {
+        self.styled(&Style::new().dim(), text)
+    }
+
+    /// With more text in one line and of a style, on a terminal.
+    #[must_use]
+    pub fn styled(mut self, style: &Style, text: impl Display) -> Self {
+        self.0.push_str(&style.apply_to(visible_line(&text.to_string())).to_string());
+        self
+    }
+
+    /// With what another one holds.
+    #[must_use]
+    pub fn and(mut self, other: &Text) -> Self {
+        self.0.push_str(&other.0);
+        self
+    }
+
+    /// What is written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is nothing to see.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// One line.
+impl<D: Display> From<D> for Text {
+    fn from(text: D) -> Self {
+        Self::new().plain(text)
+    }
+}
+
+/// Text in bold, on a terminal.
+pub fn bold(text: impl Display) -> Text {
+    Text::new().bold(text)
+}
+
+/// Text that stands back, on a terminal.
+pub fn dim(text: impl Display) -> Text {
+    Text::new().dim(text)
+}
+
+/// So many blanks, for what follows.
+pub fn indented(columns: usize) -> Text {
+    Text(" ".repeat(columns))
+}
+
 /// Writes one line to standard output. A reader that has left is an error, never a panic.
-pub fn line(text: impl Display) -> Result<()> {
-    writeln!(io::stdout(), "{text}")?;
+pub fn line(text: impl Into<Text>) -> Result<()> {
+    writeln!(io::stdout(), "{}", text.into().0)?;
     Ok(())
 }
 
 /// Writes one line to standard error, where failing to write has nowhere to be told.
-pub fn note(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+pub fn note(text: impl Into<Text>) {
+    let _ = writeln!(io::stderr(), "{}", text.into().0);
+}
+
+/// Writes a part of a text to standard output, to be seen at once.
+pub fn part(text: &str) -> Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(visible(text).as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes JSON and a line break.
+fn json_line(json: &str) -> Result<()> {
+    writeln!(io::stdout(), "{}", visible_json(json))?;
+    Ok(())
 }
 
 /// Columns that text for people may take.
@@ -32,19 +130,14 @@ pub fn width() -> usize {
     Term::stdout().size_checked().map_or(MAX_WIDTH, |(_, columns)| usize::from(columns)).clamp(40, MAX_WIDTH)
 }
 
-/// Text in bold, on a terminal.
-pub fn bold<D>(text: D) -> StyledObject<D> {
-    style(text).bold()
-}
-
-/// Text that stands back, on a terminal.
-pub fn dim<D>(text: D) -> StyledObject<D> {
-    style(text).dim()
-}
-
 /// Prints one JSON value with a line break.
 pub fn print_json(value: &Value) -> Result<()> {
-    line(serde_json::to_string_pretty(value)?)
+    json_line(&serde_json::to_string_pretty(value)?)
+}
+
+/// Prints one JSON value in one line.
+pub fn print_json_line(value: &Value) -> Result<()> {
+    json_line(&serde_json::to_string(value)?)
 }
 
 /// Prints a table with a header; columns of numbers are aligned at the right, and on a terminal
@@ -56,7 +149,8 @@ pub fn print_table<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) ->
     table.load_style(presets::NOTHING);
     table.set_header(header);
     for row in rows {
-        table.add_row(row);
+        // Before the columns are measured.
+        table.add_row(row.map(|cell| visible_line(&cell).into_owned()));
     }
     if let (true, Some((_, columns))) = (io::stdout().is_terminal(), Term::stdout().size_checked()) {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(columns);
@@ -83,14 +177,18 @@ fn is_number(cell: &str) -> bool {
 pub fn print_fields(fields: &[(&str, String)]) -> Result<()> {
     let widest = fields.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     for (name, value) in fields {
-        line(format!("{}  {value}", dim(format!("{name:<widest$}"))).trim_end())?;
+        match value.as_str() {
+            "" => line(dim(name))?,
+            value => line(dim(format!("{name:<widest$}")).plain("  ").plain(value))?,
+        }
     }
     Ok(())
 }
 
-/// A text cut to a number of characters.
+/// A text in one line, cut to a number of characters.
 pub fn shorten(text: &str, most: usize) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = visible_line(&text);
     console::truncate_str(&text, most, "…").into_owned()
 }
 
@@ -221,6 +319,18 @@ mod tests {
         };
         assert_eq!(list.filters.len(), 2);
         Ok(())
+    }
+
+    #[test]
+    fn whatever_text_is_made_from_stays_in_its_line_and_holds_no_control() {
+        let hostile = "a\u{1b}]0;t\u{7}\n\u{9b}2J\u{202e}";
+        let own = [Text::from(hostile), bold(hostile), indented(2).plain(hostile).dim(hostile)];
+        for text in own {
+            assert_eq!(console::strip_ansi_codes(text.as_str()).find(char::is_control), None, "{text:?}");
+            assert!(text.as_str().contains(r"a\u{1b}]0;t\u{7}\n\u{9b}2J\u{202e}"), "{text:?}");
+        }
+        assert_eq!(Text::new().lines("a\n\u{1b}[1m\tb").as_str(), "a\n\\u{1b}[1m\tb");
+        assert_eq!(shorten("a\u{1b}[31mb\rc", 80), r"a\u{1b}[31mb c");
     }
 
     #[test]

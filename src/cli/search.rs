@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::documents::passage_json;
-use super::output::{bold, dim, line};
+use super::output::{Text, indented, line};
 use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, output};
@@ -255,19 +255,16 @@ pub(super) fn place_of(passage: &Passage) -> Vec<String> {
 fn print_hit(rank: usize, hit: &SearchHit, layout: Layout) -> Result<()> {
     let passage = hit.passage.clone().unwrap_or_default();
     let place = place_of(&passage);
-    line(format!(
-        "{rank:>3}. {}  {}  {}",
-        bold(format!("{:.4}", hit.rerank_score.unwrap_or(hit.score))),
-        bold(&passage.document_id),
-        dim(place.join(", "))
-    ))?;
+    let score = format!("{:.4}", hit.rerank_score.unwrap_or(hit.score));
+    let head = Text::from(format!("{rank:>3}. ")).bold(score).plain("  ").bold(&passage.document_id);
+    line(head.plain("  ").dim(place.join(", ")))?;
     let place = heading_line(hit, &passage);
     if !place.is_empty() {
-        line(format!("{:INDENT$}{}", "", dim(output::shorten(&place, layout.width))))?;
+        line(indented(INDENT).dim(output::shorten(&place, layout.width)))?;
     }
     let best = hit.highlights.first().and_then(|h| h.span).map(|s| s.start as usize..s.end as usize);
     for row in snippet(&passage.text, best, layout) {
-        line(format!("{:INDENT$}{row}", ""))?;
+        line(indented(INDENT).and(&row))?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{EXIT_FAILED, EXIT_OK, output};
+use super::{EXIT_FAILED, EXIT_OK, damage, output};
 use crate::proto::{
     CreateSnapshotRequest, DeleteSnapshotRequest, ListSnapshotsRequest, RestoreSnapshotRequest, Snapshot,
     VerifySnapshotRequest,
@@ -52,6 +52,7 @@ pub async fn run(client: &Client, json: bool, command: SnapshotsCommand) -> Resu
             let request = CreateSnapshotRequest { collections, name: name.unwrap_or_default() };
             let snapshot = service.create_snapshot(request).await?.into_inner().snapshot.unwrap_or_default();
             show(json, &snapshot)?;
+            let code = damage::collections(&snapshot.damaged_collections, "is not in the snapshot");
             if snapshot.left_out_count > 0 {
                 output::note(format!(
                     "error: {} documents are damaged and were left out; the server's log names them",
@@ -59,7 +60,7 @@ pub async fn run(client: &Client, json: bool, command: SnapshotsCommand) -> Resu
                 ));
                 return Ok(EXIT_FAILED);
             }
-            Ok(EXIT_OK)
+            Ok(code)
         }
         SnapshotsCommand::List => list(client, json).await,
         SnapshotsCommand::Verify { name } => {
@@ -155,5 +156,5 @@ fn snapshot_json(s: &Snapshot) -> Value {
     json!({"name": s.name, "collections": s.collections, "size_bytes": s.size_bytes, "checksum": s.checksum,
         "create_time": s.create_time.as_ref().map(output::timestamp), "scheduled": s.scheduled,
         "document_count": s.document_count, "passage_count": s.passage_count,
-        "left_out_count": s.left_out_count, "problem": s.problem})
+        "left_out_count": s.left_out_count, "damaged_collections": s.damaged_collections, "problem": s.problem})
 }

@@ -1,12 +1,16 @@
 //! The part of a passage that is shown: whole words around its best sentence, wrapped, with that sentence marked.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use console::{measure_text_width, style};
+use console::measure_text_width;
+
+use super::output::Text;
+use crate::visible::visible_line;
 
 /// A word of a passage and whether it belongs to the best sentence.
 struct Word<'a> {
-    text: &'a str,
+    text: Cow<'a, str>,
     marked: bool,
 }
 
@@ -24,11 +28,15 @@ pub struct Layout {
 /// Lines of a passage. White space is folded: line breaks of the source mean nothing here.
 ///
 /// A range outside the text, or not on character boundaries, marks nothing.
-pub fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<String> {
+pub fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<Text> {
     let best = best.filter(|range| text.get(range.clone()).is_some()).unwrap_or(0..0);
     let words: Vec<Word> = words(text)
         .into_iter()
-        .map(|(start, text)| Word { text, marked: start >= best.start && start < best.end })
+        .map(|(start, text)| Word {
+            // Before its columns are counted.
+            text: visible_line(text),
+            marked: start >= best.start && start < best.end,
+        })
         .collect();
     let (first, last) = match layout.lines {
         0 => (0, words.len()),
@@ -40,7 +48,7 @@ pub fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<St
     }
     for index in first..last {
         let word = &words[index];
-        let mut piece = word.text.to_owned();
+        let mut piece = word.text.clone().into_owned();
         if !layout.bold && word.marked {
             if index == first || !words[index - 1].marked {
                 piece.insert_str(0, ">>");
@@ -75,7 +83,7 @@ fn words(text: &str) -> Vec<(usize, &str)> {
 /// The range of words around the marked ones that fits a number of columns, a third of what is
 /// left over before them.
 fn window(words: &[Word], columns: usize) -> (usize, usize) {
-    let cost = |word: &Word| measure_text_width(word.text) + 1;
+    let cost = |word: &Word| measure_text_width(&word.text) + 1;
     // Room for the marks, the dots and what wrapping leaves empty at the ends of lines.
     let mut left = columns.saturating_sub(columns / 12 + 8);
     let start = words.iter().position(|word| word.marked).unwrap_or(0);
@@ -105,9 +113,9 @@ fn window(words: &[Word], columns: usize) -> (usize, usize) {
     (first, last)
 }
 
-fn wrap(pieces: &[(String, bool)], layout: Layout) -> Vec<String> {
+fn wrap(pieces: &[(String, bool)], layout: Layout) -> Vec<Text> {
     let mut lines = Vec::new();
-    let mut line = String::new();
+    let mut line = Text::new();
     let mut used = 0;
     for (piece, marked) in pieces {
         let columns = measure_text_width(piece);
@@ -116,14 +124,10 @@ fn wrap(pieces: &[(String, bool)], layout: Layout) -> Vec<String> {
             used = 0;
         }
         if !line.is_empty() {
-            line.push(' ');
+            line = line.plain(" ");
             used += 1;
         }
-        if *marked && layout.bold {
-            line.push_str(&style(piece).bold().to_string());
-        } else {
-            line.push_str(piece);
-        }
+        line = if *marked && layout.bold { line.bold(piece) } else { line.plain(piece) };
         used += columns;
     }
     if !line.is_empty() {
@@ -137,6 +141,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn snippet(text: &str, best: Option<Range<usize>>, layout: Layout) -> Vec<String> {
+        super::snippet(text, best, layout).iter().map(|line| line.as_str().to_owned()).collect()
+    }
 
     const PLAIN: Layout = Layout { width: 20, lines: 2, bold: false };
 
@@ -175,6 +183,12 @@ mod tests {
         let text = "word ".repeat(60);
         let lines = snippet(&text, Some(0..text.len()), Layout { width: 30, lines: 2, bold: false });
         assert!(lines.len() <= 2 && lines.join(" ").ends_with("word<< …"), "{lines:?}");
+    }
+
+    #[test]
+    fn escapes_are_shown_and_take_their_columns() {
+        let lines = snippet("see \u{1b}[2Jthis\u{9b} now", Some(4..12), PLAIN);
+        assert_eq!(lines, [r"see", r">>\u{1b}[2Jthis\u{9b}<<", "now"]);
     }
 
     #[test]

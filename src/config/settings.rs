@@ -72,7 +72,7 @@ section! {
         threads: usize = 0, Rule::AtLeast(0);
         /// Most tokens of one batch, padding counted. More gains nothing on a CPU and lets queries wait longer.
         max_batch_tokens: usize = 1024, Rule::AtLeast(1);
-        /// Most texts that wait, of interactive and of bulk work each; beyond it calls get RESOURCE_EXHAUSTED.
+        /// Most texts that wait, of interactive and of bulk work each; beyond it a caller who has an equal part of them gets RESOURCE_EXHAUSTED.
         queue_capacity: usize = 8192, Rule::AtLeast(1);
     }
 }
@@ -103,7 +103,7 @@ section! {
         context_tokens: usize = 4096, Rule::AtLeast(0);
         /// Generations that run at once, each with a KV cache of the whole context.
         slots: usize = 4, Rule::AtLeast(1);
-        /// Generations that wait for a slot; beyond it calls get RESOURCE_EXHAUSTED.
+        /// Generations that wait for a slot; beyond it a caller who has an equal part of them gets RESOURCE_EXHAUSTED.
         queue_capacity: usize = 64, Rule::AtLeast(1);
         /// Prompt tokens that are computed at once; other generations get their turn in between.
         prefill_tokens: usize = 256, Rule::AtLeast(2);
@@ -174,12 +174,11 @@ section! {
     LimitsConfig in "limits." {
         /// Most inputs of one call.
         max_batch_size: usize = 1024, Rule::AtLeast(1);
-        /// Most bytes of one message; the batches of all EmbedStream calls hold twice as many at once.
+        /// Most bytes of one message.
         max_message_bytes: usize = 64 << 20, Rule::AtLeast(1);
         /// Most bytes of one text to embed, tokenize or classify, and of all messages of a question or generation.
         max_text_bytes: usize = 1 << 20, Rule::AtLeast(1);
-        /// Most bytes of one file; all streams of documents together hold twice as many at once, and a document that is
-        /// imported may take no more with its vectors.
+        /// Most bytes of one file; a document that is imported may take twice as many with its vectors.
         max_document_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Calls of the whole server that may run at once. Calls for the server's health are not counted.
         max_concurrent_requests: usize = 512, Rule::AtLeast(1);
@@ -191,14 +190,22 @@ section! {
         max_streams: usize = 128, Rule::AtLeast(1);
         /// Such calls of one client: an IPv4 address or the first 64 bits of an IPv6 one.
         max_streams_per_client: usize = 32, Rule::AtLeast(1);
-        /// Connections that are served at once.
+        /// Connections that are served at once. Each takes a file descriptor: the start is refused where the process may
+        /// not have so many, those that are kept for the store, and 10 for each of `extract.workers`.
         max_connections: usize = 1024, Rule::AtLeast(1);
         /// Connections of one client.
         max_connections_per_client: usize = 256, Rule::AtLeast(1);
-        /// Memory for messages that were received and whose calls have not ended. A stream waits for room.
-        max_request_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
+        /// Memory for what calls with one message receive, decode and answer; at least four times `max_message_bytes`. One
+        /// API key, or one client without a key, takes no more of it than it leaves free: half of it at most.
+        max_request_memory_bytes: usize = 512 << 20, Rule::AtLeast(1);
+        /// Memory for the messages and documents of streams, shared in the same way. Beside it a place is kept for one
+        /// stream that finds no room, of twice `max_document_bytes` and twice `max_message_bytes`; the others wait for it.
+        max_stream_memory_bytes: usize = 256 << 20, Rule::AtLeast(1);
         /// Seconds without a byte after which a message that is not whole is given up, and a document that comes in several.
         receive_timeout_seconds: u64 = 30, Rule::Between(1, MOST_SECONDS);
+        /// Bytes for each second that the client of such a message or document is waited for, beyond
+        /// `receive_timeout_seconds`. What comes more slowly is given up.
+        least_receive_bytes_per_second: u64 = 4096, Rule::AtLeast(1);
         /// Seconds that a client may take to read what it was sent, before more of it is sent. Then the call is ended.
         send_timeout_seconds: u64 = 60, Rule::Between(1, MOST_SECONDS);
         /// Seconds a new connection may take for TLS and the beginning of HTTP/2.
@@ -242,6 +249,9 @@ section! {
     IndexConfig in "index." {
         /// New points of a level that are scanned before a graph is built of them. Fewer make many small graphs.
         head_limit: usize = 16_384, Rule::Between(1, U32);
+        /// Threads that build graphs of new points, and as many of a low priority that do what can wait. Zero means half of
+        /// the cores.
+        build_threads: usize = 0, Rule::Between(0, 1024);
     }
 }
 
@@ -250,7 +260,8 @@ section! {
     SnapshotsConfig in "snapshots." {
         /// Hours from one scheduled snapshot of all collections to the next. Zero means none.
         interval_hours: u64 = 0, Rule::AtLeast(0);
-        /// Scheduled snapshots that are kept; the oldest is deleted when there are more. Others are never deleted.
+        /// Scheduled snapshots that are kept; the oldest is deleted when there are more. More stay where their dates tell
+        /// of a clock that was wrong. Others are never deleted.
         keep: usize = 7, Rule::AtLeast(1);
     }
 }

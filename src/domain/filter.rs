@@ -1,6 +1,17 @@
-use std::ops::{self, Bound, RangeBounds as _};
+use std::collections::HashSet;
+use std::ops::Bound;
 
-use super::{Metadata, MetadataValue, Number, Time};
+use super::MetadataValue;
+use crate::error::{Error, Result};
+
+/// Most levels of a filter.
+const MAX_DEPTH: usize = 16;
+/// Most nodes: each is a step over bitmaps of all documents.
+const MAX_NODES: usize = 4096;
+/// Most listed values.
+const MAX_VALUES: usize = 65_536;
+/// Most ranges and prefixes: each goes over all the values or ids within it.
+const MAX_RANGES: usize = 256;
 
 /// A boolean tree over a document's id and metadata.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +25,7 @@ pub enum Filter {
     /// A test of one metadata key.
     Field(String, Test),
     /// The document's id is one of these.
-    DocumentIds(Vec<String>),
+    DocumentIds(HashSet<String>),
     /// The document's id starts with this.
     DocumentIdPrefix(String),
 }
@@ -26,7 +37,7 @@ pub enum Test {
     /// Equal to; numbers compare by value, whatever their type.
     Equals(MetadataValue),
     /// A string that is one of these.
-    In(Vec<String>),
+    In(HashSet<String>),
     /// A number or time (in seconds) within bounds.
     Range(RangeBounds<f64>),
     /// A string within bounds, by the bytes of its UTF-8.
@@ -84,109 +95,49 @@ impl<T> RangeBounds<T> {
     }
 }
 
-impl Filter {
-    /// Whether a document matches.
-    pub fn matches(&self, document_id: &str, metadata: &Metadata) -> bool {
-        match self {
-            Filter::All(children) => children.iter().all(|c| c.matches(document_id, metadata)),
-            Filter::Any(children) => children.iter().any(|c| c.matches(document_id, metadata)),
-            Filter::Not(child) => !child.matches(document_id, metadata),
-            Filter::Field(key, test) => test.passes(metadata.get(key)),
-            Filter::DocumentIds(ids) => ids.iter().any(|id| id == document_id),
-            Filter::DocumentIdPrefix(prefix) => document_id.starts_with(prefix.as_str()),
+/// How large a filter is that is being made. What goes beyond a limit is refused before it is there.
+#[derive(Debug, Default)]
+pub struct FilterSize {
+    nodes: usize,
+    values: usize,
+    ranges: usize,
+}
+
+impl FilterSize {
+    /// One more node, so many levels below the first.
+    ///
+    /// # Errors
+    /// `FILTER_TOO_DEEP` and `FILTER_TOO_LARGE`.
+    pub fn add_node(&mut self, depth: usize) -> Result<()> {
+        if depth > MAX_DEPTH {
+            let message = format!("expected a filter of at most {MAX_DEPTH} levels, got more");
+            return Err(Error::invalid("FILTER_TOO_DEEP", message));
         }
+        add(&mut self.nodes, 1, MAX_NODES, "nodes")
+    }
+
+    /// So many more values of a list.
+    ///
+    /// # Errors
+    /// `FILTER_TOO_LARGE`.
+    pub fn add_values(&mut self, more: usize) -> Result<()> {
+        add(&mut self.values, more, MAX_VALUES, "listed values")
+    }
+
+    /// One more range or prefix.
+    ///
+    /// # Errors
+    /// `FILTER_TOO_LARGE`.
+    pub fn add_range(&mut self) -> Result<()> {
+        add(&mut self.ranges, 1, MAX_RANGES, "ranges and prefixes")
     }
 }
 
-impl Test {
-    fn passes(&self, value: Option<&MetadataValue>) -> bool {
-        let Some(value) = value else {
-            return matches!(self, Test::Exists(false));
-        };
-        match self {
-            Test::Exists(wanted) => *wanted,
-            Test::Equals(wanted) => equal(value, wanted),
-            Test::In(wanted) => any_string(value, |s| wanted.iter().any(|w| w == s)),
-            Test::Prefix(prefix) => any_string(value, |s| s.starts_with(prefix.as_str())),
-            Test::StringRange(bounds) => {
-                let limits: Option<Limits<&str>> = bounds.limits(|bound| Some(bound.as_str()));
-                let within =
-                    |s: &str| limits.is_some_and(|limits| ops::RangeBounds::<str>::contains(&limits, s));
-                any_string(value, within)
-            }
-            Test::Range(bounds) => {
-                let within_numbers = || {
-                    let limits = bounds.limits(|bound| Number::from_double(*bound))?;
-                    Some(limits.contains(&Number::of(value)?))
-                };
-                let within_times = || {
-                    let limits = bounds.limits(|bound| Time::from_seconds(*bound))?;
-                    Some(limits.contains(&Time::of(value)?))
-                };
-                within_numbers().or_else(within_times).unwrap_or(false)
-            }
-        }
+fn add(count: &mut usize, more: usize, most: usize, what: &str) -> Result<()> {
+    *count = count.saturating_add(more);
+    if *count > most {
+        let message = format!("expected a filter of at most {most} {what}, got more");
+        return Err(Error::invalid("FILTER_TOO_LARGE", message));
     }
-}
-
-fn any_string(value: &MetadataValue, test: impl Fn(&str) -> bool) -> bool {
-    match value {
-        MetadataValue::String(s) => test(s),
-        MetadataValue::StringList(list) => list.iter().any(|s| test(s)),
-        _ => false,
-    }
-}
-
-fn equal(value: &MetadataValue, wanted: &MetadataValue) -> bool {
-    if let (Some(value), Some(wanted)) = (Number::of(value), Number::of(wanted)) {
-        return value == wanted;
-    }
-    if let (Some(value), Some(wanted)) = (Time::of(value), Time::of(wanted)) {
-        return value == wanted;
-    }
-    match (value, wanted) {
-        (MetadataValue::StringList(list), MetadataValue::String(s)) => list.contains(s),
-        _ => value == wanted,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trees_combine_tests() {
-        let metadata = Metadata::from([
-            ("lang".to_owned(), MetadataValue::String("en".to_owned())),
-            ("year".to_owned(), MetadataValue::Int(2021)),
-            ("tags".to_owned(), MetadataValue::StringList(vec!["a".to_owned(), "bc".to_owned()])),
-        ]);
-        let field = |key: &str, test| Filter::Field(key.to_owned(), test);
-        let matches = |filter: Filter| filter.matches("doc", &metadata);
-        assert!(matches(field("lang", Test::Equals(MetadataValue::String("en".to_owned())))));
-        assert!(matches(field("year", Test::Equals(MetadataValue::Double(2021.0)))));
-        assert!(matches(field(
-            "year",
-            Test::Range(RangeBounds { gte: Some(2021.0), lt: Some(2022.0), ..Default::default() })
-        )));
-        assert!(!matches(field("year", Test::Range(RangeBounds { gt: Some(2021.0), ..Default::default() }))));
-        assert!(matches(field("tags", Test::Prefix("b".to_owned()))));
-        assert!(matches(field("none", Test::Exists(false))));
-        assert!(!matches(field("none", Test::Prefix(String::new()))));
-        let strings = |gte: &str, lt: &str| RangeBounds {
-            gte: Some(gte.to_owned()),
-            lt: Some(lt.to_owned()),
-            ..Default::default()
-        };
-        assert!(matches(field("lang", Test::StringRange(strings("e", "f")))));
-        assert!(matches(field("tags", Test::StringRange(strings("bc", "bd")))));
-        assert!(!matches(field("lang", Test::StringRange(strings("f", "e")))));
-        assert!(!matches(field("year", Test::StringRange(strings("", "z")))), "types do not mix");
-        let nan = RangeBounds { gte: Some(f64::NAN), ..Default::default() };
-        assert!(!matches(field("year", Test::Range(nan))));
-        assert!(matches(Filter::DocumentIdPrefix("do".to_owned())));
-        assert!(matches(Filter::All(vec![])));
-        assert!(!matches(Filter::Any(vec![])));
-        assert!(matches(Filter::Not(Box::new(Filter::DocumentIds(vec!["other".to_owned()])))));
-    }
+    Ok(())
 }

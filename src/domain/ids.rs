@@ -46,6 +46,15 @@ impl DocumentId {
     /// Checks and wraps an id.
     pub fn new(id: impl Into<String>) -> Result<Self> {
         let id = id.into();
+        Self::check(&id)?;
+        Ok(Self(id))
+    }
+
+    /// Checks an id.
+    ///
+    /// # Errors
+    /// `INVALID_DOCUMENT_ID`.
+    pub fn check(id: &str) -> Result<()> {
         if id.is_empty() || id.len() > MAX_DOCUMENT_ID_BYTES || id.chars().any(char::is_control) {
             return Err(Error::invalid(
                 "INVALID_DOCUMENT_ID",
@@ -55,7 +64,7 @@ impl DocumentId {
                 ),
             ));
         }
-        Ok(Self(id))
+        Ok(())
     }
 
     /// The id.

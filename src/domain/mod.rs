@@ -1,18 +1,20 @@
 //! Validated types that every layer speaks; no input or output.
 
+pub mod bounds;
 mod document;
 mod filter;
 mod ids;
 mod language;
+mod matching;
 mod value;
 mod vector;
 
 pub use document::{Extracted, Metadata, MetadataValue, Section, Span};
-pub use filter::{Filter, Limits, RangeBounds, Test};
+pub use filter::{Filter, FilterSize, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
 pub use language::Language;
 pub use value::{Number, Time};
-pub use vector::{dot, scale_to_unit};
+pub use vector::{cosine, dot, is_unit, scale_to_unit};
 
 /// Which vectors are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,6 +1,5 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use tokio::sync::Semaphore;
 
@@ -12,6 +11,7 @@ use super::tokens::TextTokenizer;
 use super::workers::Workers;
 use super::{BULK_SHARE, CrossEncoder, CrossEncoderInfo, Encoder, verify};
 use crate::error::{Error, Result};
+use crate::fair::{Fair, Shares};
 use crate::model::{
     CudaOptions, Device, EncoderGraph, EncoderSession, LoadedModel, ModelDir, ModelKind, Precision,
     SessionOptions,
@@ -55,11 +55,12 @@ impl Encoder {
             prompts: model.prompts.keys().cloned().collect(),
             default_prompt: model.default_prompt.clone(),
         };
-        let bulk_room = (options.queue_capacity / 2).clamp(1, Semaphore::MAX_PERMITS);
-        let (bulk, bulk_share) = (Semaphore::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
+        let bulk_room = (options.queue_capacity / 2).max(1);
+        let (bulk, bulk_share) = (Fair::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
         let workers = Workers::start("encoder", sessions, queue(&model, options), model.dimensions())?;
-        let large = AtomicUsize::new(0);
-        Ok(Arc::new(Self { info, model, tokenizer, table, workers, bulk, bulk_share, large }))
+        let large = Shares::new(options.queue_capacity.max(1));
+        let read = Arc::new(Semaphore::new(super::READ_AT_ONCE));
+        Ok(Arc::new(Self { info, model, tokenizer, table, workers, read, bulk, bulk_share, large }))
     }
 }
 
@@ -181,11 +182,17 @@ struct Loading<'a> {
     check: &'a Compare<'a>,
 }
 
+/// Sessions of each model where so many are wanted; zero leaves it to the program.
+pub fn sessions(wanted: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if wanted == 0 { cores.min(MAX_AUTO_SESSIONS) } else { wanted }
+}
+
 impl Loading<'_> {
     /// Sessions that agree with fp32, of the first candidate that does.
     fn sessions(&self, options: EncoderOptions) -> Result<(Vec<EncoderSession>, SessionOptions)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if options.sessions == 0 { cores.min(MAX_AUTO_SESSIONS) } else { options.sessions };
+        let count = sessions(options.sessions);
         let threads = if options.threads == 0 { (cores / count).max(1) } else { options.threads };
         let EncoderOptions { device, precision, cuda, .. } = options;
         let wanted = SessionOptions { device, precision, threads, cuda };

@@ -15,14 +15,15 @@ mod verify;
 mod wordpiece;
 mod workers;
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
 pub use cross_encoder::{CrossEncoder, CrossEncoderInfo, Reranked};
-pub use load::check_model;
+pub use load::{check_model, sessions};
 pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
     PassageVectors, Representation,
@@ -34,7 +35,9 @@ pub use crate::model::{Activation, CudaOptions, Device, Pooling, Precision};
 
 use crate::domain::{Span, scale_to_unit};
 use crate::error::{Error, Result};
+use crate::fair::{Fair, Shares};
 use crate::model::{ModelDir, StaticTable};
+use crate::room::AnswerRoom;
 use crate::task;
 use plan::{Plan, Sequence, finish, reduce_static};
 use queue::{Class, stopping};
@@ -44,8 +47,21 @@ use workers::{Ran, Workers};
 /// Texts of so many bytes are tokenized faster than another thread wakes up.
 const INLINE_BYTES: usize = 4 << 10;
 
-/// One in so many of the places for bulk work is what a call takes at a time.
-const BULK_SHARE: usize = 4;
+/// Bytes of text that are tokenized at once over all calls of an encoder, and a longer one by itself: while it is read, a
+/// text takes up to some hundred times its length.
+const READ_AT_ONCE: usize = 1 << 20;
+/// Bytes of a call's texts that are worked on together.
+const PIECE_BYTES: usize = 256 << 10;
+/// Memory of a vector beside its numbers, as it is made and in an answer.
+const VECTOR_BYTES: usize = 128;
+
+/// One in so many of the places for bulk work is the most that a call takes at a time.
+const BULK_SHARE: usize = 8;
+/// Batches that a piece of bulk work fills at most: the smaller, the sooner others have their turn; the more, the more
+/// like lengths there are to choose from.
+const PIECE_BATCHES: usize = 8;
+/// Pieces of one call that run or wait at a time.
+const PIECES_AHEAD: usize = 2;
 
 /// An encoder with its sessions, each on a thread of its own.
 pub struct Encoder {
@@ -55,20 +71,38 @@ pub struct Encoder {
     /// Input embeddings, if the model has them in plain sight.
     table: Option<StaticTable>,
     workers: Workers,
-    /// Room for bulk work in the queue. What finds none waits outside, in the order of the calls.
-    bulk: Semaphore,
+    /// Room for texts that are tokenized.
+    read: Arc<Semaphore>,
+    /// Room for bulk work in the queue. What finds none waits outside.
+    bulk: Fair,
     /// Most of it that one call takes at a time, so that others come in between.
     bulk_share: usize,
     /// Sequences of the calls of [`Encoder::embed`] that are bulk work.
-    large: AtomicUsize,
+    large: Shares,
 }
 
-/// Sequences of a large call that count until they are done.
-struct Held<'a>(&'a AtomicUsize, usize);
+/// The texts of a call, a piece at a time: so many that their bytes do not go over a bound, but at least one.
+struct Pieces {
+    texts: std::iter::Peekable<std::vec::IntoIter<String>>,
+}
 
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(self.1, Ordering::Relaxed);
+impl Pieces {
+    fn of(texts: Vec<String>) -> Self {
+        Self { texts: texts.into_iter().peekable() }
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Vec<String>;
+
+    fn next(&mut self) -> Option<Vec<String>> {
+        let mut piece = vec![self.texts.next()?];
+        let mut bytes = piece[0].len();
+        while let Some(text) = self.texts.next_if(|text| bytes + text.len() <= PIECE_BYTES) {
+            bytes += text.len();
+            piece.push(text);
+        }
+        Some(piece)
     }
 }
 
@@ -93,9 +127,42 @@ impl Encoder {
         self.tokenizer.tokenize(text, add_special)
     }
 
-    /// Puts token ids back together.
-    pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String> {
-        self.tokenizer.detokenize(ids, skip_special)
+    /// Reads texts in pieces on a blocking thread, a few at once over all calls, and gives what `work` makes of each, in
+    /// order: tokens take many times the room of their text.
+    ///
+    /// # Errors
+    /// Those of the work.
+    pub async fn each_text<T: Send + 'static>(
+        self: &Arc<Self>,
+        inputs: Vec<String>,
+        work: impl Fn(&Self, &str) -> Result<T> + Clone + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let mut all = Vec::with_capacity(inputs.len());
+        for piece in Pieces::of(inputs) {
+            let (encoder, work) = (Arc::clone(self), work.clone());
+            let bytes = piece.iter().map(String::len).sum();
+            let made = move || piece.iter().map(|text| work(&encoder, text)).collect::<Result<Vec<T>>>();
+            all.extend(self.reading(bytes, made).await?);
+        }
+        Ok(all)
+    }
+
+    /// Puts token ids back together, once there is room for the text.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOKEN_ID`; those of the room.
+    pub async fn detokenize(
+        self: &Arc<Self>,
+        ids: Vec<u32>,
+        skip_special: bool,
+        room: AnswerRoom,
+    ) -> Result<String> {
+        let encoder = Arc::clone(self);
+        let work = move || {
+            room.add(encoder.tokenizer.bytes_of(&ids)?)?;
+            encoder.tokenizer.detokenize(&ids, skip_special)
+        };
+        self.reading(usize::MAX, work).await
     }
 
     /// Spans of a text's tokens, without special ones.
@@ -116,17 +183,44 @@ impl Encoder {
     /// inputs. Large calls take turns with the passages of documents, piece by piece.
     ///
     /// # Errors
-    /// `QUEUE_FULL`, for a large call where as many sequences of others as the capacity are not done yet; `STOPPING`;
+    /// `QUEUE_FULL`, for a large call where as many sequences of large calls as the capacity are not done yet, of which
+    /// its party has its part; `STOPPING`;
     /// `EMPTY_INPUT`, `INPUT_TOO_LONG`, `INVALID_DIMENSIONS`, `UNKNOWN_PROMPT`, `UNSUPPORTED_REPRESENTATION`.
     pub async fn embed(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<EmbedOutput> {
-        let plans = self.plan_texts(inputs, options).await?;
-        let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
-        let fills_batch = tokens > self.workers.queue.max_batch_tokens();
-        if !fills_batch || options.representation == Representation::Static {
-            return self.embed_plans(Class::Interactive, plans, options).await;
+        self.embed_within(inputs, options, &AnswerRoom::unbounded()).await
+    }
+
+    /// The same for an answer that there must be room for: what is read of a piece is gone before the next one is, and
+    /// vectors take their room before they are made.
+    ///
+    /// # Errors
+    /// Those of [`Encoder::embed`] and of the room.
+    pub async fn embed_within(
+        self: &Arc<Self>,
+        inputs: Vec<String>,
+        options: &EmbedOptions,
+        room: &AnswerRoom,
+    ) -> Result<EmbedOutput> {
+        let mut all = EmbedOutput::default();
+        let is_large = inputs.iter().map(String::len).sum::<usize>() > PIECE_BYTES && inputs.len() > 1;
+        for piece in Pieces::of(inputs) {
+            let plans = self.plan_texts(piece, options).await?;
+            let _planned = room.hold(plans.iter().map(Plan::memory).sum())?;
+            let tokens: usize = plans.iter().map(|plan| plan.tokens as usize).sum();
+            let fills_batch = is_large || tokens > self.workers.queue.max_batch_tokens();
+            let output = if !fills_batch || options.representation == Representation::Static {
+                self.embed_plans(Class::Interactive, plans, options, room).await?
+            } else {
+                let sequences = plans.iter().map(|plan| plan.sequences.len()).sum();
+                let _share =
+                    self.large.add(sequences).map_err(|waiting| self.workers.queue.refuse(waiting))?;
+                self.embed_plans(Class::Bulk, plans, options, room).await?
+            };
+            all.results.extend(output.results);
+            all.queue = all.queue.max(output.queue);
+            all.inference = all.inference.max(output.inference);
         }
-        let _held = self.hold(plans.iter().map(|plan| plan.sequences.len()).sum())?;
-        self.embed_plans(Class::Bulk, plans, options).await
+        Ok(all)
     }
 
     /// The same ahead of bulk work however many texts there are: for what somebody waits for, a few batches at most.
@@ -136,17 +230,7 @@ impl Encoder {
         options: &EmbedOptions,
     ) -> Result<EmbedOutput> {
         let plans = self.plan_texts(inputs, options).await?;
-        self.embed_plans(Class::Interactive, plans, options).await
-    }
-
-    /// Counts the sequences of a large call.
-    fn hold(&self, sequences: usize) -> Result<Held<'_>> {
-        let others = self.large.fetch_add(sequences, Ordering::Relaxed);
-        let held = Held(&self.large, sequences);
-        if others >= self.workers.queue.capacity() {
-            return Err(self.workers.queue.refuse(others));
-        }
-        Ok(held)
+        self.embed_plans(Class::Interactive, plans, options, &AnswerRoom::unbounded()).await
     }
 
     async fn plan_texts(self: &Arc<Self>, inputs: Vec<String>, options: &EmbedOptions) -> Result<Vec<Plan>> {
@@ -160,16 +244,22 @@ impl Encoder {
         class: Class,
         plans: Vec<Plan>,
         options: &EmbedOptions,
+        room: &AnswerRoom,
     ) -> Result<EmbedOutput> {
+        let vectors: usize = plans.iter().map(|plan| plan.spans.len()).sum();
+        room.add(vectors.saturating_mul(self.info.dimensions as usize * size_of::<f32>() + VECTOR_BYTES))?;
         let (partials, queue, inference) = match options.representation {
             Representation::Contextual => self.run(class, &plans).await?,
             Representation::Static => (self.look_up(&plans)?, Duration::ZERO, Duration::ZERO),
         };
         let mut results = Vec::with_capacity(plans.len());
         for (plan, parts) in plans.into_iter().zip(partials) {
-            let vectors = finish(&plan, &parts, self.info.dimensions as usize);
+            let vectors = finish(&plan, parts, self.info.dimensions as usize);
             let trim = |mut vector: Vec<f32>| {
-                vector.truncate(options.dimensions.map_or(vector.len(), |d| d as usize));
+                if let Some(dimensions) = options.dimensions {
+                    vector.truncate(dimensions as usize);
+                    vector.shrink_to_fit();
+                }
                 if options.normalize {
                     scale_to_unit(&mut vector);
                 }
@@ -197,11 +287,10 @@ impl Encoder {
         let (partials, ..) = self.run(Class::Bulk, &plans).await?;
         let sums_tokens = self.model.pooling == Pooling::Mean;
         let vectors_of = |(plan, parts): (Plan, Vec<Vec<Vec<f32>>>)| {
-            let mut vectors = finish(&plan, &parts, self.info.dimensions as usize);
+            let mut vectors = finish(&plan, parts, self.info.dimensions as usize);
             let sum = if sums_tokens { vectors.pop() } else { None };
-            if self.info.normalize {
-                vectors.iter_mut().for_each(|v| scale_to_unit(v));
-            }
+            // Whatever the model was trained on: stored vectors are compared by their dot products.
+            vectors.iter_mut().for_each(|v| scale_to_unit(v));
             let mut vectors = vectors.into_iter();
             let passage = vectors.next().unwrap_or_default();
             let sum = sum.unwrap_or_else(|| passage.clone());
@@ -221,10 +310,27 @@ impl Encoder {
     ) -> Result<Vec<Plan>> {
         let encoder = Arc::clone(self);
         let work = move || make(plan::Context { tokenizer: &encoder.tokenizer, model: &encoder.model });
+        self.reading(bytes, work).await
+    }
+
+    /// Reads so many bytes of text on a blocking thread, unless that takes longer than the work; what would be too much
+    /// at once over all calls waits.
+    async fn reading<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         if bytes <= INLINE_BYTES {
             return work();
         }
-        task::blocking("TOKENIZER_FAILED", work).await
+        let share = u32::try_from(bytes.min(READ_AT_ONCE)).unwrap_or(u32::MAX);
+        let read = self.read.clone().acquire_many_owned(share).await.map_err(|_| stopping())?;
+        task::blocking("TOKENIZER_FAILED", move || {
+            // A caller that leaves does not stop the thread: the share is free when it is done.
+            let _read = read;
+            work()
+        })
+        .await
     }
 
     /// Name of the prompt for the query of a search, for [`EmbedOptions::prompt_name`].
@@ -271,18 +377,66 @@ impl Encoder {
     }
 
     async fn run_in_pieces(&self, sequences: &[&Sequence]) -> Result<Ran> {
+        let most_tokens = PIECE_BATCHES * self.workers.queue.max_batch_tokens();
+        // The next piece stands ready as one ends, or sessions would have nothing to do in between.
+        let pieces = pieces(sequences, self.bulk_share, most_tokens);
+        let mut running = futures::stream::iter(pieces)
+            .map(|piece| self.run_piece(sequences, piece))
+            .buffered(PIECES_AHEAD);
         let mut all = Ran::default();
         all.vectors.reserve(sequences.len());
-        for piece in sequences.chunks(self.bulk_share) {
-            let places = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            let came = Instant::now();
-            let _room = self.bulk.acquire_many(places).await.map_err(|_| stopping())?;
-            let outside = came.elapsed();
-            let ran = self.workers.run(Class::Bulk, piece).await?;
+        while let Some(ran) = running.try_next().await? {
             all.vectors.extend(ran.vectors);
-            all.queue = all.queue.max(outside + ran.queue);
+            all.queue = all.queue.max(ran.queue);
             all.inference = all.inference.max(ran.inference);
         }
         Ok(all)
+    }
+
+    async fn run_piece(&self, sequences: &[&Sequence], piece: Range<usize>) -> Result<Ran> {
+        let piece = sequences.get(piece).unwrap_or_default();
+        let came = Instant::now();
+        let _room = self.bulk.take(piece.len()).await;
+        let outside = came.elapsed();
+        let ran = self.workers.run(Class::Bulk, piece).await?;
+        Ok(Ran { queue: outside + ran.queue, ..ran })
+    }
+}
+
+/// Where pieces of at most so many sequences and tokens lie; each has at least one sequence.
+fn pieces(sequences: &[&Sequence], most: usize, most_tokens: usize) -> Vec<Range<usize>> {
+    let mut pieces: Vec<Range<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (index, sequence) in sequences.iter().enumerate() {
+        tokens += sequence.ids.len();
+        match pieces.last_mut().filter(|piece| piece.len() < most && tokens <= most_tokens) {
+            Some(piece) => piece.end += 1,
+            None => {
+                tokens = sequence.ids.len();
+                pieces.push(index..index + 1);
+            }
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_bounded_and_keep_the_order() {
+        let of = |lengths: &[usize]| -> Vec<Sequence> {
+            let one =
+                |&length: &usize| Sequence { ids: vec![0; length], first_type: length, parts: Vec::new() };
+            lengths.iter().map(one).collect()
+        };
+        let found = |lengths: &[usize]| {
+            let sequences = of(lengths);
+            pieces(&sequences.iter().collect::<Vec<_>>(), 3, 100)
+        };
+        assert_eq!(found(&[1, 2, 3, 4]), [0..3, 3..4]);
+        assert_eq!(found(&[60, 40, 1, 500, 7]), [0..2, 2..3, 3..4, 4..5]);
+        assert!(found(&[]).is_empty());
     }
 }

@@ -154,7 +154,7 @@ pub struct EmbedResult {
 }
 
 /// Vectors of all inputs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct EmbedOutput {
     /// In the order of the inputs.
     pub results: Vec<EmbedResult>,

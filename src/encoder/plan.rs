@@ -37,6 +37,21 @@ pub(super) struct Plan {
     pub tokens: u32,
 }
 
+impl Plan {
+    /// Memory that it takes, at most, with a copy of its sequences in the queue.
+    pub fn memory(&self) -> usize {
+        let sequence = |s: &Sequence| {
+            size_of::<Sequence>()
+                + s.ids.capacity() * size_of::<u32>()
+                + s.parts.capacity() * size_of::<Part>()
+        };
+        let group = size_of::<Span>() + size_of::<(Pooling, bool)>() + size_of::<bool>();
+        2 * self.sequences.iter().map(sequence).sum::<usize>()
+            + self.spans.capacity() * group
+            + size_of::<Self>()
+    }
+}
+
 /// A set of tokens that becomes one vector.
 struct Group {
     span: Span,
@@ -185,24 +200,26 @@ fn within_text(pooling: Pooling) -> Pooling {
 /// Cuts framed windows of at most `room` tokens beside the frame, and the groups with them.
 fn plan(ids: &[u32], groups: Vec<Group>, truncated: bool, frame: &Frame, room: usize) -> Plan {
     let Frame { open, close } = frame;
-    let mut sequences = Vec::new();
-    for (window, owned) in windows(ids.len(), room) {
-        let mut framed = open.clone();
-        framed.extend_from_slice(&ids[window.clone()]);
-        framed.extend_from_slice(close);
-        let mut parts = Vec::new();
-        for (index, group) in groups.iter().enumerate() {
+    let windows = windows(ids.len(), room);
+    let framed = |(window, _): &(Range<usize>, Range<usize>)| {
+        let ids = [open.as_slice(), &ids[window.clone()], close].concat();
+        Sequence { first_type: ids.len(), ids, parts: Vec::new() }
+    };
+    let mut sequences: Vec<Sequence> = windows.iter().map(framed).collect();
+    for (index, group) in groups.iter().enumerate() {
+        // Only the windows that answer for tokens of the group: a long text has thousands of both.
+        let first = windows.partition_point(|(_, owned)| owned.end <= group.tokens.start);
+        for ((window, owned), sequence) in windows.iter().zip(&mut sequences).skip(first) {
             let start = group.tokens.start.max(owned.start);
             let end = group.tokens.end.min(owned.end);
             if start >= end {
-                continue;
+                break;
             }
             let before = if group.whole && start == 0 { 0 } else { open.len() };
             let after = if group.whole && end == ids.len() { close.len() } else { 0 };
             let range = start - window.start + before..end - window.start + open.len() + after;
-            parts.push(Part { group: index, range, pooling: group.pooling });
+            sequence.parts.push(Part { group: index, range, pooling: group.pooling });
         }
-        sequences.push(Sequence { first_type: framed.len(), ids: framed, parts });
     }
     Plan {
         tokens: sequences.iter().map(|s| s.ids.len() as u32).sum(),
@@ -313,14 +330,14 @@ pub(super) fn reduce_static(plan: &Plan, table: &StaticTable) -> Result<Vec<Vec<
 }
 
 /// Puts the reduced parts of all sequences together, one vector per group; zeros for a group without tokens.
-pub(super) fn finish(plan: &Plan, reduced: &[Vec<Vec<f32>>], width: usize) -> Vec<Vec<f32>> {
+pub(super) fn finish(plan: &Plan, reduced: Vec<Vec<Vec<f32>>>, width: usize) -> Vec<Vec<f32>> {
     let mut vectors = vec![Vec::new(); plan.poolings.len()];
     let mut counts = vec![0_usize; plan.poolings.len()];
     for (sequence, rows) in plan.sequences.iter().zip(reduced) {
         for (part, row) in sequence.parts.iter().zip(rows) {
             counts[part.group] += part.range.len();
             let vector = &mut vectors[part.group];
-            if vector.is_empty() { *vector = row.clone() } else { merge(vector, row, part.pooling) }
+            if vector.is_empty() { *vector = row } else { merge(vector, &row, part.pooling) }
         }
     }
     for ((vector, count), (pooling, sum)) in vectors.iter_mut().zip(counts).zip(&plan.poolings) {

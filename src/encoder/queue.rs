@@ -1,17 +1,20 @@
 //! One bounded queue of sequences that the session threads take batches from.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use super::meter::{Batch, Meter};
 use super::plan::{Sequence, reduce};
 use super::trace::Trace;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fair::has_room;
+use crate::lock::{Condvar, LEAF, Mutex};
 use crate::model::{EncoderSession, Rows};
+use crate::party::Party;
+use crate::task;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// Interactive batches in a row after which bulk work that waits gets one.
@@ -48,14 +51,23 @@ pub(super) struct Unit {
     sequence: Sequence,
     reply: oneshot::Sender<Result<Done>>,
     trace: Arc<Trace>,
+    party: Party,
     since: Instant,
-    /// Order of arrival.
+    turn: Turn,
+}
+
+/// When a sequence is due: by the work that its party has asked for up to it, and among equals by arrival.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    work: u64,
     number: u64,
 }
 
 impl Unit {
+    /// On behalf of the party of the call.
     pub fn new(sequence: Sequence, reply: oneshot::Sender<Result<Done>>, trace: Arc<Trace>) -> Self {
-        Self { sequence, reply, trace, since: Instant::now(), number: 0 }
+        let (party, since, turn) = (Party::current(), Instant::now(), Turn::default());
+        Self { sequence, reply, trace, party, since, turn }
     }
 
     fn len(&self) -> usize {
@@ -63,30 +75,54 @@ impl Unit {
     }
 }
 
-/// Sequences of one class, by length and in order of arrival.
+/// Sequences of one class, by length and turn. Parties have equal shares of the work: each sequence is due after the
+/// tokens that its party has asked for before it, counted from what is worked on as it comes (start-time fair
+/// queueing). So what a party has waiting puts off its own work alone, and nothing waits for ever.
 #[derive(Default)]
 struct Waiting {
-    lengths: BTreeMap<usize, VecDeque<Unit>>,
+    lengths: BTreeMap<usize, BTreeMap<Turn, Unit>>,
+    parties: HashMap<Party, Asked>,
     count: usize,
     tokens: usize,
+    /// The work of the turn that was served last.
+    now: u64,
+}
+
+/// What one party has asked for.
+#[derive(Default)]
+struct Asked {
+    waiting: usize,
+    /// Work up to the end of its last sequence.
+    work: u64,
 }
 
 impl Waiting {
-    fn push(&mut self, unit: Unit) {
+    /// Takes a sequence in, behind those of its party.
+    fn push(&mut self, mut unit: Unit, number: u64) {
+        if self.count == 0 {
+            (self.parties, self.now) = (HashMap::new(), 0);
+        }
+        let asked = self.parties.entry(unit.party.clone()).or_default();
+        unit.turn = Turn { work: asked.work.max(self.now), number };
+        asked.work = unit.turn.work + unit.len() as u64;
+        asked.waiting += 1;
         self.count += 1;
         self.tokens += unit.len();
-        self.lengths.entry(unit.len()).or_default().push_back(unit);
+        self.lengths.entry(unit.len()).or_default().insert(unit.turn, unit);
     }
 
-    /// The oldest sequence of a length whose caller has not left.
+    /// The sequence of a length that is due first and whose caller has not left.
     fn pop(&mut self, length: usize) -> Option<Unit> {
         let units = self.lengths.get_mut(&length)?;
         let mut found = None;
         while found.is_none()
-            && let Some(unit) = units.pop_front()
+            && let Some((_, unit)) = units.pop_first()
         {
             self.count -= 1;
             self.tokens -= length;
+            if let Some(asked) = self.parties.get_mut(&unit.party) {
+                asked.waiting -= 1;
+            }
             found = Some(unit).filter(|unit| !unit.reply.is_closed());
         }
         if units.is_empty() {
@@ -97,16 +133,37 @@ impl Waiting {
 
     /// Drops what nobody waits for.
     fn purge(&mut self) {
-        let old = std::mem::take(self);
-        old.lengths.into_values().flatten().filter(|unit| !unit.reply.is_closed()).for_each(|u| self.push(u));
+        let (count, tokens, parties) = (&mut self.count, &mut self.tokens, &mut self.parties);
+        self.lengths.retain(|&length, units| {
+            units.retain(|_, unit| {
+                let is_awaited = !unit.reply.is_closed();
+                if !is_awaited {
+                    *count -= 1;
+                    *tokens -= length;
+                    if let Some(asked) = parties.get_mut(&unit.party) {
+                        asked.waiting -= 1;
+                    }
+                }
+                is_awaited
+            });
+            !units.is_empty()
+        });
     }
 
-    /// The oldest sequence and those nearest to its length, as long as the padded batch keeps to the budget and
+    /// Whether a party may add to what waits.
+    fn has_room(&self, capacity: usize, party: &Party) -> bool {
+        let own = self.parties.get(party).map_or(0, |asked| asked.waiting);
+        let others =
+            self.parties.iter().filter(|(other, asked)| *other != party && asked.waiting > 0).count();
+        has_room(capacity, self.count, own, others + 1)
+    }
+
+    /// The sequence that is due first and those nearest to its length, as long as the padded batch keeps to the budget and
     /// little of it is padding.
     fn take(&mut self, budget: usize) -> Vec<Unit> {
         let mut batch: Vec<Unit> = Vec::new();
         let (mut real, mut longest) = (0, 0);
-        let mut next = self.oldest();
+        let mut next = self.due();
         let (mut low, mut high) = next.map_or((0, 0), |first| (first, first));
         while let Some(length) = next {
             let padded = (batch.len() + 1) * longest.max(length);
@@ -115,6 +172,9 @@ impl Waiting {
                 break;
             }
             if let Some(unit) = self.pop(length) {
+                if batch.is_empty() {
+                    self.advance(unit.turn.work);
+                }
                 (real, longest) = (real + length, longest.max(length));
                 batch.push(unit);
             }
@@ -125,16 +185,25 @@ impl Waiting {
             next = self.nearest(low, high);
             if batch.is_empty() {
                 // All of that length had left.
-                next = self.oldest();
+                next = self.due();
                 (low, high) = next.map_or((0, 0), |first| (first, first));
             }
         }
         batch
     }
 
-    fn oldest(&self) -> Option<usize> {
-        let fronts = self.lengths.iter().filter_map(|(&length, units)| Some((units.front()?.number, length)));
-        fronts.min().map(|(_, length)| length)
+    /// Goes on to a turn, and forgets the parties that it has caught up with.
+    fn advance(&mut self, work: u64) {
+        let now = self.now.max(work);
+        self.now = now;
+        self.parties.retain(|_, asked| asked.waiting > 0 || asked.work > now);
+    }
+
+    /// The length of the sequence that is due first.
+    fn due(&self) -> Option<usize> {
+        let firsts =
+            self.lengths.iter().filter_map(|(&length, units)| Some((units.first_key_value()?.0, length)));
+        firsts.min().map(|(_, length)| length)
     }
 
     /// The length outside of a range that is nearest to it.
@@ -188,7 +257,7 @@ impl State {
 }
 
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<State, LEAF>,
     arrived: Condvar,
     capacity: usize,
     max_batch_tokens: usize,
@@ -201,8 +270,8 @@ impl Queue {
         Self { state, arrived, capacity: capacity.max(1), max_batch_tokens, meter }
     }
 
-    /// Takes all of them or, where as many of the class as the capacity wait already, none: bulk work does not take the
-    /// place of interactive work.
+    /// Takes all of them or none, where as many of the class as the capacity wait already, of which the party has its
+    /// part: neither bulk work nor another party takes the place of others.
     ///
     /// # Errors
     /// `QUEUE_FULL`; `STOPPING` once it is closed.
@@ -214,17 +283,17 @@ impl Queue {
         if state.of(class).count >= self.capacity {
             state.of(class).purge();
         }
-        let waiting = state.of(class).count;
-        if waiting >= self.capacity {
-            return Err(self.refuse(waiting));
+        let waiting = state.of(class);
+        if !waiting.has_room(self.capacity, &Party::current()) {
+            return Err(self.refuse(waiting.count));
         }
         if class == Class::Interactive {
             state.last_interactive = Some(Instant::now());
         }
-        for mut unit in units {
-            unit.number = state.arrived;
+        for unit in units {
+            let number = state.arrived;
             state.arrived += 1;
-            state.of(class).push(unit);
+            state.of(class).push(unit, number);
         }
         self.arrived.notify_all();
         Ok(())
@@ -290,27 +359,7 @@ impl Queue {
         let shape = Batch { sequences: batch.len(), longest, tokens };
         batch.iter().for_each(|unit| self.meter.waited(started - unit.since));
         let spans = Trace::spans(batch.iter().map(|unit| &unit.trace), &shape);
-        let mut ids = vec![0_i64; batch.len() * longest];
-        let mut mask = ids.clone();
-        let has_types = batch.iter().any(|unit| unit.sequence.first_type < unit.len());
-        let mut types = if has_types { ids.clone() } else { Vec::new() };
-        for (row, unit) in batch.iter().enumerate() {
-            for (column, &id) in unit.sequence.ids.iter().enumerate() {
-                ids[row * longest + column] = i64::from(id);
-                mask[row * longest + column] = 1;
-            }
-            if has_types {
-                types[row * longest + unit.sequence.first_type..][..unit.len() - unit.sequence.first_type]
-                    .fill(1);
-            }
-        }
-        let values_of_row = session.values_of_row(longest);
-        let pool = |output: &[f32]| {
-            let rows = output.chunks_exact(values_of_row);
-            rows.zip(&batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
-        };
-        let rows = Rows { ids: &ids, mask: &mask, types: &types, batch: batch.len(), sequence: longest };
-        let result = session.run_with(&rows, pool);
+        let result = task::guarded("INFERENCE_FAILED", || forward(session, &batch, longest, width));
         let inference = started.elapsed();
         drop(spans);
         // A caller may have left meanwhile, so that sending fails.
@@ -329,6 +378,36 @@ impl Queue {
             }
         }
     }
+}
+
+/// The vectors of a batch's sequences.
+fn forward(
+    session: &mut EncoderSession,
+    batch: &[Unit],
+    longest: usize,
+    width: usize,
+) -> Result<Vec<Vec<Vec<f32>>>> {
+    let mut ids = vec![0_i64; batch.len() * longest];
+    let mut mask = ids.clone();
+    let has_types = batch.iter().any(|unit| unit.sequence.first_type < unit.len());
+    let mut types = if has_types { ids.clone() } else { Vec::new() };
+    for (row, unit) in batch.iter().enumerate() {
+        for (column, &id) in unit.sequence.ids.iter().enumerate() {
+            ids[row * longest + column] = i64::from(id);
+            mask[row * longest + column] = 1;
+        }
+        if has_types {
+            types[row * longest + unit.sequence.first_type..][..unit.len() - unit.sequence.first_type]
+                .fill(1);
+        }
+    }
+    let values_of_row = session.values_of_row(longest);
+    let pool = |output: &[f32]| {
+        let rows = output.chunks_exact(values_of_row);
+        rows.zip(batch).map(|(states, unit)| pooled(states, &unit.sequence, width)).collect::<Vec<_>>()
+    };
+    let rows = Rows { ids: &ids, mask: &mask, types: &types, batch: batch.len(), sequence: longest };
+    session.run_with(&rows, pool)
 }
 
 /// What the threads of all sessions hold together: when the last of them ends, be it by a panic, the queue is closed, for
@@ -482,6 +561,63 @@ mod tests {
         assert_eq!(queue.push(Class::Interactive, units(&[5]).0).unwrap_err().reason, "STOPPING");
     }
 
+    fn key(name: &str) -> Party {
+        Party::Key(name.into())
+    }
+
+    /// Lengths of the batches until all of a party's work is done.
+    fn batches_until_served(queue: &Queue, party: &Party) -> usize {
+        let mut state = queue.state.lock();
+        let waits = |waiting: &Waiting| waiting.parties.get(party).is_some_and(|asked| asked.waiting > 0);
+        let mut batches = 0;
+        while waits(&state.bulk) {
+            batches += 1;
+            assert!(!state.take(1024).is_empty());
+        }
+        batches
+    }
+
+    #[test]
+    fn what_one_party_has_waiting_does_not_put_off_another() {
+        let queue = Queue::new(10_000, 1024, Meter::new("test"));
+        let (many, _many) = key("a").run(|| units(&[200; 2000]));
+        key("a").run(|| queue.push(Class::Bulk, many)).unwrap();
+        let (few, _few) = key("b").run(|| units(&[30, 200, 100]));
+        key("b").run(|| queue.push(Class::Bulk, few)).unwrap();
+        assert!(batches_until_served(&queue, &key("b")) <= 3);
+        // And the other way round: more and more of b does not keep a waiting for ever.
+        let mut kept = Vec::new();
+        let mut served = 0;
+        for _ in 0..100 {
+            let (more, receivers) = key("b").run(|| units(&[100; 20]));
+            key("b").run(|| queue.push(Class::Bulk, more)).unwrap();
+            kept.push(receivers);
+            let batch = queue.state.lock().take(1024);
+            served += batch.iter().filter(|unit| unit.party == key("a")).map(Unit::len).sum::<usize>();
+        }
+        assert!((30_000..70_000).contains(&served), "about half of 100 batches of 1024: {served}");
+    }
+
+    #[test]
+    fn a_party_has_its_part_of_a_full_queue() {
+        let queue = Queue::new(100, 1024, Meter::new("test"));
+        let push = |name: &str, count: usize| {
+            key(name).run(|| {
+                let (units, receivers) = units(&vec![5; count]);
+                queue.push(Class::Interactive, units).map(|()| receivers).map_err(|error| error.reason)
+            })
+        };
+        let a = push("a", 100).unwrap();
+        assert_eq!(push("a", 1).err(), Some("QUEUE_FULL"));
+        let b = push("b", 50).unwrap();
+        assert_eq!(push("b", 1).err(), Some("QUEUE_FULL"));
+        let c = push("c", 1).unwrap();
+        drop((a, b, c));
+        let _d = push("d", 1).unwrap();
+        let state = queue.state.lock();
+        assert_eq!((state.interactive.count, state.interactive.tokens), (1, 5));
+    }
+
     proptest! {
         #[test]
         fn every_sequence_comes_out_once_within_the_budget(
@@ -492,12 +628,12 @@ mod tests {
             let mut state = queue.state.lock();
             let mut out = Vec::new();
             while state.waiting() > 0 {
-                let oldest = state.bulk.lengths.values().filter_map(|u| u.front()).map(|u| u.number).min();
+                let due = state.bulk.lengths.values().flat_map(|units| units.keys()).min().copied();
                 let batch = state.bulk.take(budget);
-                prop_assert_eq!(batch.first().map(|u| u.number), oldest);
+                prop_assert_eq!(batch.first().map(|unit| unit.turn), due);
                 let longest = batch.iter().map(Unit::len).max().unwrap_or(0);
                 prop_assert!(batch.len() == 1 || batch.len() * longest <= budget);
-                out.extend(batch.iter().map(|u| u.number));
+                out.extend(batch.iter().map(|unit| unit.turn.number));
             }
             out.sort_unstable();
             prop_assert_eq!(out, (0..all.len() as u64).collect::<Vec<_>>());

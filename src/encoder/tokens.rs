@@ -193,12 +193,27 @@ impl TextTokenizer {
         Ok(tokens.collect())
     }
 
+    /// Memory that the text of token ids takes while it is put together, at most.
+    ///
+    /// # Errors
+    /// `UNKNOWN_TOKEN_ID`.
+    pub fn bytes_of(&self, ids: &[u32]) -> Result<usize> {
+        let bytes = |id: &u32| {
+            let token = self.tokenizer.id_to_token(*id).ok_or_else(|| self.unknown(*id))?;
+            // Its own string beside the whole text; some decoders put a space before it.
+            Ok(size_of::<String>() + 2 * token.len() + 8)
+        };
+        ids.iter().map(bytes).sum()
+    }
+
+    fn unknown(&self, id: u32) -> Error {
+        let message = format!("expected ids below {}, got {id}", self.tokenizer.get_vocab_size(true));
+        Error::invalid("UNKNOWN_TOKEN_ID", message)
+    }
+
     pub fn detokenize(&self, ids: &[u32], skip_special: bool) -> Result<String> {
         if let Some(unknown) = ids.iter().find(|&&id| self.tokenizer.id_to_token(id).is_none()) {
-            return Err(Error::invalid(
-                "UNKNOWN_TOKEN_ID",
-                format!("expected ids below {}, got {unknown}", self.tokenizer.get_vocab_size(true)),
-            ));
+            return Err(self.unknown(*unknown));
         }
         self.tokenizer.decode(ids, skip_special).map_err(failed)
     }

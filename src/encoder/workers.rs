@@ -76,7 +76,14 @@ impl Workers {
             (waited, ran) = (waited.max(queue), ran.max(inference));
             results.push(vectors);
         }
-        let vectors = places.into_iter().filter_map(|place| results.get(place).cloned()).collect();
+        // Only what several sequences share is copied.
+        let mut uses = vec![0_usize; results.len()];
+        places.iter().for_each(|&place| uses[place] += 1);
+        let mut give = |place: usize| {
+            uses[place] -= 1;
+            if uses[place] == 0 { std::mem::take(&mut results[place]) } else { results[place].clone() }
+        };
+        let vectors = places.into_iter().map(&mut give).collect();
         Ok(Ran { vectors, queue: waited, inference: ran })
     }
 }

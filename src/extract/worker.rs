@@ -1,7 +1,6 @@
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::metrics::{counter, gauge, histogram};
@@ -9,12 +8,12 @@ use rlimit::Resource;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
-use tokio::sync::Semaphore;
 use tracing::{Instrument, debug_span};
 
 use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
+use crate::fair::Fair;
 use crate::{metrics, task};
 
 /// Environment variable that tells a worker how many bytes of address space it may use. It is the only one
@@ -28,6 +27,10 @@ pub const MAX_TEXT_BYTES: usize = 64 << 20;
 const MAX_CPU_SECONDS: u64 = 600;
 /// Most files that a worker may have open; it opens none but those that the program's start needs.
 const MAX_OPEN_FILES: u64 = 16;
+/// Exit code of a worker that was not given a whole file, or whose parent is gone.
+const EXIT_UNREAD: i32 = 4;
+/// Stack of the thread that waits for the end of the parent.
+const WATCH_STACK_BYTES: usize = 64 << 10;
 /// Most bytes of Markdown that is parsed without a worker.
 const MAX_OWN_MARKDOWN: usize = 1 << 20;
 /// Room in an answer for sections and for what JSON escapes, beside the text.
@@ -58,14 +61,19 @@ pub struct Extractor {
     timeout: Duration,
     memory_bytes: u64,
     max_text_bytes: usize,
-    slots: Arc<Semaphore>,
+    /// Children at a time.
+    workers: Fair,
+    /// Files that are parsed in this process at a time.
+    own: Fair,
 }
 
 impl Extractor {
-    /// Makes an extractor that runs `worker extract-worker MEDIA_TYPE`, at most `slots` at a time.
-    pub fn new(worker: PathBuf, timeout: Duration, memory_bytes: u64, slots: usize) -> Self {
-        let slots = Arc::new(Semaphore::new(slots.clamp(1, Semaphore::MAX_PERMITS)));
-        Self { worker, timeout, memory_bytes, max_text_bytes: MAX_TEXT_BYTES, slots }
+    /// Makes an extractor that runs `worker extract-worker MEDIA_TYPE BYTES`, at most `workers` at a time, for which
+    /// parties take turns.
+    pub fn new(worker: PathBuf, timeout: Duration, memory_bytes: u64, workers: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (workers, own) = (Fair::new(workers), Fair::new(cores));
+        Self { worker, timeout, memory_bytes, max_text_bytes: MAX_TEXT_BYTES, workers, own }
     }
 
     /// Refuses documents of more text than this; the default is [`MAX_TEXT_BYTES`].
@@ -75,7 +83,8 @@ impl Extractor {
         self
     }
 
-    /// Extracts the text of a file. Dropping the future ends the child.
+    /// Extracts the text of a file. Plain text waits for nobody, Markdown that is small for other such files alone, all
+    /// else for a child's turn. Dropping the future leaves the line and ends the child.
     ///
     /// # Errors
     /// What is wrong with the file; `EXTRACTION_TIMEOUT` and `EXTRACTION_CRASHED` where it took too much time
@@ -94,23 +103,23 @@ impl Extractor {
     }
 
     async fn extract_any(&self, bytes: Vec<u8>, media_type: String) -> Result<Extracted> {
-        let _slot =
-            self.slots.acquire().await.map_err(|e| {
-                Error::internal("EXTRACTION_CRASHED", "the extractor is closed").with_source(e)
-            })?;
         if !SUPPORTED.contains(&media_type.as_str()) {
             // Before it becomes an argument of the child.
             return Err(super::unsupported(&media_type));
         }
         // Small Markdown is parsed here, in linear time and, since the headings of a path are few and short, at most
         // 200 times its size in memory.
-        if media_type == PLAIN || (media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN) {
+        let is_small_markdown = media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN;
+        if media_type == PLAIN || is_small_markdown {
+            // Its memory is what has to be shared; plain text takes little.
+            let _turn = if is_small_markdown { Some(self.own.take(1).await) } else { None };
             let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;
             return extracted.map_err(|e| match e.reason {
                 "PANICKED" => crashed("the extraction panicked").with_source(e),
                 _ => e,
             });
         }
+        let _turn = self.workers.take(1).await;
         match tokio::time::timeout(self.timeout, self.run(&bytes, &media_type)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::invalid(
@@ -122,7 +131,7 @@ impl Extractor {
 
     async fn run(&self, bytes: &[u8], media_type: &str) -> Result<Extracted> {
         let mut child = Command::new(&self.worker)
-            .args(["extract-worker", media_type])
+            .args(["extract-worker", media_type, &bytes.len().to_string()])
             .env_clear()
             .env(MEMORY_VARIABLE, self.memory_bytes.to_string())
             .stdin(Stdio::piped())
@@ -133,9 +142,9 @@ impl Extractor {
             .map_err(|e| {
                 Error::internal("EXTRACTION_CRASHED", "the extraction worker cannot start").with_source(e)
             })?;
-        let stdin = child.stdin.take();
-        let write = async move {
-            if let Some(mut stdin) = stdin {
+        let mut stdin = child.stdin.take();
+        let write = async {
+            if let Some(stdin) = &mut stdin {
                 // A worker that ends early closes the pipe; its answer tells why.
                 let _ = stdin.write_all(bytes).await;
             }
@@ -157,6 +166,8 @@ impl Extractor {
             // Dropping the child ends it.
             return Err(too_large(self.max_text_bytes, output.len()));
         }
+        // It is open until here, or the worker would take this process for dead.
+        drop(stdin);
         let status = child.wait().await.map_err(unreadable)?;
         if !status.success() {
             return Err(crashed(format!("the extraction worker ended with {status}")));
@@ -218,20 +229,26 @@ fn answer(stdout: &[u8]) -> Result<Extracted> {
     }
 }
 
-/// The main function of a worker: reads a file from standard input and writes the answer to
-/// standard output. Gives the exit code.
-pub fn worker_main(media_type: &str, memory_bytes: u64) -> i32 {
+/// The main function of a worker: reads a file of so many bytes from standard input and writes the answer to standard
+/// output. Gives the exit code. The worker ends when its standard input is closed, which says that its parent is gone,
+/// however that came about.
+pub fn worker_main(media_type: &str, bytes: u64, memory_bytes: u64) -> i32 {
     close_inherited();
     if let Err(e) = limit(memory_bytes) {
         eprintln!("cannot limit the worker: {e}");
         return 3;
     }
-    let mut bytes = Vec::new();
-    if let Err(e) = std::io::stdin().lock().read_to_end(&mut bytes) {
-        eprintln!("cannot read standard input: {e}");
-        return 4;
+    let mut file = Vec::new();
+    let read = std::io::stdin().lock().take(bytes).read_to_end(&mut file);
+    if !read.is_ok_and(|read| read as u64 == bytes) {
+        eprintln!("standard input: expected a file of {bytes} bytes, got {} of them", file.len());
+        return EXIT_UNREAD;
     }
-    let answer = match super::extract(&bytes, media_type) {
+    if let Err(e) = std::thread::Builder::new().stack_size(WATCH_STACK_BYTES).spawn(end_with_parent) {
+        eprintln!("cannot watch the parent: {e}");
+        return EXIT_UNREAD;
+    }
+    let answer = match super::extract(&file, media_type) {
         Ok(extracted) => Answer::Ok(extracted),
         Err(e) => Answer::Error { reason: e.reason.to_owned(), message: e.message },
     };
@@ -242,6 +259,13 @@ pub fn worker_main(media_type: &str, memory_bytes: u64) -> i32 {
             5
         }
     }
+}
+
+/// Waits until nobody holds the other end of standard input any more, and ends the process.
+fn end_with_parent() {
+    // Nothing comes after the file. Whatever else this is, the parent is none that waits for an answer.
+    let _ = std::io::stdin().lock().read(&mut [0]);
+    std::process::exit(EXIT_UNREAD);
 }
 
 fn write_answer(answer: &Answer) -> std::io::Result<()> {
@@ -300,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn answers_of_workers() {
-        let ok = r#"/bin/cat > /dev/null; echo noise; echo '{"ok":{"title":null,"text":"x","sections":[]}}'"#;
+        let ok = r#"/usr/bin/head -c $3 > /dev/null; echo noise; echo '{"ok":{"title":null,"text":"x","sections":[]}}'"#;
         assert_eq!(with_worker(ok, vec![0; 1 << 20]).await.unwrap().text, "x");
         let error = r#"echo '{"error":{"reason":"ENCRYPTED_DOCUMENT","message":"m"}}'"#;
         assert_eq!(with_worker(error, vec![0; 1 << 20]).await.unwrap_err().reason, "ENCRYPTED_DOCUMENT");

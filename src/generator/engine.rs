@@ -17,9 +17,12 @@ use super::text::{Piece, TextStream};
 use super::tokens::ChatTokenizer;
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderSession, Run, Sharing, Step};
+use crate::task;
 
 /// A shorter common beginning is computed again rather than copied.
 const LEAST_SHARED: usize = 8;
+/// Pause after a turn that panicked.
+const AFTER_PANIC: Duration = Duration::from_millis(100);
 /// While others decode, a prompt's share of a turn is divided by this.
 const BUSY_DIVISOR: usize = 4;
 
@@ -102,21 +105,33 @@ impl Engine {
     pub fn run(mut self) {
         while !self.queue.is_closed() {
             self.turn += 1;
-            self.release_left();
-            self.admit();
-            self.queue.meter.set_slots_in_use(self.active);
-            if self.active == 0 {
-                self.queue.wait();
-                continue;
+            let turn = || {
+                self.take_turn();
+                Ok(())
+            };
+            if let Err(error) = task::guarded("INFERENCE_FAILED", turn) {
+                // Nobody knows which slot it came from, nor what the caches hold.
+                self.fail(0..self.slots.len(), &error);
+                std::thread::sleep(AFTER_PANIC);
             }
-            self.prefill();
-            self.decode();
         }
         for slot in &mut self.slots {
             if let Some(generation) = slot.generation.take() {
                 generation.finish(FinishReason::Cancelled, &self.queue.meter);
             }
         }
+    }
+
+    /// Gives free slots away, and runs a part of each generation; waits where there is none.
+    fn take_turn(&mut self) {
+        self.release_left();
+        self.admit();
+        self.queue.meter.set_slots_in_use(self.active);
+        if self.active == 0 {
+            return self.queue.wait();
+        }
+        self.prefill();
+        self.decode();
     }
 
     /// Frees the slots of callers that have left.
@@ -341,7 +356,7 @@ impl Engine {
 
 impl Generation {
     fn new(job: Job, cached: usize, started: Instant, vocabulary: usize) -> Self {
-        let Job { prompt, sampling, events, since, parent, waiting } = job;
+        let Job { prompt, sampling, events, since, parent, waiting, party: _ } = job;
         drop(waiting);
         // Traces know signed numbers only; others become texts.
         let (tokens, held) = ((prompt.len() - cached) as i64, cached as i64);

@@ -28,6 +28,7 @@ pub use stream::GenerationStream;
 
 use crate::error::{Error, Result};
 use crate::model::decoder::{DecoderDir, DecoderOptions, DecoderSession};
+use crate::party::Party;
 use crate::task;
 use engine::{Engine, EngineOptions};
 use meter::Meter;
@@ -80,6 +81,7 @@ impl Generator {
             precision: model.precision,
             context_tokens: context_tokens as u32,
             vocabulary: vocabulary as u32,
+            cache_bytes: session.cache_bytes(),
         };
         let engine_options = EngineOptions {
             slots,
@@ -184,9 +186,9 @@ impl Generator {
         let prompt = task::blocking("TOKENIZER_FAILED", encode).await?;
         self.check_length(prompt.len(), sampling.max_tokens)?;
         let (events, receiver) = unbounded_channel();
-        let parent = Span::current();
+        let (parent, party) = (Span::current(), Party::current());
         let waiting = debug_span!(parent: &parent, "generator.queue");
-        self.queue.push(Job { prompt, sampling, events, since, parent, waiting })?;
+        self.queue.push(Job { prompt, sampling, events, party, since, parent, waiting })?;
         Ok(GenerationStream::new(receiver))
     }
 

@@ -64,6 +64,8 @@ pub struct GeneratorInfo {
     pub context_tokens: u32,
     /// Size of the vocabulary.
     pub vocabulary: u32,
+    /// Most bytes that its KV caches take once all of their tokens are used.
+    pub cache_bytes: usize,
 }
 
 /// Who said a message.

@@ -1,14 +1,16 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
 use tracing::Span;
 
 use super::meter::Meter;
 use super::options::{Event, FinishReason, Sampling};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fair::has_room;
+use crate::lock::{Condvar, LEAF, Mutex};
+use crate::party::Party;
 
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -18,6 +20,8 @@ pub(super) struct Job {
     pub sampling: Sampling,
     /// Bounded by `max_tokens`.
     pub events: UnboundedSender<Result<Event>>,
+    /// On whose behalf.
+    pub party: Party,
     pub since: Instant,
     /// What the call was in.
     pub parent: Span,
@@ -25,9 +29,9 @@ pub(super) struct Job {
     pub waiting: Span,
 }
 
-/// Generations that wait, oldest first.
+/// Generations that wait. Parties take turns; those of one party go oldest first.
 pub(super) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<State, LEAF>,
     changed: Condvar,
     capacity: usize,
     pub(super) meter: Meter,
@@ -36,6 +40,9 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Job>,
+    /// Numbers of the last jobs that were taken for the parties that wait.
+    served: HashMap<Party, u64>,
+    taken: u64,
     closed: bool,
 }
 
@@ -51,7 +58,10 @@ impl Queue {
         }
         self.purge(&mut state);
         let waiting = state.waiting.len();
-        if waiting >= self.capacity {
+        let own = state.waiting.iter().filter(|other| other.party == job.party).count();
+        let others: HashSet<&Party> = state.waiting.iter().map(|other| &other.party).collect();
+        let parties = others.len() + usize::from(own == 0);
+        if !has_room(self.capacity, waiting, own, parties) {
             self.meter.rejected.increment(1);
             return Err(Error::exhausted(
                 "QUEUE_FULL",
@@ -72,11 +82,19 @@ impl Queue {
         self.state.lock().closed
     }
 
-    /// The oldest one whose caller is still there.
+    /// The oldest one, whose caller is still there, of the party that was served longest ago.
     pub fn take(&self) -> Option<Job> {
         let mut state = self.state.lock();
         self.purge(&mut state);
-        state.waiting.pop_front()
+        let served = |job: &Job| state.served.get(&job.party).copied().unwrap_or(0);
+        let (index, _) = state.waiting.iter().enumerate().min_by_key(|(_, job)| served(job))?;
+        let job = state.waiting.remove(index)?;
+        state.taken += 1;
+        let taken = state.taken;
+        state.served.insert(job.party.clone(), taken);
+        let State { served, waiting, .. } = &mut *state;
+        served.retain(|party, last| *last == taken || waiting.iter().any(|job| job.party == *party));
+        Some(job)
     }
 
     /// Drops the jobs whose callers have left.
@@ -135,10 +153,35 @@ mod tests {
     use super::*;
 
     fn job() -> (Job, UnboundedReceiver<Result<Event>>) {
+        job_of(Party::Own)
+    }
+
+    fn job_of(party: Party) -> (Job, UnboundedReceiver<Result<Event>>) {
         let (events, receiver) = unbounded_channel();
         let (parent, waiting) = (Span::none(), Span::none());
         let sampling = Sampling::default();
-        (Job { prompt: vec![1], sampling, events, since: Instant::now(), parent, waiting }, receiver)
+        (Job { prompt: vec![1], sampling, events, party, since: Instant::now(), parent, waiting }, receiver)
+    }
+
+    #[test]
+    fn parties_take_turns_and_have_their_part_of_a_full_queue() {
+        let queue = Queue::new(8, Meter::new("test"));
+        let mut kept = Vec::new();
+        let mut push = |name: &str| {
+            let (job, events) = job_of(Party::Key(name.into()));
+            kept.push(events);
+            queue.push(job).map_err(|error| error.reason)
+        };
+        (0..8).for_each(|_| push("a").unwrap());
+        assert_eq!(push("a"), Err("QUEUE_FULL"));
+        (0..4).for_each(|_| push("b").unwrap());
+        assert_eq!(push("b"), Err("QUEUE_FULL"));
+        let order: Vec<String> =
+            std::iter::from_fn(|| queue.take().map(|job| job.party.to_string())).collect();
+        assert_eq!(
+            order.join(" "),
+            "key a key b key a key b key a key b key a key b key a key a key a key a"
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::answer::{self, Answering, Mode, Use};
 use crate::error::{Error, Result};
 use crate::generator::{self, Message, Prompt, Role, Sampling};
 use crate::proto;
+use crate::room::AnswerRoom;
 use crate::search::Hit;
 
 /// Tokens of a generation that names no limit, less where the context window ends before.
@@ -23,6 +24,8 @@ pub struct Answer {
     pub answering: Arc<Answering>,
     /// Most bytes of all texts of a call.
     pub max_text_bytes: usize,
+    /// Most bytes of one event of an answer.
+    pub max_message_bytes: usize,
 }
 
 type Events<T> = Pin<Box<dyn Stream<Item = std::result::Result<T, Status>> + Send>>;
@@ -34,10 +37,12 @@ impl proto::answer_service_server::AnswerService for Answer {
 
     async fn answer(&self, request: Request<proto::AnswerRequest>) -> Reply<Self::AnswerStream> {
         let caller = super::caller(&request)?;
+        let room = super::answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
+        super::check_text("question", request.question.len(), self.max_text_bytes)?;
         let history: usize = request.history.iter().map(|message| message.content.len()).sum();
         super::check_text("history", history, self.max_text_bytes)?;
-        let answer = self.answering.answer(request_in(&caller, request)?).await?;
+        let answer = self.answering.answer(request_in(&caller, request, room)?).await?;
         let model = answer.model;
         let mut hits = Arc::new(Vec::new());
         let events = answer.events.map(move |event| {
@@ -89,15 +94,19 @@ impl proto::answer_service_server::AnswerService for Answer {
     }
 }
 
-pub(super) fn request_in(caller: &Caller, request: proto::AnswerRequest) -> Result<answer::Request> {
-    let search = request.search.unwrap_or_default();
+pub(super) fn request_in(
+    caller: &Caller,
+    request: proto::AnswerRequest,
+    room: AnswerRoom,
+) -> Result<answer::Request> {
+    let mut search = request.search.unwrap_or_default();
     let query = match search.query.as_ref().and_then(|query| query.query.as_ref()) {
-        Some(_) => Some(query_in(search.query.clone()).map_err(within_search)?),
+        Some(_) => Some(query_in(search.query.take()).map_err(within_search)?),
         None => None,
     };
     Ok(answer::Request {
         collection: super::collection_name(caller, "search.collection", search.collection.clone())?,
-        search: options_in(&search).map_err(within_search)?,
+        search: options_in(&mut search, room).map_err(within_search)?,
         query,
         question: request.question,
         history: messages_in(request.history, "history")?,

@@ -3,10 +3,10 @@ use std::sync::Arc;
 use tonic::{Request, Response};
 
 use super::search::check_ef_search;
-use super::{Reply, blocking, caller, cancellable, collection_name, convert};
+use super::{Reply, blocking, caller, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::domain::Language;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::proto;
 use crate::store::CollectionRecord;
 
@@ -16,11 +16,13 @@ pub struct Collections {
     pub catalog: Arc<Catalog>,
 }
 
-/// A collection as a message.
-pub(super) fn out(catalog: &Catalog, record: &CollectionRecord) -> Result<proto::Collection> {
-    let (documents, passages) = catalog.store().counts(record.cid)?;
+/// A collection as a message, with its documents and passages.
+pub(super) fn out(catalog: &Catalog, record: &CollectionRecord, counts: (u64, u64)) -> proto::Collection {
+    let (documents, passages) = counts;
     let options = catalog.index_options();
-    Ok(proto::Collection {
+    // One that was deleted meanwhile has none.
+    let tombstones = catalog.indexes(record).map_or(0, |indexes| indexes.tombstones());
+    proto::Collection {
         name: record.name.clone(),
         description: record.description.clone(),
         model: format!("{}@{}", record.model_id, record.model_revision),
@@ -36,13 +38,34 @@ pub(super) fn out(catalog: &Catalog, record: &CollectionRecord) -> Result<proto:
         }),
         document_count: documents as i64,
         passage_count: passages as i64,
-        tombstone_count: catalog.indexes(record)?.tombstones() as i64,
+        tombstone_count: tombstones as i64,
         etag: record.etag.clone(),
         create_time: Some(convert::timestamp(record.create_time_ns)),
         update_time: Some(convert::timestamp(record.update_time_ns)),
         index_sentences: record.index_sentences,
         language: record.language().name().to_owned(),
-    })
+    }
+}
+
+/// A collection that this call has made or changed, whatever has become of it since.
+fn changed(catalog: &Catalog, record: &CollectionRecord) -> Result<proto::Collection> {
+    let counts = match catalog.store().counts(record.cid) {
+        Err(error) if error.kind == ErrorKind::NotFound => (0, 0),
+        counts => counts?,
+    };
+    Ok(out(catalog, record, counts))
+}
+
+/// The collection that has a name now.
+fn current(catalog: &Catalog, name: &str) -> Result<proto::Collection> {
+    loop {
+        let record = catalog.store().get_collection(name)?;
+        match catalog.store().counts(record.cid) {
+            // It was deleted or replaced since its record was read.
+            Err(error) if error.kind == ErrorKind::NotFound => {}
+            counts => return Ok(out(catalog, &record, counts?)),
+        }
+    }
 }
 
 fn required(collection: Option<proto::Collection>) -> Result<proto::Collection> {
@@ -107,7 +130,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         let catalog = self.catalog.clone();
         let record =
             blocking(move || catalog.create(new).map_err(|error| error.within("collection"))).await?;
-        let collection = Some(out(&self.catalog, &record)?);
+        let collection = Some(changed(&self.catalog, &record)?);
         Ok(Response::new(proto::CreateCollectionResponse { collection }))
     }
 
@@ -116,8 +139,8 @@ impl proto::collection_service_server::CollectionService for Collections {
         request: Request<proto::GetCollectionRequest>,
     ) -> Reply<proto::GetCollectionResponse> {
         let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
-        let record = self.catalog.collection(&name)?;
-        Ok(Response::new(proto::GetCollectionResponse { collection: Some(out(&self.catalog, &record)?) }))
+        let collection = Some(current(&self.catalog, name.as_str())?);
+        Ok(Response::new(proto::GetCollectionResponse { collection }))
     }
 
     async fn list_collections(
@@ -128,16 +151,27 @@ impl proto::collection_service_server::CollectionService for Collections {
         let request = request.into_inner();
         let size = convert::page_size(request.page_size)?;
         let after = convert::page_token_in(&request.page_token)?.unwrap_or_default();
-        let mut records = self.catalog.store().list_collections()?;
-        records.sort_by(|a, b| a.name.cmp(&b.name));
-        let listed = |r: &CollectionRecord| r.name > after && caller.may_reach(&r.name);
-        let mut records: Vec<_> = records.into_iter().filter(listed).take(size + 1).collect();
-        let more = records.len() > size;
-        records.truncate(size);
-        let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.name));
-        let collections = records.iter().map(|record| out(&self.catalog, record)).collect::<Result<_>>()?;
+        let mut names = self.catalog.store().collection_names()?;
+        names.sort();
+        names.retain(|name| *name > after && caller.may_reach(name));
+        let more = names.len() > size;
+        names.truncate(size);
+        let next = names.last().filter(|_| more).map(|name| convert::page_token_out(name));
+        let (mut collections, mut damaged) = (Vec::new(), Vec::new());
+        for name in names {
+            match current(&self.catalog, &name) {
+                Ok(collection) => collections.push(collection),
+                // Deleted since its name was read.
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) if error.kind == ErrorKind::DataLoss => {
+                    tracing::error!(collection = name, %error, "a collection is damaged");
+                    damaged.push(name);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
         let next_page_token = next.unwrap_or_default();
-        Ok(Response::new(proto::ListCollectionsResponse { collections, next_page_token }))
+        Ok(Response::new(proto::ListCollectionsResponse { collections, next_page_token, damaged }))
     }
 
     async fn update_collection(
@@ -151,7 +185,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.update(&name, &message.etag, update)).await?;
-        Ok(Response::new(proto::UpdateCollectionResponse { collection: Some(out(&self.catalog, &record)?) }))
+        Ok(Response::new(proto::UpdateCollectionResponse {
+            collection: Some(changed(&self.catalog, &record)?),
+        }))
     }
 
     async fn delete_collection(
@@ -171,8 +207,7 @@ impl proto::collection_service_server::CollectionService for Collections {
         request: Request<proto::CompactCollectionRequest>,
     ) -> Reply<proto::CompactCollectionResponse> {
         let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
-        let catalog = self.catalog.clone();
-        let dropped = cancellable(move |is_cancelled| catalog.compact(&name, is_cancelled)).await?;
+        let dropped = self.catalog.compact(&name).await?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))
     }
 }

@@ -2,16 +2,14 @@
 
 use prost_types::Timestamp;
 
-use crate::domain::{Filter, Metadata, MetadataValue, RangeBounds, Span, Test};
+use crate::domain::bounds::{self, MetadataCount, check_text};
+use crate::domain::{DocumentId, Filter, FilterSize, Metadata, MetadataValue, RangeBounds, Span, Test};
 use crate::error::{Error, Result};
 use crate::proto;
 
-/// Filters nested deeper than this are refused.
-const MAX_FILTER_DEPTH: usize = 16;
-/// Filters of more nodes and listed values than this are refused.
-const MAX_FILTER_SIZE: usize = 65_536;
-/// Filters of more ranges and prefixes than this are refused: each goes over all the values or ids within it.
-const MAX_FILTER_RANGES: usize = 256;
+/// Memory of a string in a list, and of an entry of metadata, as they come and as they are kept, beside their bytes.
+const STRING_BYTES: usize = 64;
+const ENTRY_BYTES: usize = 384;
 
 /// A span as a message.
 pub fn span(span: Span) -> proto::ByteSpan {
@@ -35,6 +33,46 @@ pub fn timestamp(nanos: i64) -> Timestamp {
     Timestamp { seconds: nanos.div_euclid(second), nanos: nanos.rem_euclid(second) as i32 }
 }
 
+/// Checks what describes a document, before anything is made of it.
+///
+/// # Errors
+/// `INVALID_DOCUMENT_ID`, `TEXT_TOO_LONG`, `METADATA_TOO_LARGE`.
+pub fn check_described(document: &proto::Document) -> Result<()> {
+    if !document.id.is_empty() {
+        DocumentId::check(&document.id)?;
+    }
+    check_text("title", document.title.len(), bounds::TITLE_BYTES)?;
+    check_text("source_uri", document.source_uri.len(), bounds::SOURCE_URI_BYTES)?;
+    check_text("mime_type", document.mime_type.len(), bounds::MEDIA_TYPE_BYTES)?;
+    let mut count = MetadataCount::default();
+    for (key, value) in &document.metadata {
+        use proto::metadata_value::Kind;
+        match &value.kind {
+            Some(Kind::StringValue(text)) => count.add(key, std::iter::once(text.as_str()))?,
+            Some(Kind::StringList(list)) => count.add(key, list.values.iter().map(String::as_str))?,
+            _ => count.add(key, std::iter::empty())?,
+        }
+    }
+    Ok(())
+}
+
+/// Memory that what describes a document takes beside its content, once it is checked.
+pub fn described_bytes(document: &proto::Document) -> usize {
+    use proto::metadata_value::Kind;
+    let entry = |(key, value): (&String, &proto::MetadataValue)| {
+        let strings = match &value.kind {
+            Some(Kind::StringValue(text)) => text.len(),
+            Some(Kind::StringList(list)) => list.values.iter().map(|text| STRING_BYTES + text.len()).sum(),
+            _ => 0,
+        };
+        ENTRY_BYTES + key.len() + strings
+    };
+    let texts =
+        [&document.id, &document.title, &document.source_uri, &document.mime_type, &document.content_hash];
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    size_of::<proto::Document>() + texts + document.metadata.iter().map(entry).sum::<usize>()
+}
+
 /// Metadata of a message.
 pub fn metadata_in(map: std::collections::HashMap<String, proto::MetadataValue>) -> Result<Metadata> {
     let entry = |(key, value)| match value_in(value) {
@@ -45,8 +83,8 @@ pub fn metadata_in(map: std::collections::HashMap<String, proto::MetadataValue>)
 }
 
 /// Metadata as a message.
-pub fn metadata_out(metadata: &Metadata) -> std::collections::HashMap<String, proto::MetadataValue> {
-    metadata.iter().map(|(key, value)| (key.clone(), value_out(value))).collect()
+pub fn metadata_out(metadata: Metadata) -> std::collections::HashMap<String, proto::MetadataValue> {
+    metadata.into_iter().map(|(key, value)| (key, value_out(value))).collect()
 }
 
 fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
@@ -65,18 +103,16 @@ fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
     })
 }
 
-fn value_out(value: &MetadataValue) -> proto::MetadataValue {
+fn value_out(value: MetadataValue) -> proto::MetadataValue {
     use proto::metadata_value::Kind;
     let kind = match value {
         MetadataValue::Null => None,
-        MetadataValue::String(s) => Some(Kind::StringValue(s.clone())),
-        MetadataValue::Int(i) => Some(Kind::IntValue(*i)),
-        MetadataValue::Double(d) => Some(Kind::DoubleValue(*d)),
-        MetadataValue::Bool(b) => Some(Kind::BoolValue(*b)),
-        MetadataValue::Timestamp(seconds, nanos) => {
-            Some(Kind::TimestampValue(Timestamp { seconds: *seconds, nanos: *nanos }))
-        }
-        MetadataValue::StringList(list) => Some(Kind::StringList(proto::StringList { values: list.clone() })),
+        MetadataValue::String(s) => Some(Kind::StringValue(s)),
+        MetadataValue::Int(i) => Some(Kind::IntValue(i)),
+        MetadataValue::Double(d) => Some(Kind::DoubleValue(d)),
+        MetadataValue::Bool(b) => Some(Kind::BoolValue(b)),
+        MetadataValue::Timestamp(seconds, nanos) => Some(Kind::TimestampValue(Timestamp { seconds, nanos })),
+        MetadataValue::StringList(values) => Some(Kind::StringList(proto::StringList { values })),
     };
     proto::MetadataValue { kind }
 }
@@ -85,39 +121,31 @@ fn value_out(value: &MetadataValue) -> proto::MetadataValue {
 pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
     match filter {
         Some(proto::Filter { node: Some(node) }) => {
-            let mut reader = FilterReader { size: 0, ranges: 0 };
+            let mut reader = FilterReader(FilterSize::default());
             reader.node(node, 0).map(Some).map_err(|error| error.within("filter"))
         }
         _ => Ok(None),
     }
 }
 
-struct FilterReader {
-    /// Nodes and listed values so far.
-    size: usize,
-    /// Ranges and prefixes so far.
-    ranges: usize,
-}
+/// Reads a filter, and knows how large it is so far.
+struct FilterReader(FilterSize);
 
 impl FilterReader {
     fn node(&mut self, node: proto::filter::Node, depth: usize) -> Result<Filter> {
         use proto::filter::Node;
-        if depth > MAX_FILTER_DEPTH {
-            let message = format!("expected a filter of at most {MAX_FILTER_DEPTH} levels, got more");
-            return Err(Error::invalid("FILTER_TOO_DEEP", message));
-        }
-        self.count(1)?;
+        self.0.add_node(depth)?;
         Ok(match node {
             Node::All(list) => Filter::All(self.children(list, depth)?),
             Node::Any(list) => Filter::Any(self.children(list, depth)?),
             Node::Not(filter) => Filter::Not(Box::new(self.child(*filter, depth)?)),
             Node::Field(condition) => Filter::Field(condition.key, self.test(condition.test)?),
             Node::DocumentIds(list) => {
-                self.count(list.values.len())?;
-                Filter::DocumentIds(list.values)
+                self.0.add_values(list.values.len())?;
+                Filter::DocumentIds(list.values.into_iter().collect())
             }
             Node::DocumentIdPrefix(prefix) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 Filter::DocumentIdPrefix(prefix)
             }
         })
@@ -130,7 +158,10 @@ impl FilterReader {
     fn child(&mut self, filter: proto::Filter, depth: usize) -> Result<Filter> {
         match filter.node {
             Some(node) => self.node(node, depth + 1),
-            None => Ok(Filter::All(Vec::new())),
+            None => {
+                self.0.add_node(depth)?;
+                Ok(Filter::All(Vec::new()))
+            }
         }
     }
 
@@ -141,13 +172,18 @@ impl FilterReader {
                 let message = "expected a test of the key, got none";
                 return Err(Error::invalid_field("field.test", "FILTER_WITHOUT_TEST", message));
             }
-            Some(Message::Equals(value)) => Test::Equals(value_in(value)?),
+            Some(Message::Equals(value)) => {
+                if let Some(proto::metadata_value::Kind::StringList(list)) = &value.kind {
+                    self.0.add_values(list.values.len())?;
+                }
+                Test::Equals(value_in(value)?)
+            }
             Some(Message::In(list)) => {
-                self.count(list.values.len())?;
-                Test::In(list.values)
+                self.0.add_values(list.values.len())?;
+                Test::In(list.values.into_iter().collect())
             }
             Some(Message::Range(r)) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 if [r.gte, r.gt, r.lte, r.lt].into_iter().flatten().any(f64::is_nan) {
                     let message = "expected numbers as bounds, got NaN";
                     return Err(Error::invalid_field("field.range", "NOT_FINITE", message));
@@ -155,35 +191,15 @@ impl FilterReader {
                 Test::Range(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::StringRange(r)) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 Test::StringRange(RangeBounds { gte: r.gte, gt: r.gt, lte: r.lte, lt: r.lt })
             }
             Some(Message::Exists(wanted)) => Test::Exists(wanted),
             Some(Message::Prefix(prefix)) => {
-                self.count_range()?;
+                self.0.add_range()?;
                 Test::Prefix(prefix)
             }
         })
-    }
-
-    fn count(&mut self, more: usize) -> Result<()> {
-        self.size = self.size.saturating_add(more);
-        if self.size > MAX_FILTER_SIZE {
-            let message =
-                format!("expected a filter of at most {MAX_FILTER_SIZE} nodes and values, got more");
-            return Err(Error::invalid("FILTER_TOO_LARGE", message));
-        }
-        Ok(())
-    }
-
-    fn count_range(&mut self) -> Result<()> {
-        self.ranges += 1;
-        if self.ranges > MAX_FILTER_RANGES {
-            let message =
-                format!("expected a filter of at most {MAX_FILTER_RANGES} ranges and prefixes, got more");
-            return Err(Error::invalid("FILTER_TOO_LARGE", message));
-        }
-        Ok(())
     }
 }
 
@@ -234,17 +250,25 @@ mod tests {
 
     #[test]
     fn large_filters_are_refused() {
-        let values = vec![String::new(); MAX_FILTER_SIZE];
-        let ids =
-            proto::Filter { node: Some(proto::filter::Node::DocumentIds(proto::StringList { values })) };
-        assert_eq!(filter_in(Some(ids)).unwrap_err().reason, "FILTER_TOO_LARGE");
+        let ids = |count| {
+            let values = vec![String::new(); count];
+            proto::Filter { node: Some(proto::filter::Node::DocumentIds(proto::StringList { values })) }
+        };
+        assert!(filter_in(Some(ids(65_536))).is_ok());
+        assert_eq!(filter_in(Some(ids(65_537))).unwrap_err().reason, "FILTER_TOO_LARGE");
+        let empty = |count| {
+            let filters = vec![proto::Filter { node: None }; count];
+            proto::Filter { node: Some(proto::filter::Node::Any(proto::FilterList { filters })) }
+        };
+        assert!(filter_in(Some(empty(4095))).is_ok());
+        assert_eq!(filter_in(Some(empty(4096))).unwrap_err().reason, "FILTER_TOO_LARGE");
         let prefixes = |count| {
             let prefix = proto::filter::Node::DocumentIdPrefix("x".to_owned());
             let filters = vec![proto::Filter { node: Some(prefix) }; count];
             proto::Filter { node: Some(proto::filter::Node::Any(proto::FilterList { filters })) }
         };
-        assert!(filter_in(Some(prefixes(MAX_FILTER_RANGES))).is_ok());
-        assert_eq!(filter_in(Some(prefixes(MAX_FILTER_RANGES + 1))).unwrap_err().reason, "FILTER_TOO_LARGE");
+        assert!(filter_in(Some(prefixes(256))).is_ok());
+        assert_eq!(filter_in(Some(prefixes(257))).unwrap_err().reason, "FILTER_TOO_LARGE");
         let field = proto::FieldCondition { key: "k".to_owned(), test: None };
         let filter = proto::Filter { node: Some(proto::filter::Node::Field(field)) };
         let error = filter_in(Some(filter)).unwrap_err();

@@ -5,22 +5,29 @@ use futures::StreamExt;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::allowance::allowance;
 use super::pulse::pulse;
-use super::status::log_fault;
+use super::status::{log_fault, shown_message};
 use super::{
-    Reply, Room, Stop, blocking, caller, check_batch, code, collection_name, convert, unknown_value,
+    Reply, Stop, answer_room, blocking, caller, cancellable, check_batch, code, collection_name, convert,
+    unknown_value,
 };
-use crate::catalog::Catalog;
-use crate::domain::CollectionName;
-use crate::error::{Error, Result};
+use crate::catalog::{Catalog, Deletion, Page};
+use crate::domain::{CollectionName, Filter, bounds};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
+use crate::room::AnswerRoom;
 use crate::search::unknown_document;
-use crate::store::{DocumentRecord, PassageRecord, ReadableDocument};
+use crate::store::{Damaged, DocumentRecord, PassageRecord, ReadableDocument, Store};
 
 /// Documents of one call or stream that are worked on at once: enough passages, where documents are short, for full
 /// batches of like length while others wait for the disk.
 pub(super) const IN_FLIGHT: usize = 256;
+/// Bytes of a content hash in hexadecimal digits.
+const HASH_BYTES: usize = 64;
+/// Most bytes of an id that is repeated to a caller: no document has a longer one.
+const SHOWN_ID_BYTES: usize = 512;
 /// Text from which on a page of whole documents is full.
 const PAGE_TEXT_BYTES: usize = 4 << 20;
 
@@ -33,10 +40,10 @@ pub struct Documents {
     pub catalog: Arc<Catalog>,
     /// Most documents of one call.
     pub max_batch_size: usize,
+    /// Most bytes of an answer.
+    pub max_message_bytes: usize,
     /// Most bytes of one file.
     pub max_document_bytes: usize,
-    /// Memory for the documents of all streams.
-    pub room: Room,
     /// Ends the streams when the server stops.
     pub stop: Stop,
 }
@@ -65,6 +72,7 @@ impl Documents {
 
 pub(super) fn input_in(document: proto::Document) -> Result<Input> {
     use proto::document::Content as Message;
+    convert::check_described(&document)?;
     let content = match document.content {
         Some(Message::Text(text)) => Content::Text(text),
         Some(Message::Data(bytes)) if document.mime_type.is_empty() => {
@@ -113,28 +121,28 @@ pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcom
             log_fault(&error);
             proto::DocumentResult {
                 index,
-                document_id,
+                document_id: bounds::shown(document_id, SHOWN_ID_BYTES),
                 status: DocumentStatus::Failed as i32,
                 error_code: code(error.kind) as i32,
                 error_reason: error.reason.to_owned(),
-                error_message: error.message,
+                error_message: shown_message(error.message),
                 ..Default::default()
             }
         }
     }
 }
 
-pub(super) fn document_out(record: &DocumentRecord) -> proto::Document {
+pub(super) fn document_out(record: DocumentRecord) -> proto::Document {
     proto::Document {
-        id: record.id.clone(),
-        title: record.title.clone(),
-        source_uri: record.source_uri.clone(),
-        mime_type: record.media_type.clone(),
-        metadata: convert::metadata_out(&record.metadata),
         content_hash: blake3::Hash::from_bytes(record.content_hash).to_hex().to_string(),
         create_time: Some(convert::timestamp(record.create_time_ns)),
         update_time: Some(convert::timestamp(record.update_time_ns)),
         extraction_version: record.processing.version,
+        id: record.id,
+        title: record.title,
+        source_uri: record.source_uri,
+        mime_type: record.media_type,
+        metadata: convert::metadata_out(record.metadata),
         ..Default::default()
     }
 }
@@ -150,18 +158,148 @@ fn full(document: ReadableDocument) -> proto::Document {
         page_number: passage.page,
     };
     let passages = passages.into_iter().map(passage).collect();
-    proto::Document { passages, content: Some(proto::document::Content::Text(text)), ..document_out(&record) }
+    proto::Document { passages, content: Some(proto::document::Content::Text(text)), ..document_out(record) }
 }
 
-/// How many of the documents fit into one page with their texts; at least one does.
-fn fitting(records: &[DocumentRecord]) -> usize {
-    let mut bytes = 0;
-    let fits = |record: &&DocumentRecord| {
-        let is_first = bytes == 0;
-        bytes += record.text_bytes as usize;
-        is_first || bytes <= PAGE_TEXT_BYTES
+/// Memory of a document's message without its text and passages, at most.
+fn record_bytes(record: &DocumentRecord) -> usize {
+    size_of::<proto::Document>() + HASH_BYTES + record.shown_bytes()
+}
+
+/// Memory that the messages of a document's passages take, each with its text.
+fn passages_bytes(document: &ReadableDocument) -> usize {
+    let passage = |passage: &PassageRecord| {
+        let headings: usize = passage.headings.iter().map(|h| size_of::<String>() + h.len()).sum();
+        size_of::<proto::Passage>() + document.record.id.len() + passage.span.len() as usize + headings
     };
-    records.iter().take_while(fits).count()
+    document.passages.iter().map(passage).sum()
+}
+
+/// A page of documents, as many as there is room for and at least one; the rest are left for the next page. Of those that
+/// it has with their texts, each is checked again as it is read.
+fn page_out(
+    catalog: &Catalog,
+    cid: u32,
+    page: Page,
+    view: proto::DocumentView,
+    filter: Option<&Filter>,
+    room: &AnswerRoom,
+) -> Result<proto::ListDocumentsResponse> {
+    let mut filling = Filling { store: catalog.store(), cid, filter, room, texts: 0 };
+    let mut response = proto::ListDocumentsResponse::default();
+    let (mut is_more, mut last) = (page.is_more, None);
+    for listed in page.documents {
+        let id = listed.as_ref().map_or_else(|damaged| damaged.id.clone(), |record| record.id.clone());
+        let is_first = last.is_none();
+        let added = match listed {
+            Err(damaged) => Added::Damaged(damaged),
+            Ok(record) if view == proto::DocumentView::Full => filling.full(&record, is_first)?,
+            Ok(record) => {
+                room.add(record_bytes(&record))?;
+                Added::Document(Box::new(document_out(record)))
+            }
+        };
+        match added {
+            Added::Document(document) => response.documents.push(*document),
+            Added::Damaged(damaged) => response.damaged.push(damaged_out(damaged)),
+            Added::Gone => {}
+            Added::Full => {
+                is_more = true;
+                break;
+            }
+        }
+        last = Some(id);
+    }
+    let next = last.filter(|_| is_more).map(|last| token_out(cid, &last));
+    response.next_page_token = next.unwrap_or_default();
+    Ok(response)
+}
+
+/// What became of a document that a page might have.
+enum Added {
+    Document(Box<proto::Document>),
+    Damaged(Damaged),
+    /// It was deleted, or no longer matches.
+    Gone,
+    /// The page has no room for it.
+    Full,
+}
+
+/// Puts documents with their texts into a page.
+struct Filling<'a> {
+    store: &'a Store,
+    cid: u32,
+    filter: Option<&'a Filter>,
+    room: &'a AnswerRoom,
+    /// Bytes of the texts that are in it.
+    texts: usize,
+}
+
+impl Filling<'_> {
+    fn full(&mut self, record: &DocumentRecord, is_first: bool) -> Result<Added> {
+        let text = usize::try_from(record.text_bytes).unwrap_or(usize::MAX);
+        let own = text.saturating_add(record_bytes(record));
+        let fits = self.texts.saturating_add(text) <= PAGE_TEXT_BYTES && own <= self.room.left();
+        if !is_first && !fits {
+            return Ok(Added::Full);
+        }
+        self.room.add(own)?;
+        let document = match self.store.readable_document(self.cid, &record.id) {
+            Ok(Some(document)) => document,
+            Ok(None) => return Ok(Added::Gone),
+            Err(error) if error.kind == ErrorKind::DataLoss => {
+                tracing::error!(cid = self.cid, id = record.id, %error, "a document is damaged");
+                return Ok(Added::Damaged(Damaged { id: record.id.clone(), error }));
+            }
+            Err(error) => return Err(error),
+        };
+        let is_match = self.filter.is_none_or(|filter| filter.matches(&record.id, &document.record.metadata));
+        if !is_match {
+            return Ok(Added::Gone);
+        }
+        let passages = passages_bytes(&document);
+        if !is_first && passages > self.room.left() {
+            return Ok(Added::Full);
+        }
+        self.room.add(passages)?;
+        self.texts = self.texts.saturating_add(text);
+        Ok(Added::Document(Box::new(full(document))))
+    }
+}
+
+pub(super) fn damaged_out(damaged: Damaged) -> proto::DamagedDocument {
+    proto::DamagedDocument {
+        document_id: damaged.id,
+        error_reason: damaged.error.reason.to_owned(),
+        error_message: damaged.error.message,
+    }
+}
+
+/// The token of the page after a document of a collection.
+fn token_out(cid: u32, id: &str) -> String {
+    convert::page_token_out(&format!("{cid}:{id}"))
+}
+
+/// The document that a page begins after. Pages are of one collection: of another one that has its name by now, as
+/// after a restore, they would be a listing of neither.
+///
+/// # Errors
+/// `BAD_PAGE_TOKEN` and `LISTING_OUTDATED`.
+fn token_in(token: &str, cid: u32) -> Result<Option<String>> {
+    let Some(place) = convert::page_token_in(token)? else { return Ok(None) };
+    let parts = place.split_once(':').and_then(|(cid, id)| Some((cid.parse::<u32>().ok()?, id.to_owned())));
+    match parts {
+        Some((number, id)) if number == cid => Ok(Some(id)),
+        Some(_) => Err(Error::new(
+            ErrorKind::Aborted,
+            "LISTING_OUTDATED",
+            "the collection was replaced or made anew since the page before: begin again with the first page",
+        )),
+        None => {
+            let message = "expected the token of the page before";
+            Err(Error::invalid_field("page_token", "BAD_PAGE_TOKEN", message))
+        }
+    }
 }
 
 fn view_in(view: i32) -> Result<proto::DocumentView> {
@@ -198,7 +336,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<Streaming<proto::IngestDocumentsRequest>>,
     ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
-        let (caller, pulse) = (caller(&request)?, pulse(&request)?);
+        let (caller, watched) = (caller(&request)?, (pulse(&request)?, allowance(&request)?));
         let mut messages = request.into_inner();
         let start = messages.message().await?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
@@ -208,7 +346,13 @@ impl proto::document_service_server::DocumentService for Documents {
         let collection = collection_name(&caller, "start.collection", start.collection)?;
         self.catalog.collection(&collection)?;
         let options = UpsertOptions { validate_only: false, force: start.force };
-        Ok(Response::new(Box::pin(super::ingest::serve(self.clone(), collection, options, messages, pulse))))
+        Ok(Response::new(Box::pin(super::ingest::serve(
+            self.clone(),
+            collection,
+            options,
+            messages,
+            watched,
+        ))))
     }
 
     async fn get_document(
@@ -216,19 +360,24 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::GetDocumentRequest>,
     ) -> Reply<proto::GetDocumentResponse> {
         let caller = caller(&request)?;
+        let room = answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
+        let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
         let view = view_in(request.view)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
             let (store, id) = (catalog.store(), request.document_id);
-            let document = match view {
-                proto::DocumentView::Basic => {
-                    store.document(record.cid, &id)?.map(|document| document_out(&document))
-                }
-                _ => store.readable_document(record.cid, &id)?.map(full),
-            };
-            document.ok_or_else(|| unknown_document(&id))
+            let found = store.document(reading.cid(), &id)?.ok_or_else(|| unknown_document(&id))?;
+            room.add(record_bytes(&found))?;
+            if view == proto::DocumentView::Basic {
+                return Ok(document_out(found));
+            }
+            // The text is read when there is room for it, and its passages when there is for theirs.
+            room.add(usize::try_from(found.text_bytes).unwrap_or(usize::MAX))?;
+            let document =
+                store.readable_document(reading.cid(), &id)?.ok_or_else(|| unknown_document(&id))?;
+            room.add(passages_bytes(&document))?;
+            Ok(full(document))
         });
         Ok(Response::new(proto::GetDocumentResponse { document: Some(document.await?) }))
     }
@@ -238,35 +387,19 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::ListDocumentsRequest>,
     ) -> Reply<proto::ListDocumentsResponse> {
         let caller = caller(&request)?;
+        let room = answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
+        let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
         let size = convert::page_size(request.page_size)?;
         let filter = convert::filter_in(request.filter)?;
         let view = view_in(request.view)?;
-        let after = convert::page_token_in(&request.page_token)?;
+        let after = token_in(&request.page_token, reading.cid())?;
         let catalog = self.catalog.clone();
-        let page = blocking(move || {
-            let (mut records, mut more) =
-                catalog.page(record.cid, after.as_deref(), size, filter.as_ref())?;
-            if view == proto::DocumentView::Full {
-                let fitting = fitting(&records);
-                more |= fitting < records.len();
-                records.truncate(fitting);
-            }
-            let next = records.last().filter(|_| more).map(|r| convert::page_token_out(&r.id));
-            // One that was deleted meanwhile is left out.
-            let documents = records.iter().filter_map(|document| match view {
-                proto::DocumentView::Full => catalog
-                    .store()
-                    .readable_document(record.cid, &document.id)
-                    .transpose()
-                    .map(|d| d.map(full)),
-                _ => Some(Ok(document_out(document))),
-            });
-            Ok((documents.collect::<Result<Vec<_>>>()?, next.unwrap_or_default()))
+        let page = cancellable(move |is_cancelled| {
+            let page = catalog.page(&reading, after.as_deref(), size, filter.as_ref(), is_cancelled)?;
+            page_out(&catalog, reading.cid(), page, view, filter.as_ref(), &room)
         });
-        let (documents, next_page_token) = page.await?;
-        Ok(Response::new(proto::ListDocumentsResponse { documents, next_page_token }))
+        Ok(Response::new(page.await?))
     }
 
     async fn delete_documents(
@@ -275,13 +408,15 @@ impl proto::document_service_server::DocumentService for Documents {
     ) -> Reply<proto::DeleteDocumentsResponse> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let record = self.catalog.collection(&collection_name(&caller, "collection", request.collection)?)?;
+        let collection = collection_name(&caller, "collection", request.collection)?;
+        self.catalog.collection(&collection)?;
         let Some(filter) = convert::filter_in(request.filter)? else {
             let message = "expected a filter, got an empty one";
             return Err(Error::invalid_field("filter", "EMPTY_FILTER", message).into());
         };
-        let deleted = self.catalog.delete_matching(&record, filter).await?;
-        Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64 }))
+        let Deletion { deleted, damaged } = self.catalog.delete_matching(&collection, filter).await?;
+        let damaged = damaged.into_iter().map(damaged_out).collect();
+        Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64, damaged }))
     }
 
     type ExportDocumentsStream = Pin<
@@ -293,7 +428,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::ExportDocumentsRequest>,
     ) -> Reply<Self::ExportDocumentsStream> {
         let caller = caller(&request)?;
-        let parts = super::transfer::export(self.catalog.clone(), &caller, request.into_inner())?;
+        let parts = super::export::serve(self.catalog.clone(), &caller, request.into_inner()).await?;
         Ok(Response::new(Box::pin(parts)))
     }
 
@@ -305,8 +440,8 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<Streaming<proto::ImportDocumentsRequest>>,
     ) -> Reply<Self::ImportDocumentsStream> {
-        let (caller, pulse) = (caller(&request)?, pulse(&request)?);
-        let answers = super::transfer::import(self.clone(), &caller, request.into_inner(), pulse).await?;
+        let (caller, watched) = (caller(&request)?, (pulse(&request)?, allowance(&request)?));
+        let answers = super::import::serve(self.clone(), &caller, request.into_inner(), watched).await?;
         Ok(Response::new(Box::pin(answers)))
     }
 }

@@ -3,22 +3,25 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use futures::StreamExt;
-use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::room::Place;
-use super::{Reply, Room, Stop, convert, unknown_value};
+use super::allowance::{Allowance, Part, allowance};
+use super::{Reply, Stop, convert, unknown_value};
 use crate::domain::{dot, scale_to_unit};
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
 use crate::error::{Error, Result};
 use crate::proto;
+use crate::room::AnswerRoom;
 
 /// Sharpness of the softmax over label similarities.
 const CLASSIFY_SCALE: f32 = 20.0;
 
 /// Batches of one stream that are worked on at once: while one is encoded, the next is read and tokenized.
 const STREAM_AHEAD: usize = 4;
+
+/// Memory of a short text beside its struct.
+const STRING_BYTES: usize = 16;
 
 /// EmbeddingService.
 #[derive(Clone)]
@@ -31,8 +34,8 @@ pub struct Embedding {
     pub max_batch_size: usize,
     /// Most bytes of one text.
     pub max_text_bytes: usize,
-    /// Memory for the batches of all streams.
-    pub room: Room,
+    /// Most bytes of an answer.
+    pub max_message_bytes: usize,
     /// Ends the streams when the server stops.
     pub stop: Stop,
 }
@@ -75,12 +78,16 @@ impl Embedding {
         Ok(())
     }
 
-    async fn embed_request(&self, request: proto::EmbedRequest) -> Result<proto::EmbedResponse> {
+    async fn embed_request(
+        &self,
+        request: proto::EmbedRequest,
+        room: &AnswerRoom,
+    ) -> Result<proto::EmbedResponse> {
         self.check_texts("inputs", &request.inputs)?;
         let message = request.options.unwrap_or_default();
         let encoder = self.encoders.get(&message.model)?;
         let options = options_in(&message).map_err(|error| error.within("options"))?;
-        let output = encoder.embed(request.inputs, &options).await?;
+        let output = encoder.embed_within(request.inputs, &options, room).await?;
         let tokens = output.results.iter().map(|r| r.tokens).sum();
         let truncated = output.results.iter().filter(|r| r.truncated).count();
         let results = output.results.into_iter().map(|result| proto::EmbedResult {
@@ -108,9 +115,14 @@ impl Embedding {
     }
 
     /// Document vectors of unit length; long inputs are read in windows.
-    async fn unit_vectors(&self, encoder: &Arc<Encoder>, texts: Vec<String>) -> Result<Vec<Vec<f32>>> {
+    async fn unit_vectors(
+        &self,
+        encoder: &Arc<Encoder>,
+        texts: Vec<String>,
+        room: &AnswerRoom,
+    ) -> Result<Vec<Vec<f32>>> {
         let options = EmbedOptions { overflow: encoder::Overflow::Window, ..EmbedOptions::document() };
-        let output = encoder.embed(texts, &options).await?;
+        let output = encoder.embed_within(texts, &options, room).await?;
         let vector = |result: encoder::EmbedResult| {
             let first = result.embeddings.into_iter().next().map(|(_, vector)| vector);
             first.ok_or_else(|| Error::internal("NO_VECTOR", "the encoder gave no vector for a text"))
@@ -123,6 +135,7 @@ impl Embedding {
         &self,
         encoder: &Arc<Encoder>,
         labels: Vec<proto::Label>,
+        room: &AnswerRoom,
     ) -> Result<Vec<(String, Vec<f32>)>> {
         let (mut texts, mut counts) = (Vec::new(), Vec::with_capacity(labels.len()));
         for label in labels {
@@ -130,25 +143,27 @@ impl Embedding {
             counts.push((label.name, own.len()));
             texts.extend(own);
         }
-        let mut vectors = self.unit_vectors(encoder, texts).await?.into_iter();
+        let mut vectors = self.unit_vectors(encoder, texts, room).await?.into_iter();
         let mean = |(name, count)| (name, centroid(&vectors.by_ref().take(count).collect::<Vec<_>>()));
         Ok(counts.into_iter().map(mean).collect())
     }
 }
 
-/// The next batch of a stream and its place, once there is room for it; `None` after the last.
+/// The next batch of a stream, with its room until it is answered; `None` after the last.
 async fn next_batch(
     messages: &mut Streaming<proto::EmbedStreamRequest>,
-    room: &Room,
+    allowance: &Allowance,
     stop: &Stop,
-) -> std::result::Result<Option<(proto::EmbedRequest, Place)>, Status> {
+) -> std::result::Result<Option<(proto::EmbedRequest, Part)>, Status> {
     let message = tokio::select! {
         message = messages.message() => message?,
         () = stop.begun() => return Err(Stop::error().into()),
     };
     let Some(message) = message else { return Ok(None) };
     let request = message.request.unwrap_or_default();
-    let place = room.take(request.encoded_len()).await?;
+    // A text takes more than its bytes, however short it is.
+    let texts: usize = request.inputs.iter().map(|text| text.len() + 2 * size_of::<String>()).sum();
+    let place = allowance.keep(size_of::<proto::EmbedRequest>() + texts)?;
     Ok(Some((request, place)))
 }
 
@@ -226,24 +241,25 @@ fn centroid(vectors: &[Vec<f32>]) -> Vec<f32> {
 #[tonic::async_trait]
 impl proto::embedding_service_server::EmbeddingService for Embedding {
     async fn tokenize(&self, request: Request<proto::TokenizeRequest>) -> Reply<proto::TokenizeResponse> {
+        let room = super::answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
         self.check_texts("inputs", &request.inputs)?;
-        let encoder = self.encoders.get(&request.model)?.clone();
+        let encoder = self.encoders.get(&request.model)?;
         let add_special = request.add_special_tokens.unwrap_or(true);
-        let tokenize = move || {
-            let list = |input: &String| {
-                let tokens = encoder.tokenize(input, add_special)?.into_iter().map(|token| proto::Token {
-                    id: token.id,
-                    text: token.text,
-                    special: token.special,
-                    span: token.span.map(convert::span),
-                    word_index: token.word_index,
-                });
-                Ok(proto::TokenList { tokens: tokens.collect() })
-            };
-            request.inputs.iter().map(list).collect::<Result<_>>()
+        let list = move |encoder: &Encoder, input: &str| {
+            let tokens = encoder.tokenize(input, add_special)?;
+            let names: usize = tokens.iter().map(|token| token.text.len()).sum();
+            room.add(tokens.len() * (size_of::<proto::Token>() + STRING_BYTES) + names)?;
+            let tokens = tokens.into_iter().map(|token| proto::Token {
+                id: token.id,
+                text: token.text,
+                special: token.special,
+                span: token.span.map(convert::span),
+                word_index: token.word_index,
+            });
+            Ok(proto::TokenList { tokens: tokens.collect() })
         };
-        let results = super::blocking(tokenize).await?;
+        let results = encoder.each_text(request.inputs, list).await?;
         Ok(Response::new(proto::TokenizeResponse { results }))
     }
 
@@ -251,15 +267,22 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         &self,
         request: Request<proto::DetokenizeRequest>,
     ) -> Reply<proto::DetokenizeResponse> {
+        let room = super::answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
-        let encoder = self.encoders.get(&request.model)?.clone();
-        let skip_special = request.skip_special_tokens;
-        let text = super::blocking(move || encoder.detokenize(&request.token_ids, skip_special)).await?;
+        let (most, count) = (self.max_text_bytes, request.token_ids.len());
+        if count > most {
+            // A text has no more tokens than bytes.
+            let message = format!("expected at most {most} ids, got {count}");
+            return Err(Error::invalid_field("token_ids", "TEXT_TOO_LONG", message).into());
+        }
+        let encoder = self.encoders.get(&request.model)?;
+        let text = encoder.detokenize(request.token_ids, request.skip_special_tokens, room).await?;
         Ok(Response::new(proto::DetokenizeResponse { text }))
     }
 
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Reply<proto::EmbedResponse> {
-        Ok(Response::new(self.embed_request(request.into_inner()).await?))
+        let room = super::answer_room(&request, self.max_message_bytes)?;
+        Ok(Response::new(self.embed_request(request.into_inner(), &room).await?))
     }
 
     type EmbedStreamStream =
@@ -270,16 +293,19 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<Streaming<proto::EmbedStreamRequest>>,
     ) -> Reply<Self::EmbedStreamStream> {
         let service = self.clone();
-        let state = (request.into_inner(), self.room.clone(), self.stop.clone());
-        let batches = futures::stream::try_unfold(state, |(mut messages, room, stop)| async move {
-            let batch = next_batch(&mut messages, &room, &stop).await?;
-            Ok::<_, Status>(batch.map(|batch| (batch, (messages, room, stop))))
+        let allowance = allowance(&request)?;
+        let state = (request.into_inner(), allowance.clone(), self.stop.clone());
+        let batches = futures::stream::try_unfold(state, |(mut messages, allowance, stop)| async move {
+            let batch = next_batch(&mut messages, &allowance, &stop).await?;
+            Ok::<_, Status>(batch.map(|batch| (batch, (messages, allowance, stop))))
         });
         let responses = batches.map(move |batch| {
             let service = service.clone();
+            // What it takes is free again when its answer has been encoded, which takes room of its own.
+            let room = AnswerRoom::new(allowance.of_part(), super::answer_memory(service.max_message_bytes));
             async move {
                 let (request, _place) = batch?;
-                let response = service.embed_request(request).await;
+                let response = service.embed_request(request, &room).await;
                 let response = response.map_err(|error| error.within("request"))?;
                 Ok(proto::EmbedStreamResponse { response: Some(response) })
             }
@@ -292,27 +318,32 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         &self,
         request: Request<proto::EmbedSparseRequest>,
     ) -> Reply<proto::EmbedSparseResponse> {
+        let room = super::answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
         self.check_texts("inputs", &request.inputs)?;
-        let encoder = self.encoders.get(&request.model)?.clone();
-        let vectors = super::blocking(move || {
-            let vector = |input: &String| {
-                let (indices, values) = encoder.bag_of_words(input)?.into_iter().unzip();
-                Ok(proto::SparseVector { indices, values })
-            };
-            request.inputs.iter().map(vector).collect::<Result<_>>()
-        });
-        let vectors = vectors.await?;
+        let encoder = self.encoders.get(&request.model)?;
+        let vector = move |encoder: &Encoder, input: &str| {
+            let words = encoder.bag_of_words(input)?;
+            room.add(words.len() * size_of::<(u32, f32)>() + size_of::<proto::SparseVector>())?;
+            let (indices, values) = words.into_iter().unzip();
+            Ok(proto::SparseVector { indices, values })
+        };
+        let vectors = encoder.each_text(request.inputs, vector).await?;
         Ok(Response::new(proto::EmbedSparseResponse { vectors }))
     }
 
     async fn classify(&self, request: Request<proto::ClassifyRequest>) -> Reply<proto::ClassifyResponse> {
+        let room = super::answer_room(&request, self.max_message_bytes)?;
         let request = request.into_inner();
         self.check_texts("inputs", &request.inputs)?;
         self.check_labels(&request.labels)?;
+        // Every input has a score for each label, by its name.
+        let scores = |label: &proto::Label| size_of::<proto::LabelScore>() + STRING_BYTES + label.name.len();
+        let scores: usize = request.labels.iter().map(scores).sum();
+        room.add(scores.saturating_mul(request.inputs.len()))?;
         let encoder = self.encoders.get(&request.model)?;
-        let labels = self.label_vectors(encoder, request.labels).await?;
-        let inputs = self.unit_vectors(encoder, request.inputs).await?;
+        let labels = self.label_vectors(encoder, request.labels, &room).await?;
+        let inputs = self.unit_vectors(encoder, request.inputs, &room).await?;
         let results = inputs.iter().map(|input| classify(input, &labels)).collect();
         Ok(Response::new(proto::ClassifyResponse { results }))
     }

@@ -6,44 +6,31 @@ use std::collections::{BTreeMap, VecDeque};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use prost::Message;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::Stop;
+use super::allowance::{Allowance, Part, Unfinished};
 use super::documents::{Documents, IN_FLIGHT, result_out};
-use super::pulse::Pulse;
-use super::room::{Place, Room};
+use super::pulse::{Pace, Pulse};
+use super::{Stop, convert};
 use crate::domain::CollectionName;
 use crate::error::Error;
 use crate::ingest::UpsertOptions;
 use crate::proto::document::Content;
-use crate::proto::ingest_documents_request::Part;
+use crate::proto::ingest_documents_request::Part as Message;
 use crate::proto::ingest_documents_response::Event;
 use crate::proto::{self, DocumentResult, IngestDocumentsRequest, IngestDocumentsResponse};
 
+/// So much of a file comes before there is a buffer of its announced length: the allocator may give that huge pages.
+const BEGINNING: usize = 1 << 20;
+
 /// What the reader comes upon.
 enum Incoming {
-    Document { index: u64, document: Box<proto::Document>, room: Place },
+    Document { index: u64, document: Box<proto::Document>, room: Part },
     Refused { index: u64, id: String, error: Error },
     End,
     Broken(Status),
-}
-
-/// A document that waits for room.
-struct Waiting {
-    index: u64,
-    document: Box<proto::Document>,
-    /// Length of the file that follows in pieces.
-    size: usize,
-}
-
-impl Waiting {
-    /// What it takes with all that describes it.
-    fn bytes(&self) -> usize {
-        self.document.encoded_len().saturating_add(self.size)
-    }
 }
 
 /// A file that comes in pieces.
@@ -52,7 +39,19 @@ struct Pieces {
     document: Box<proto::Document>,
     size: usize,
     data: Vec<u8>,
-    room: Place,
+    /// Room for what has come: its messages had it.
+    room: Part,
+    _unfinished: Unfinished,
+}
+
+impl Pieces {
+    /// Adds a piece. A file whose beginning has come has one buffer for all of it, of which only what is written is resident.
+    fn add(&mut self, piece: &[u8]) {
+        if self.data.len() >= BEGINNING {
+            self.data.reserve_exact(self.size - self.data.len());
+        }
+        self.data.extend_from_slice(piece);
+    }
 }
 
 /// Reads messages into documents. Everything that it holds is in its fields, so that [`Reader::next`] may be
@@ -60,11 +59,10 @@ struct Pieces {
 struct Reader {
     messages: Streaming<IngestDocumentsRequest>,
     pulse: Pulse,
-    room: Room,
+    allowance: Allowance,
     max_document_bytes: usize,
     count: u64,
-    next: Option<Part>,
-    waiting: Option<Waiting>,
+    next: Option<Message>,
     pieces: Option<Pieces>,
     /// Whether pieces belong to a file that was refused.
     passing_over: bool,
@@ -73,18 +71,6 @@ struct Reader {
 impl Reader {
     async fn next(&mut self) -> Incoming {
         loop {
-            if let Some(waiting) = &self.waiting {
-                let room = match self.room.take(waiting.bytes()).await {
-                    Ok(room) => room,
-                    Err(error) => return Incoming::Broken(error.into()),
-                };
-                let Some(Waiting { index, document, size }) = self.waiting.take() else { continue };
-                if !matches!(document.content, Some(Content::DataSize(_))) {
-                    return Incoming::Document { index, document, room };
-                }
-                self.pulse.beat();
-                self.pieces = Some(Pieces { index, document, size, data: Vec::new(), room });
-            }
             if self.pieces.as_ref().is_some_and(|pieces| pieces.data.len() == pieces.size)
                 && let Some(Pieces { index, mut document, data, room, .. }) = self.pieces.take()
             {
@@ -117,58 +103,88 @@ impl Reader {
         }
     }
 
-    fn part(&mut self, part: Part) -> Option<Incoming> {
+    fn part(&mut self, part: Message) -> Option<Incoming> {
         match part {
-            Part::Start(_) => Some(no_document()),
-            Part::Document(document) => {
+            Message::Start(_) => Some(no_document()),
+            Message::Document(document) => {
                 if let Some(pieces) = self.pieces.take() {
-                    self.next = Some(Part::Document(document));
+                    self.next = Some(Message::Document(document));
                     return Some(incomplete(pieces, "the next document came"));
                 }
                 self.document(Box::new(document))
             }
-            Part::DataChunk(chunk) => {
+            Message::DataChunk(chunk) => {
                 let Some(pieces) = &mut self.pieces else {
                     return if self.passing_over { None } else { Some(no_document()) };
                 };
-                pieces.data.extend_from_slice(&chunk);
-                if pieces.data.len() <= pieces.size {
-                    return None;
+                if pieces.data.len() + chunk.len() > pieces.size {
+                    self.passing_over = true;
+                    return self.pieces.take().map(|pieces| too_long(pieces, chunk.len()));
                 }
-                self.passing_over = true;
-                self.pieces.take().map(|pieces| incomplete(pieces, "its last piece came"))
+                let room = match self.allowance.keep(chunk.len()) {
+                    Ok(room) => room,
+                    Err(error) => {
+                        self.passing_over = true;
+                        let Pieces { index, document, .. } = self.pieces.take()?;
+                        return Some(Incoming::Refused { index, id: document.id, error });
+                    }
+                };
+                pieces.room.merge(room);
+                pieces.add(&chunk);
+                None
             }
         }
     }
 
     fn document(&mut self, document: Box<proto::Document>) -> Option<Incoming> {
-        let index = self.count;
+        let (index, id) = (self.count, document.id.clone());
         self.count += 1;
         self.passing_over = false;
+        match self.begin(index, document) {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                self.passing_over = true;
+                Some(Incoming::Refused { index, id, error })
+            }
+        }
+    }
+
+    /// A document that comes as a whole, or none where its file follows in pieces.
+    fn begin(
+        &mut self,
+        index: u64,
+        mut document: Box<proto::Document>,
+    ) -> crate::error::Result<Option<Incoming>> {
+        convert::check_described(&document)?;
+        // The server makes its own: they would only take memory.
+        document.passages = Vec::new();
         let (bytes, size) = match &document.content {
             Some(Content::DataSize(size)) => {
                 let size = usize::try_from(*size).unwrap_or(usize::MAX);
-                (size, size)
+                (size, Some(size))
             }
-            Some(Content::Data(data)) => (data.len(), 0),
-            Some(Content::Text(text)) => (text.len(), 0),
-            None => (0, 0),
+            Some(Content::Data(data)) => (data.len(), None),
+            Some(Content::Text(text)) => (text.len(), None),
+            None => (0, None),
         };
         if bytes > self.max_document_bytes {
-            self.passing_over = true;
             let message =
                 format!("expected a document of at most {} bytes, got {bytes}", self.max_document_bytes);
-            let error = Error::invalid("DOCUMENT_TOO_LARGE", message);
-            return Some(Incoming::Refused { index, id: document.id, error });
+            return Err(Error::invalid("DOCUMENT_TOO_LARGE", message));
         }
-        self.waiting = Some(Waiting { index, document, size });
-        None
+        // Of a file that follows in pieces, its pieces take their room as they come.
+        let own = convert::described_bytes(&document).saturating_add(if size.is_some() { 0 } else { bytes });
+        let room = self.allowance.keep(own)?;
+        let Some(size) = size else { return Ok(Some(Incoming::Document { index, document, room })) };
+        self.pulse.note(Pace::restart);
+        let _unfinished = self.allowance.begin_document();
+        self.pieces = Some(Pieces { index, document, size, data: Vec::new(), room, _unfinished });
+        Ok(None)
     }
 
     /// Gives up what was only read in part.
     fn abandon(&mut self) -> Option<(u64, String)> {
-        let waiting = self.waiting.take().map(|w| (w.index, w.document.id));
-        waiting.or_else(|| self.pieces.take().map(|p| (p.index, p.document.id)))
+        self.pieces.take().map(|p| (p.index, p.document.id))
     }
 }
 
@@ -178,8 +194,17 @@ fn no_document() -> Incoming {
 }
 
 fn incomplete(pieces: Pieces, until: &str) -> Incoming {
-    let message =
-        format!("expected a file of {} bytes, got {} until {until}", pieces.size, pieces.data.len());
+    let came = pieces.data.len();
+    wrong_size(pieces, came, until)
+}
+
+fn too_long(pieces: Pieces, more: usize) -> Incoming {
+    let came = pieces.data.len() + more;
+    wrong_size(pieces, came, "its last piece came")
+}
+
+fn wrong_size(pieces: Pieces, came: usize, until: &str) -> Incoming {
+    let message = format!("expected a file of {} bytes, got {came} until {until}", pieces.size);
     let error = Error::invalid_field("data_chunk", "WRONG_DATA_SIZE", message);
     Incoming::Refused { index: pieces.index, id: pieces.document.id, error }
 }
@@ -213,16 +238,15 @@ pub(super) fn serve(
     collection: CollectionName,
     options: UpsertOptions,
     messages: Streaming<IngestDocumentsRequest>,
-    pulse: Pulse,
+    (pulse, allowance): (Pulse, Allowance),
 ) -> impl Stream<Item = Result<IngestDocumentsResponse, Status>> + Send + 'static {
     let reader = Reader {
         messages,
         pulse,
-        room: service.room.clone(),
+        allowance,
         max_document_bytes: service.max_document_bytes,
         count: 0,
         next: None,
-        waiting: None,
         pieces: None,
         passing_over: false,
     };
@@ -336,22 +360,4 @@ fn response(event: Event) -> IngestDocumentsResponse {
 
 fn refused(index: u64, id: String, error: Error) -> IngestDocumentsResponse {
     response(Event::Result(result_out(index, id, Err(error))))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_document_takes_room_with_all_that_describes_it() {
-        let document = proto::Document {
-            title: "x".repeat(1000),
-            source_uri: "x".repeat(1000),
-            metadata: [("x".repeat(1000), proto::MetadataValue::default())].into(),
-            content: Some(Content::DataSize(5000)),
-            ..Default::default()
-        };
-        let waiting = Waiting { index: 0, document: Box::new(document), size: 5000 };
-        assert!((8000..8100).contains(&waiting.bytes()), "{}", waiting.bytes());
-    }
 }

@@ -1,36 +1,45 @@
 //! The services of `trove.v1` over tonic: conversion, checks of requests, streams.
 
 mod admin;
+mod allowance;
 mod answer;
+mod codec;
 mod collections;
 pub mod convert;
 mod documents;
 mod embedding;
+mod export;
 #[cfg(feature = "fuzzing")]
 pub mod fuzz;
+mod import;
 mod ingest;
+mod memory;
 mod pulse;
-mod room;
 mod search;
 mod snapshots;
 mod status;
 mod stop;
-mod transfer;
+mod texts;
+mod weight;
 
 pub use admin::Admin;
+pub use allowance::{ALLOWANCE, Allowance, Part};
 pub use answer::Answer;
+pub use codec::Codec;
 pub use collections::Collections;
 pub use documents::Documents;
 pub use embedding::Embedding;
-pub use pulse::Pulse;
-pub use room::Room;
+pub use memory::Memory;
+pub use pulse::{Least, Pace, Pulse};
 pub use search::Search;
 pub use status::{code, code_name, complete};
 pub use stop::Stop;
 
 use crate::access::Caller;
 use crate::domain::CollectionName;
+use crate::domain::bounds::check_text;
 use crate::error::{Error, Result};
+use crate::room::AnswerRoom;
 use crate::task::Cancelled;
 
 /// What a unary call answers.
@@ -40,6 +49,17 @@ type Reply<T> = std::result::Result<tonic::Response<T>, tonic::Status>;
 fn caller<T>(request: &tonic::Request<T>) -> Result<Caller> {
     let unknown = || Error::internal("NO_CALLER", "the server did not check who makes the call");
     request.extensions().get::<Caller>().cloned().ok_or_else(unknown)
+}
+
+/// Most memory of an answer of at most so many bytes: as it is made it takes about twice as many. How long it is in the end
+/// is seen as it is encoded.
+fn answer_memory(max_message_bytes: usize) -> usize {
+    max_message_bytes.saturating_mul(2)
+}
+
+/// Room for the answer to a request, which is one message of at most so many bytes.
+fn answer_room<T>(request: &tonic::Request<T>, max_message_bytes: usize) -> Result<AnswerRoom> {
+    Ok(AnswerRoom::new(allowance::allowance(request)?, answer_memory(max_message_bytes)))
 }
 
 /// A collection's name from a field of a request. The one way to a name, so that none is used unchecked.
@@ -60,15 +80,6 @@ fn check_batch(field: &str, count: usize, most: usize) -> Result<()> {
     if count > most {
         let message = format!("expected at most {most}, got {count}");
         return Err(Error::invalid_field(field, "BATCH_TOO_LARGE", message));
-    }
-    Ok(())
-}
-
-/// Checks the bytes of a text.
-fn check_text(field: impl Into<String>, bytes: usize, most: usize) -> Result<()> {
-    if bytes > most {
-        let message = format!("expected at most {most} bytes, got {bytes}");
-        return Err(Error::invalid_field(field, "TEXT_TOO_LONG", message));
     }
     Ok(())
 }

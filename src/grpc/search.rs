@@ -5,9 +5,10 @@ use tonic::{Request, Response};
 
 use super::{Reply, convert};
 use crate::access::Caller;
-use crate::domain::Level;
+use crate::domain::{Level, bounds};
 use crate::error::{Error, Result};
 use crate::proto;
+use crate::room::AnswerRoom;
 use crate::search::{
     self, DEFAULT_DEPTH, DEFAULT_LIMIT, DEFAULT_SENTENCE_WEIGHT, DEFAULT_WEIGHT, Fusion, FusionMethod, Hit,
     Mode, Options, Query, Rerank, RerankMethod,
@@ -25,12 +26,20 @@ pub struct Search {
     pub search: Arc<search::Search>,
     /// Most searches of one batch.
     pub max_batch_size: usize,
+    /// Most bytes of an answer.
+    pub max_message_bytes: usize,
 }
 
 impl Search {
-    async fn one(&self, caller: &Caller, request: proto::SearchRequest) -> Result<proto::SearchResponse> {
-        let collection = super::collection_name(caller, "collection", request.collection.clone())?;
-        let options = options_in(&request)?;
+    async fn one(
+        &self,
+        caller: &Caller,
+        mut request: proto::SearchRequest,
+        room: AnswerRoom,
+    ) -> Result<proto::SearchResponse> {
+        let collection =
+            super::collection_name(caller, "collection", std::mem::take(&mut request.collection))?;
+        let options = options_in(&mut request, room)?;
         let query = query_in(request.query)?;
         let found = self.search.search(&collection, query, &options).await?;
         Ok(proto::SearchResponse {
@@ -48,13 +57,13 @@ impl Search {
 }
 
 /// How to search, without what to look for.
-pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
+pub(super) fn options_in(request: &mut proto::SearchRequest, room: AnswerRoom) -> Result<Options> {
     let options = Options {
         unit: unit_in(request.unit)?,
         mode: mode_in(request.mode)?,
         fusion: fusion_in(request.fusion.as_ref())?,
         limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
-        filter: convert::filter_in(request.filter.clone())?,
+        filter: convert::filter_in(request.filter.take())?,
         score_threshold: request.score_threshold,
         ef_search: request.ef_search.map(|ef| ef as usize),
         exact: request.exact,
@@ -62,6 +71,7 @@ pub(super) fn options_in(request: &proto::SearchRequest) -> Result<Options> {
         rerank: rerank_in(request.rerank.as_ref())?,
         include_vectors: request.include_vectors,
         include_highlights: request.include_highlights,
+        room,
     };
     if options.score_threshold.is_some_and(f32::is_nan) {
         let message = "expected a number, got NaN";
@@ -173,9 +183,9 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
     });
     let highlights = highlights.collect();
     proto::SearchHit {
-        title: hit.document.title,
-        source_uri: hit.document.source_uri,
-        metadata: convert::metadata_out(&hit.document.metadata),
+        title: bounds::shown(hit.document.title, bounds::TITLE_BYTES),
+        source_uri: bounds::shown(hit.document.source_uri, bounds::SOURCE_URI_BYTES),
+        metadata: convert::metadata_out(bounds::shown_metadata(hit.document.metadata)),
         passage: Some(proto::Passage {
             document_id: hit.document.id,
             passage_index: hit.passage_index,
@@ -198,7 +208,8 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
 impl proto::search_service_server::SearchService for Search {
     async fn search(&self, request: Request<proto::SearchRequest>) -> Reply<proto::SearchResponse> {
         let caller = super::caller(&request)?;
-        Ok(Response::new(self.one(&caller, request.into_inner()).await?))
+        let room = super::answer_room(&request, self.max_message_bytes)?;
+        Ok(Response::new(self.one(&caller, request.into_inner(), room).await?))
     }
 
     async fn batch_search(
@@ -206,10 +217,13 @@ impl proto::search_service_server::SearchService for Search {
         request: Request<proto::BatchSearchRequest>,
     ) -> Reply<proto::BatchSearchResponse> {
         let caller = &super::caller(&request)?;
+        // All of them share the room of the one answer.
+        let room = &super::answer_room(&request, self.max_message_bytes)?;
         let requests = request.into_inner().requests;
         super::check_batch("requests", requests.len(), self.max_batch_size)?;
         let searches = requests.into_iter().enumerate().map(|(index, request)| async move {
-            self.one(caller, request).await.map_err(|error| error.within(&format!("requests[{index}]")))
+            let found = self.one(caller, request, room.clone()).await;
+            found.map_err(|error| error.within(&format!("requests[{index}]")))
         });
         // In order and a few at a time, so that a large batch leaves room for others.
         let responses = futures::stream::iter(searches).buffered(IN_FLIGHT).try_collect().await?;

@@ -122,5 +122,6 @@ fn out(info: &SnapshotInfo) -> proto::Snapshot {
         passage_count: info.passages as i64,
         left_out_count: info.left_out as i64,
         problem: info.problem.clone().unwrap_or_default(),
+        damaged_collections: info.damaged_collections.clone(),
     }
 }

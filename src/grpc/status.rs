@@ -1,5 +1,7 @@
 //! The one place where errors become gRPC statuses.
 
+use std::time::Duration;
+
 use tonic::codegen::http;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -14,14 +16,30 @@ const MAX_TEXT_BYTES: usize = 1000;
 const TOO_LARGE: &str = "Error, decoded message length too large";
 /// And how that of an answer.
 const ANSWER_TOO_LARGE: &str = "Error, encoded message length too large";
+/// How that of an answer begins that the codec refuses.
+const NOT_ENCODED: &str = "Error encoding: ";
+/// How those of bytes begin that are no messages: as tonic frames them, and as other services decode them.
+const MALFORMED: [&str; 5] = [
+    "protocol error: received message with ",
+    "Unexpected EOF decoding stream.",
+    "Missing request message.",
+    "Error decompressing",
+    "failed to decode Protobuf message",
+];
+/// How that of a message begins that is compressed.
+const COMPRESSED: &str = "Content is compressed with ";
+/// When a caller should try again where memory is short.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The canonical code of a kind of error.
 pub fn code(kind: ErrorKind) -> Code {
     match kind {
         ErrorKind::InvalidArgument => Code::InvalidArgument,
+        ErrorKind::OutOfRange => Code::OutOfRange,
         ErrorKind::NotFound => Code::NotFound,
         ErrorKind::AlreadyExists => Code::AlreadyExists,
         ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+        ErrorKind::Aborted => Code::Aborted,
         ErrorKind::Unauthenticated => Code::Unauthenticated,
         ErrorKind::PermissionDenied => Code::PermissionDenied,
         ErrorKind::DeadlineExceeded => Code::DeadlineExceeded,
@@ -67,7 +85,7 @@ impl From<Error> for Status {
             details.set_retry_info(error.retry_after);
         }
         match error.kind {
-            ErrorKind::InvalidArgument => {
+            ErrorKind::InvalidArgument | ErrorKind::OutOfRange => {
                 details.add_bad_request_violation(error.field.unwrap_or_default(), error.message.clone());
             }
             ErrorKind::ResourceExhausted => {
@@ -90,6 +108,12 @@ pub(super) fn log_fault(error: &Error) {
     }
 }
 
+/// Cuts a message that repeats what a caller sent.
+pub(super) fn shown_message(mut text: String) -> String {
+    shorten(&mut text);
+    text
+}
+
 /// Cuts a text that repeats what a caller sent: a status travels in headers, which have little room.
 fn shorten(text: &mut String) {
     if text.len() > MAX_TEXT_BYTES {
@@ -98,18 +122,44 @@ fn shorten(text: &mut String) {
     }
 }
 
+/// An answer that there is no room for, as the transport hands it on.
+pub(super) fn unsent(error: Error) -> Status {
+    Status::resource_exhausted(format!("{}: {}", error.reason, error.message))
+}
+
 /// Gives a stable reason to what the transport refuses before a service sees it, or after.
 fn explain(status: Status) -> Status {
-    let reason = match status.message() {
-        _ if status.code() != Code::OutOfRange => return status,
-        message if message.starts_with(TOO_LARGE) => "MESSAGE_TOO_LARGE",
-        message if message.starts_with(ANSWER_TOO_LARGE) => "RESPONSE_TOO_LARGE",
+    let (message, code) = (status.message(), status.code());
+    let (reason, code) = match code {
+        Code::OutOfRange if message.starts_with(TOO_LARGE) => ("MESSAGE_TOO_LARGE", code),
+        Code::OutOfRange if message.starts_with(ANSWER_TOO_LARGE) => ("RESPONSE_TOO_LARGE", code),
+        Code::Internal if MALFORMED.iter().any(|begin| message.starts_with(begin)) => {
+            ("MALFORMED_MESSAGE", Code::InvalidArgument)
+        }
+        Code::Internal if message.starts_with(NOT_ENCODED) => return unencoded(status),
+        Code::Unimplemented if message.starts_with(COMPRESSED) => ("UNSUPPORTED_COMPRESSION", code),
         _ => return status,
     };
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, [] as [(String, String); 0]);
-    details.add_bad_request_violation("", status.message());
-    Status::with_error_details(Code::OutOfRange, status.message(), details)
+    if matches!(code, Code::OutOfRange | Code::InvalidArgument) {
+        details.add_bad_request_violation("", message);
+    }
+    Status::with_error_details(code, message, details)
+}
+
+/// What the transport made of an answer that there was no room for.
+fn unencoded(status: Status) -> Status {
+    let has = |reason: &str| status.message().contains(reason);
+    let Some(reason) = ["REQUEST_MEMORY_FULL", "CALL_TOO_LARGE"].into_iter().find(|reason| has(reason))
+    else {
+        return status;
+    };
+    let message = "expected an answer that the memory of calls has room for, got a larger one";
+    match reason {
+        "REQUEST_MEMORY_FULL" => Error::exhausted(reason, message, RETRY_AFTER).into(),
+        _ => Error::new(ErrorKind::ResourceExhausted, reason, message).into(),
+    }
 }
 
 /// Adds to an error in headers or trailers what its details lack: the reason where the transport refused the message

@@ -1,6 +1,8 @@
 //! The HTTP listener for operators: metrics for Prometheus, liveness and readiness for supervisors. It has an address of
 //! its own (`metrics.listen`), so that it can stay closed to those who use the service.
 
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -9,7 +11,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use tokio::net::TcpListener;
+use axum::serve::Listener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::error::{Error, Result};
 use crate::task;
@@ -57,11 +60,17 @@ impl Readiness {
 }
 
 /// Serves `/metrics`, `/healthz` (200 while the process answers) and `/readyz` (200 while calls are served, else 503)
-/// until the future is dropped.
+/// until the future is dropped. Descriptors from `reserve` on are not for its connections.
 ///
 /// # Errors
 /// `SERVE_FAILED` where the listener fails.
-pub async fn serve(listener: TcpListener, readiness: Readiness, render: Render) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    reserve: RawFd,
+    readiness: Readiness,
+    render: Render,
+) -> Result<()> {
+    let listener = Reserved { listener, reserve };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -70,6 +79,32 @@ pub async fn serve(listener: TcpListener, readiness: Readiness, render: Render) 
     axum::serve(listener, router).await.map_err(|e| {
         Error::internal("SERVE_FAILED", format!("serving metrics over HTTP failed: {e}")).with_source(e)
     })
+}
+
+/// Accepts connections for as long as there are descriptors for them.
+struct Reserved {
+    listener: TcpListener,
+    reserve: RawFd,
+}
+
+impl Listener for Reserved {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            let (stream, peer) = Listener::accept(&mut self.listener).await;
+            // The lowest free number is given, so all below it are in use.
+            if stream.as_raw_fd() < self.reserve {
+                return (stream, peer);
+            }
+            tracing::debug!(%peer, "a connection for metrics is closed: the rest of the file descriptors is the store's");
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        Listener::local_addr(&self.listener)
+    }
 }
 
 #[derive(Clone)]
@@ -117,7 +152,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let readiness = Readiness::default();
-        let server = tokio::spawn(serve(listener, readiness.clone(), Arc::new(|| "trove_x 1\n".to_owned())));
+        let server = tokio::spawn(serve(
+            listener,
+            RawFd::MAX,
+            readiness.clone(),
+            Arc::new(|| "trove_x 1\n".to_owned()),
+        ));
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
         readiness.set(Phase::Ready);

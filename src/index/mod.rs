@@ -9,11 +9,15 @@
 //! 3. The caller stores the [manifest](VectorIndex::manifest); only then may it delete the obsolete
 //!    segments' bytes, and forget the [settled removals](VectorIndex::settled_removals).
 //!
+//! A head may be sealed while segments are merged; of either kind there is one build at a time, and the one that began last
+//! counts.
+//!
 //! After a restart [`VectorIndex::from_segments`] opens what was stored; the caller repeats all
 //! removals that it has not forgotten, and inserts again every point above the
 //! [watermark](VectorIndex::watermark). For that, points must come with rising ids.
 //!
-//! Sealing and merging work on the rayon pool from which they are called.
+//! Sealing and merging work on the rayon pool from which they are called, and hold no lock while they do: a thread that
+//! waits there may be given the work of somebody else.
 
 mod build;
 mod code;
@@ -34,19 +38,20 @@ mod tests;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 use prost::Message;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
+use crate::lock::{LEAF, Mutex, RwLock, check_free};
 use crate::task::{Cancelled, check_cancelled};
 use code::quantize;
 use head::{Found, Head};
 use live::Live;
 use manifest::{Manifest, SegmentEntry};
-use sealing::Pending;
+use sealing::Builds;
 pub use sealing::SealedSegment;
 use walk::{Ask, Best, Scratch};
 
@@ -71,6 +76,8 @@ pub struct IndexOptions {
     pub merge_factor: usize,
     /// Threads that seal and merge. Zero means half of the cores, at least one.
     pub build_threads: usize,
+    /// How long nothing may be due until what can wait is done.
+    pub idle: Duration,
 }
 
 impl Default for IndexOptions {
@@ -82,6 +89,7 @@ impl Default for IndexOptions {
             head_limit: 16_384,
             merge_factor: 2,
             build_threads: 0,
+            idle: Duration::from_secs(10),
         }
     }
 }
@@ -114,8 +122,8 @@ pub struct Candidate {
 #[derive(Debug)]
 struct State {
     head: Head,
-    /// Ranges removed since the last build began.
-    since_build: Vec<Range<u64>>,
+    /// Builds that go on, and those that wait to be committed.
+    builds: Builds,
     /// Ranges removed whose tombstones the caller still keeps.
     removed: Vec<Range<u64>>,
     /// How many of those touched no segment.
@@ -128,13 +136,10 @@ pub struct VectorIndex {
     dimensions: usize,
     options: IndexOptions,
     /// Its write lock guards every change of `segments` too.
-    state: RwLock<State>,
+    state: RwLock<State, LEAF>,
     segments: ArcSwap<Vec<Live>>,
-    pending: Mutex<Option<Pending>>,
-    /// Held while a segment is built: one at a time.
-    building: Mutex<()>,
     next_id: AtomicU64,
-    scratch: Mutex<Vec<Scratch>>,
+    scratch: Mutex<Vec<Scratch>, LEAF>,
 }
 
 /// Numbers of the segments that a manifest names.
@@ -154,16 +159,14 @@ impl VectorIndex {
             ef_link: options.ef_link.max(options.m),
             head_limit: options.head_limit.max(1),
             merge_factor: options.merge_factor.max(1),
-            build_threads: options.build_threads,
+            ..options
         };
         let head = Head::new(dimensions);
         Self {
             dimensions,
             options,
-            state: RwLock::new(State { head, since_build: Vec::new(), removed: Vec::new(), settled: 0 }),
+            state: RwLock::new(State { head, builds: Builds::default(), removed: Vec::new(), settled: 0 }),
             segments: ArcSwap::default(),
-            pending: Mutex::default(),
-            building: Mutex::default(),
             next_id: AtomicU64::new(1),
             scratch: Mutex::default(),
         }
@@ -180,6 +183,7 @@ impl VectorIndex {
         read: impl Fn(u64) -> Result<Vec<u8>> + Sync,
     ) -> Result<Self> {
         use rayon::prelude::*;
+        check_free("segments to be read");
         let manifest = Manifest::from_bytes(manifest)?;
         let dimensions = manifest.dimensions as usize;
         let open = |entry: &SegmentEntry| Live::open(dimensions, entry, &read(entry.id)?);
@@ -228,7 +232,7 @@ impl VectorIndex {
             }
             self.segments.store(Arc::new(lives));
         }
-        state.since_build.push(range);
+        state.builds.note_removal(&range);
         touched
     }
 
@@ -372,12 +376,16 @@ impl VectorIndex {
         manifest.encode_to_vec()
     }
 
-    /// Ranges removed of which no segment in use holds any point: once the manifest is stored, a
-    /// restart cannot bring them back, so they need not be repeated.
+    /// Ranges removed of which no segment holds any point, neither one in use nor one that is being built: once the
+    /// manifest is stored, a restart cannot bring them back, so they need not be repeated.
     pub fn settled_removals(&self) -> Vec<Range<u64>> {
         let state = self.state.read();
         let segments = self.segments.load();
-        let held = |range: &&Range<u64>| segments.iter().any(|live| !live.segment.slots(range).is_empty());
+        let building = state.builds.removed();
+        let held = |range: &&Range<u64>| {
+            building.contains(&range.start)
+                || segments.iter().any(|live| !live.segment.slots(range).is_empty())
+        };
         state.removed.iter().filter(|range| !held(range)).cloned().collect()
     }
 

@@ -1,14 +1,15 @@
 //! Makes segments of the head, and one of several, in steps that leave what is in use on disk.
 
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-use parking_lot::RwLockWriteGuard;
 
 use super::live::Live;
 use super::segment::Segment;
 use super::{State, VectorIndex, build, plan};
 use crate::error::{Error, Result};
+use crate::lock::check_free;
 use crate::task::Cancelled;
 
 /// Removals that need no tombstone any more, from which on storing a manifest is worth it.
@@ -25,12 +26,80 @@ pub struct SealedSegment {
     pub obsolete: Vec<u64>,
 }
 
+/// Builds that have begun, by the numbers of their segments, which rise.
+#[derive(Debug, Default)]
+pub(super) struct Builds(BTreeMap<u64, Build>);
+
+#[derive(Debug)]
+struct Build {
+    kind: Kind,
+    /// Ranges removed since it began: what it read may hold their points.
+    removed: Vec<Range<u64>>,
+    /// What it gave, until that is committed.
+    pending: Option<Pending>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Seal,
+    Merge,
+}
+
 /// What a build is made of, and what it gave.
 #[derive(Debug)]
-pub(super) struct Pending {
+struct Pending {
     live: Live,
     obsolete: Vec<u64>,
     chunks: usize,
+}
+
+impl Builds {
+    /// Those of its kind that are not committed are given up: their sources are this one's too.
+    fn begin(&mut self, id: u64, kind: Kind) {
+        self.0.retain(|_, build| build.kind != kind);
+        self.0.insert(id, Build { kind, removed: Vec::new(), pending: None });
+    }
+
+    /// From the beginning of a build on, removals are noted for it.
+    pub(super) fn note_removal(&mut self, range: &Range<u64>) {
+        self.0.values_mut().for_each(|build| build.removed.push(range.clone()));
+    }
+
+    /// Where the ranges begin that were removed since the builds began.
+    pub(super) fn removed(&self) -> HashSet<u64> {
+        self.0.values().flat_map(|build| &build.removed).map(|range| range.start).collect()
+    }
+}
+
+/// A build that goes on. It is forgotten where it gives nothing, be it for an error, a caller that left or a panic.
+struct Begun<'a> {
+    index: &'a VectorIndex,
+    id: u64,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.index.state.write().builds.0.retain(|id, build| *id != self.id || build.pending.is_some());
+    }
+}
+
+impl Begun<'_> {
+    fn finish(self, segment: Segment, obsolete: Vec<u64>, chunks: usize) -> SealedSegment {
+        let id = self.id;
+        let bytes = if segment.is_empty() { Vec::new() } else { segment.to_bytes() };
+        let live = Live {
+            id,
+            checksum: *blake3::hash(&bytes).as_bytes(),
+            segment: Arc::new(segment),
+            deleted: Arc::default(),
+            inherited: Arc::default(),
+        };
+        // Where another has begun since, there is nothing to commit.
+        if let Some(build) = self.index.state.write().builds.0.get_mut(&id) {
+            build.pending = Some(Pending { live, obsolete: obsolete.clone(), chunks });
+        }
+        SealedSegment { id, bytes, obsolete }
+    }
 }
 
 impl VectorIndex {
@@ -46,19 +115,18 @@ impl VectorIndex {
     }
 
     /// Builds a segment of the oldest points of the head, about as many as its limit; `None` where
-    /// it is empty. Blocks its thread and rayon's, but neither searches nor inserts. A segment not
-    /// yet committed is given up.
+    /// it is empty. Blocks its thread and rayon's, but neither searches nor inserts nor merges. A segment that was sealed
+    /// before and is not yet committed is given up.
     ///
     /// # Errors
     /// `SEGMENT_TOO_LARGE`.
     pub fn seal(&self) -> Result<Option<SealedSegment>> {
-        let _building = self.building.lock();
-        let chunks = self.begin().head.seal(self.options.head_limit);
+        let (begun, chunks) = self.begin(Kind::Seal, |state| state.head.seal(self.options.head_limit));
         if chunks.is_empty() {
             return Ok(None);
         }
         let segment = build::build(self.dimensions, &self.options, &chunks)?;
-        Ok(Some(self.finish(segment, Vec::new(), chunks.len())))
+        Ok(Some(begun.finish(segment, Vec::new(), chunks.len())))
     }
 
     /// Which segments to merge next, if any.
@@ -77,8 +145,9 @@ impl VectorIndex {
         self.segments.load().iter().map(size).collect()
     }
 
-    /// Builds one segment of the living points of several; `None` where none of them exists.
-    /// Blocks as [`VectorIndex::seal`] does.
+    /// Builds one segment of the living points of several; `None` where none of them exists. Blocks as
+    /// [`VectorIndex::seal`] does, which may go on meanwhile. A segment that was merged before and is not yet committed
+    /// is given up.
     ///
     /// # Errors
     /// `SEGMENT_TOO_LARGE`.
@@ -91,11 +160,7 @@ impl VectorIndex {
     /// # Errors
     /// `CANCELLED` too; nothing has changed then.
     pub fn merge_until(&self, ids: &[u64], is_cancelled: Cancelled<'_>) -> Result<Option<SealedSegment>> {
-        let _building = self.building.lock();
-        let segments = {
-            let _state = self.begin();
-            self.segments.load_full()
-        };
+        let (begun, segments) = self.begin(Kind::Merge, |_| self.segments.load_full());
         let sources: Vec<&Live> = segments.iter().filter(|live| ids.contains(&live.id)).collect();
         if sources.is_empty() {
             return Ok(None);
@@ -105,27 +170,26 @@ impl VectorIndex {
             .map(|live| build::Part { segment: &live.segment, deleted: &live.deleted })
             .collect();
         let segment = build::join(self.dimensions, &self.options, parts, is_cancelled)?;
-        Ok(Some(self.finish(segment, sources.iter().map(|live| live.id).collect(), 0)))
+        Ok(Some(begun.finish(segment, sources.iter().map(|live| live.id).collect(), 0)))
     }
 
-    /// Takes the segment built last into use, in place of what it was built of. Points removed
-    /// meanwhile stay removed.
+    /// Takes a segment that was built into use, in place of what it was built of. Points removed meanwhile stay removed.
     ///
     /// # Errors
-    /// `SEGMENT_NOT_PENDING` where another build began since.
+    /// `SEGMENT_NOT_PENDING` where another build of its kind began since.
     pub fn commit(&self, id: u64) -> Result<()> {
-        let mut slot = self.pending.lock();
-        let Some(pending) = slot.take_if(|pending| pending.live.id == id) else {
+        let mut state = self.state.write();
+        let build = state.builds.0.remove(&id);
+        let Some((removed, pending)) = build.and_then(|build| Some((build.removed, build.pending?))) else {
             return Err(Error::precondition(
                 "SEGMENT_NOT_PENDING",
                 format!("expected the segment built last, got {id}"),
             ));
         };
-        let mut state = self.state.write();
         let mut lives = Vec::clone(&self.segments.load());
         lives.retain(|live| !pending.obsolete.contains(&live.id));
         let mut live = pending.live;
-        for range in &state.since_build {
+        for range in &removed {
             live.remove(range);
         }
         if !live.segment.is_empty() {
@@ -133,29 +197,16 @@ impl VectorIndex {
         }
         self.segments.store(Arc::new(lives));
         state.head.drop_sealed(pending.chunks);
-        state.since_build.clear();
         Ok(())
     }
 
-    /// Starts a build: from here on removals are noted.
-    fn begin(&self) -> RwLockWriteGuard<'_, State> {
-        *self.pending.lock() = None;
-        let mut state = self.state.write();
-        state.since_build.clear();
-        state
-    }
-
-    fn finish(&self, segment: Segment, obsolete: Vec<u64>, chunks: usize) -> SealedSegment {
-        let bytes = if segment.is_empty() { Vec::new() } else { segment.to_bytes() };
+    /// Starts a build of what `read` takes: from here on removals are noted.
+    fn begin<T>(&self, kind: Kind, read: impl FnOnce(&mut State) -> T) -> (Begun<'_>, T) {
+        check_free("a build");
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let live = Live {
-            id,
-            checksum: *blake3::hash(&bytes).as_bytes(),
-            segment: Arc::new(segment),
-            deleted: Arc::default(),
-            inherited: Arc::default(),
-        };
-        *self.pending.lock() = Some(Pending { live, obsolete: obsolete.clone(), chunks });
-        SealedSegment { id, bytes, obsolete }
+        let mut state = self.state.write();
+        state.builds.begin(id, kind);
+        let sources = read(&mut state);
+        (Begun { index: self, id }, sources)
     }
 }

@@ -278,6 +278,38 @@ fn inserts_and_removals_go_on_while_a_segment_is_built() {
 }
 
 #[test]
+fn a_head_is_sealed_while_segments_are_merged() {
+    let vectors = clustered(100, 12, 5);
+    let (index, _) = filled(&vectors, options(512));
+    index.remove_range(0..5);
+    assert!(index.unsealed() > 0 && !index.segment_ids().is_empty());
+    let merged = index.merge(&index.segment_ids()).unwrap().unwrap();
+    let sealed = index.seal().unwrap().unwrap();
+    // Of either, while neither is in use: the removals must outlive a restart.
+    index.remove_range(10..20);
+    let last = 1_195..1_198;
+    index.remove_range(last.clone());
+    assert!(!index.settled_removals().contains(&(10..20)) && !index.settled_removals().contains(&last));
+    let before = index.search(&vectors[7], 50, 64, true, None).unwrap();
+    index.commit(sealed.id).unwrap();
+    index.commit(merged.id).unwrap();
+    assert_eq!((index.len(), index.unsealed(), index.tombstones()), (1_200 - 18, 0, 13));
+    assert_eq!(index.search(&vectors[7], 50, 64, true, None).unwrap(), before);
+    assert_eq!(index.segment_ids().len(), 2);
+    // What another of its kind has begun is given up, and nothing is kept of it.
+    let first = index.merge(&index.segment_ids()).unwrap().unwrap();
+    let second = index.merge(&index.segment_ids()).unwrap().unwrap();
+    assert_eq!(index.commit(first.id).unwrap_err().reason, "SEGMENT_NOT_PENDING");
+    index.commit(second.id).unwrap();
+    assert!(index.merge_until(&index.segment_ids(), &|| true).is_err());
+    index.remove_range(30..40);
+    let all = index.merge(&index.segment_ids()).unwrap().unwrap();
+    index.commit(all.id).unwrap();
+    assert_eq!((index.len(), index.tombstones()), (1_200 - 28, 0));
+    assert!(index.settled_removals().contains(&(30..40)));
+}
+
+#[test]
 fn merging_drops_the_dead_and_settles_their_removals() {
     let vectors = clustered(100, 12, 4);
     let options = options(512);

@@ -6,17 +6,18 @@ use std::future::Future;
 use std::sync::Arc;
 
 use ::metrics::counter;
-use tokio::sync::Semaphore;
+use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::Catalog;
 use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Span};
-use crate::encoder::{Encoders, PassageInput};
+use crate::encoder::{Encoder, Encoders, PassageInput, PassageVectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::{self, Extractor};
+use crate::fair::Fair;
 use crate::metrics;
 use crate::store::{
     CollectionRecord, DocumentRecord, DocumentUpdate, NewDocument, NewPassage, Processing, Store,
-    check_foreign,
+    check_copies, check_foreign, check_unit_vectors,
 };
 use crate::task;
 use crate::text::{self, PassageDraft, SplitOptions};
@@ -25,6 +26,14 @@ use turns::{Turn, Turns};
 /// Version of extraction and splitting, kept with each document. It rises where one of them would make
 /// other passages of the same file.
 const PROCESSING_VERSION: u32 = 2;
+
+/// Passages of a document that are encoded together: enough for several batches of like length, and few enough that
+/// others do not wait long for their turn.
+const PIECE_PASSAGES: usize = 64;
+/// Pieces of one document that run or wait at a time, so that sessions have something to do between two.
+const PIECES_AHEAD: usize = 2;
+/// Text that is split without waiting for a turn: it takes some tenths of a second.
+const SMALL_TEXT_BYTES: usize = 256 << 10;
 
 /// A document as it comes in.
 pub struct Input {
@@ -109,7 +118,7 @@ pub struct IngestLimits {
     pub max_document_bytes: usize,
     /// Most bytes of a document's text.
     pub max_text_bytes: usize,
-    /// Passages that may wait for the encoder at once; further documents wait before they are encoded.
+    /// Passages that may wait for the encoder at once; further ones wait before they are tokenized.
     pub max_passages: usize,
 }
 
@@ -119,7 +128,8 @@ pub struct Ingest {
     encoders: Encoders,
     extractor: Extractor,
     limits: IngestLimits,
-    passages: Semaphore,
+    passages: Fair,
+    splits: Fair,
     turns: Turns,
 }
 
@@ -131,8 +141,9 @@ impl Ingest {
         extractor: Extractor,
         limits: IngestLimits,
     ) -> Self {
-        let passages = Semaphore::new(limits.max_passages.clamp(1, Semaphore::MAX_PERMITS));
-        Self { catalog, encoders, extractor, limits, passages, turns: Turns::default() }
+        let passages = Fair::new(limits.max_passages);
+        let splits = Fair::new(std::thread::available_parallelism().map_or(1, usize::from));
+        Self { catalog, encoders, extractor, limits, passages, splits, turns: Turns::default() }
     }
 
     /// Adds or replaces a document; when the future ends, the document is durable and searchable.
@@ -179,6 +190,10 @@ impl Ingest {
             return Err(Error::invalid("EMPTY_DOCUMENT", "expected a document with passages, got none"));
         }
         check_foreign(&document)?;
+        check_copies(&document)?;
+        if !encode {
+            check_unit_vectors(&document, record.dimensions as usize)?;
+        }
         let mut turn = self.turns.take(record.cid, &document.id);
         turn.wait().await;
         let mut tokens = 0;
@@ -189,6 +204,7 @@ impl Ingest {
         } else if let Ok(Some(stored)) = self.catalog.store().whole_document(record.cid, &document.id)
             && stored.document == document
         {
+            self.catalog.store().settled().await?;
             return Ok(Outcome {
                 document_id: document.id,
                 passage_count: stored.record.passage_count,
@@ -196,7 +212,7 @@ impl Ingest {
                 tokens,
             });
         }
-        let stored = self.catalog.store().upsert(record.cid, document).await?;
+        let stored = self.store(&record, document).await?;
         let (document_id, passage_count) = (stored.id, stored.passage_count);
         Ok(Outcome { document_id, passage_count, action: Action::Indexed, tokens })
     }
@@ -260,13 +276,18 @@ impl Ingest {
             file_title,
             processing,
         };
-        let stored = self.catalog.store().upsert(record.cid, document).await?;
+        let stored = self.store(&record, document).await?;
         Ok(Outcome {
             document_id: stored.id,
             passage_count: stored.passage_count,
             action: Action::Indexed,
             tokens,
         })
+    }
+
+    async fn store(&self, record: &CollectionRecord, document: NewDocument) -> Result<DocumentRecord> {
+        let stored = self.catalog.store().upsert(record.cid, document).await;
+        stored.map_err(|error| self.catalog.explain(record, error))
     }
 
     /// Brings what describes a stored document up to date; its content is right already. `None` where the
@@ -296,6 +317,9 @@ impl Ingest {
             if self.catalog.store().update_document(record.cid, update).await?.is_none() {
                 return Ok(None);
             }
+        } else if !options.validate_only {
+            // What was read may still wait for its fsync.
+            self.catalog.store().settled().await?;
         }
         Ok(Some(Outcome {
             document_id: stored.id,
@@ -321,7 +345,7 @@ impl Ingest {
         Ok(extracted)
     }
 
-    /// Splits on a blocking thread: long documents take a while to tokenize.
+    /// Splits on a blocking thread: long documents take a while to tokenize, and take turns.
     async fn split(
         &self,
         record: &CollectionRecord,
@@ -332,6 +356,10 @@ impl Ingest {
         let options = SplitOptions {
             max_tokens: record.max_tokens as usize,
             overlap_tokens: record.overlap_tokens as usize,
+        };
+        let _turn = match text.len() {
+            0..=SMALL_TEXT_BYTES => None,
+            _ => Some(self.splits.take(1).await),
         };
         task::blocking("SPLIT_FAILED", move || {
             let drafts =
@@ -351,29 +379,24 @@ impl Ingest {
         drafts: Vec<PassageDraft>,
     ) -> Result<(Vec<NewPassage>, Vec<f32>, u32)> {
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?;
-        let count = drafts.len().min(self.limits.max_passages.max(1));
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let _room = self
-            .passages
-            .acquire_many(count)
-            .await
-            .map_err(|e| Error::internal("ENCODE_FAILED", "the ingest is closed").with_source(e))?;
-        let inputs = drafts.iter().map(|draft| passage_input(text, draft)).collect::<Result<Vec<_>>>()?;
-        let vectors = encoder.encode_passages(inputs).await?;
         let mut sum = vec![0.0; encoder.info().dimensions as usize];
         let mut tokens = 0;
         let mut passages = Vec::with_capacity(drafts.len());
-        for (draft, vectors) in drafts.into_iter().zip(vectors) {
-            sum.iter_mut().zip(&vectors.sum).for_each(|(s, x)| *s += x);
-            tokens += vectors.tokens;
-            passages.push(NewPassage {
-                span: draft.span,
-                headings: draft.headings,
-                page: draft.page,
-                sentences: draft.sentences,
-                vector: vectors.passage,
-                sentence_vectors: vectors.sentences,
-            });
+        let encode = |piece| self.encode_piece(encoder, text, piece);
+        let mut encoded = futures::stream::iter(pieces(drafts)).map(encode).buffered(PIECES_AHEAD);
+        while let Some(piece) = encoded.try_next().await? {
+            for (draft, vectors) in piece {
+                sum.iter_mut().zip(&vectors.sum).for_each(|(s, x)| *s += x);
+                tokens += vectors.tokens;
+                passages.push(NewPassage {
+                    span: draft.span,
+                    headings: draft.headings,
+                    page: draft.page,
+                    sentences: draft.sentences,
+                    vector: vectors.passage,
+                    sentence_vectors: vectors.sentences,
+                });
+            }
         }
         let norm = sum.iter().map(|x| x * x).sum::<f32>().sqrt();
         if norm > 0.0 {
@@ -381,6 +404,29 @@ impl Ingest {
         }
         Ok((passages, sum, tokens))
     }
+
+    /// Encodes some passages of a document once there is room for them. Nothing else is held meanwhile but the room of
+    /// the piece before, which is given back whatever becomes of this one.
+    async fn encode_piece(
+        &self,
+        encoder: &Arc<Encoder>,
+        text: &str,
+        drafts: Vec<PassageDraft>,
+    ) -> Result<impl Iterator<Item = (PassageDraft, PassageVectors)> + use<>> {
+        let _room = self.passages.take(drafts.len()).await;
+        let inputs = drafts.iter().map(|draft| passage_input(text, draft)).collect::<Result<Vec<_>>>()?;
+        let vectors = encoder.encode_passages(inputs).await?;
+        Ok(drafts.into_iter().zip(vectors))
+    }
+}
+
+/// Passages in pieces that others come between.
+fn pieces(drafts: Vec<PassageDraft>) -> impl Iterator<Item = Vec<PassageDraft>> {
+    let mut left = drafts.into_iter();
+    std::iter::from_fn(move || {
+        let piece: Vec<_> = left.by_ref().take(PIECE_PASSAGES).collect();
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// A document that has its place in line.

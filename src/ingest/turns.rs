@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tokio::sync::oneshot;
+
+use crate::lock::{LEAF, Mutex};
 
 /// A turn to wait for. One that leaves the line early hands on what it waited for itself.
 struct Before {
@@ -19,7 +20,7 @@ type Lines = HashMap<(u32, String), Before>;
 
 /// The lines of all documents that are being written.
 #[derive(Clone, Default)]
-pub(super) struct Turns(Arc<Mutex<(u64, Lines)>>);
+pub(super) struct Turns(Arc<Mutex<(u64, Lines), LEAF>>);
 
 /// A place in a document's line; dropping it lets the next one go on.
 pub(super) struct Turn {

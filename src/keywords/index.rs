@@ -14,9 +14,12 @@ use tantivy::{
 
 use super::narrow::Places;
 use super::search::KeywordReader;
-use super::{DOC_NO, Fields, KeywordDocument, analyzer, damaged, from_tantivy, schema};
+use super::{
+    DOC_NO, Fields, KEYWORDS_FAILED, KeywordDocument, analyzer, damaged, from_tantivy, schema, unusable,
+};
 use crate::domain::Language;
 use crate::error::{Error, Result};
+use crate::private;
 
 /// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
 /// when the analysis or the fields change.
@@ -68,13 +71,13 @@ impl KeywordIndex {
     }
 
     fn open_checked(dir: &Path, language: Language) -> Result<Self> {
-        let index = Index::open_in_dir(dir).map_err(|e| damaged(&e.to_string()))?;
-        let metas = index.load_metas().map_err(|e| damaged(&e.to_string()))?;
+        let index = Index::open_in_dir(dir).map_err(unusable)?;
+        let metas = index.load_metas().map_err(unusable)?;
         let (expected, fields) = schema(language);
         if metas.payload.as_deref() != Some(FORMAT) || index.schema() != expected {
             return Err(damaged("another version made it, or it is in another language"));
         }
-        let wrong = index.validate_checksum().map_err(|e| damaged(&e.to_string()))?;
+        let wrong = index.validate_checksum().map_err(unusable)?;
         if let Some(file) = wrong.iter().min() {
             return Err(damaged(&format!("{} does not match its checksum", file.display())));
         }
@@ -90,7 +93,7 @@ impl KeywordIndex {
         if dir.exists() {
             fs::remove_dir_all(dir).map_err(failed)?;
         }
-        fs::create_dir_all(dir).map_err(failed)?;
+        private::create_dir_all(dir).map_err(failed)?;
         let (schema, fields) = schema(language);
         let index = Index::create_in_dir(dir, schema).map_err(from_tantivy)?;
         let mut new = Self::with(index, fields, language)?;
@@ -276,7 +279,8 @@ fn merge_policy() -> LogMergePolicy {
 /// Whatever the disk gives.
 pub fn remove_others(folder: &Path, keep: impl Fn(&str) -> bool) -> Result<()> {
     let failed = |e: std::io::Error| {
-        Error::internal("KEYWORDS_FAILED", format!("{} can't be tidied: {e}", folder.display()))
+        let other = || Error::internal(KEYWORDS_FAILED, format!("{} can't be tidied: {e}", folder.display()));
+        Error::of_want(&e).unwrap_or_else(other)
     };
     if !folder.is_dir() {
         return Ok(());

@@ -12,7 +12,10 @@ pub use analyzer::STOP_WORDS;
 pub use index::{KeywordIndex, Upkeep, remove_others};
 pub use search::{KeywordMatch, KeywordMatches, KeywordReader};
 
+use std::io;
+
 use tantivy::TantivyError;
+use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 
 use crate::domain::Language;
@@ -88,12 +91,10 @@ fn schema(language: Language) -> (Schema, Fields) {
 }
 
 fn from_tantivy(error: TantivyError) -> Error {
-    let is_full = |e: &std::io::Error| e.kind() == std::io::ErrorKind::StorageFull;
+    if let Some(known) = io_of(&error).and_then(Error::of_want) {
+        return known.with_source(error);
+    }
     match &error {
-        TantivyError::IoError(e) if is_full(e) => {
-            let message = "the disk of the data directory is full";
-            Error::exhausted("DISK_FULL", message, std::time::Duration::from_secs(60)).with_source(error)
-        }
         TantivyError::DataCorruption(_)
         | TantivyError::IncompatibleIndex(_)
         | TantivyError::OpenReadError(_)
@@ -104,6 +105,63 @@ fn from_tantivy(error: TantivyError) -> Error {
     }
 }
 
+/// An error of an index that is opened. Whatever it is, the index is of no use, unless the machine lacks something.
+fn unusable(error: TantivyError) -> Error {
+    match io_of(&error).and_then(Error::of_want) {
+        Some(known) => known.with_source(error),
+        None => damaged(&error.to_string()).with_source(error),
+    }
+}
+
+/// The error of the system behind one of tantivy.
+fn io_of(error: &TantivyError) -> Option<&io::Error> {
+    match error {
+        TantivyError::IoError(cause)
+        | TantivyError::LockFailure(LockError::IoError(cause), _)
+        | TantivyError::OpenReadError(OpenReadError::IoError { io_error: cause, .. })
+        | TantivyError::OpenWriteError(OpenWriteError::IoError { io_error: cause, .. })
+        | TantivyError::OpenDirectoryError(
+            OpenDirectoryError::IoError { io_error: cause, .. }
+            | OpenDirectoryError::FailedToCreateTempDir(cause),
+        ) => Some(cause),
+        _ => None,
+    }
+}
+
 fn damaged(what: &str) -> Error {
     Error::data_loss("KEYWORDS_DAMAGED", format!("the keyword index can't be used: {what}"))
+}
+
+#[cfg(test)]
+mod error_tests {
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_wherever_tantivy_meets_it() {
+        let cause = |errno| Arc::new(io::Error::from_raw_os_error(errno));
+        let each = |errno| {
+            let (io_error, filepath) = (cause(errno), PathBuf::from("x"));
+            [
+                TantivyError::IoError(io_error.clone()),
+                LockError::IoError(io_error.clone()).into(),
+                OpenReadError::IoError { io_error: io_error.clone(), filepath: filepath.clone() }.into(),
+                OpenWriteError::IoError { io_error: io_error.clone(), filepath: filepath.clone() }.into(),
+                OpenDirectoryError::IoError { io_error: io_error.clone(), directory_path: filepath }.into(),
+                OpenDirectoryError::FailedToCreateTempDir(io_error).into(),
+            ]
+        };
+        for (errno, reason) in [(libc::ENOSPC, "DISK_FULL"), (libc::EMFILE, "TOO_MANY_OPEN_FILES")] {
+            for error in each(errno) {
+                assert_eq!(from_tantivy(error.clone()).reason, reason, "{error:?}");
+                assert_eq!(unusable(error).reason, reason);
+            }
+        }
+        for error in each(libc::EIO) {
+            assert!(["KEYWORDS_FAILED", "KEYWORDS_DAMAGED"].contains(&from_tantivy(error.clone()).reason));
+            assert_eq!(unusable(error).reason, "KEYWORDS_DAMAGED");
+        }
+    }
 }

@@ -29,8 +29,8 @@ pub trait DocumentIds {
     /// Numbers of the documents whose ids start with a prefix.
     ///
     /// # Errors
-    /// Whatever reading gives.
-    fn numbers(&self, prefix: &str) -> Result<RoaringBitmap>;
+    /// `CANCELLED`, and whatever reading gives.
+    fn numbers(&self, prefix: &str, is_cancelled: Cancelled<'_>) -> Result<RoaringBitmap>;
 }
 
 /// A filter whose document ids have been looked up.
@@ -63,10 +63,11 @@ impl<'a> ResolvedFilter<'a> {
             Filter::Any(children) => Self::Any(all(children)?),
             Filter::Not(child) => Self::Not(Box::new(Self::new(child, ids, is_cancelled)?)),
             Filter::Field(key, test) => Self::Field(key, test),
-            Filter::DocumentIdPrefix(prefix) => Self::Documents(ids.numbers(prefix)?),
+            Filter::DocumentIdPrefix(prefix) => Self::Documents(ids.numbers(prefix, is_cancelled)?),
             Filter::DocumentIds(list) => {
                 let mut numbers = RoaringBitmap::new();
                 for id in list {
+                    check_cancelled(is_cancelled)?;
                     numbers.extend(ids.number(id)?);
                 }
                 Self::Documents(numbers)
@@ -122,6 +123,11 @@ impl MetadataIndex {
         }
     }
 
+    /// The greatest number of a document.
+    pub fn greatest(&self) -> Option<u32> {
+        self.documents.max()
+    }
+
     /// Number of documents.
     pub fn len(&self) -> u64 {
         self.documents.len()
@@ -132,50 +138,72 @@ impl MetadataIndex {
         self.documents.is_empty()
     }
 
-    /// Numbers of the documents that a filter matches.
-    ///
-    /// # Errors
-    /// `CANCELLED`.
-    pub fn matching(
-        &self,
-        filter: &ResolvedFilter<'_>,
-        is_cancelled: Cancelled<'_>,
-    ) -> Result<RoaringBitmap> {
-        // What was removed by other metadata than its own leaves traces, which do not count.
-        Ok(self.evaluate(filter, is_cancelled)? & &self.documents)
-    }
-
-    fn evaluate(&self, filter: &ResolvedFilter<'_>, is_cancelled: Cancelled<'_>) -> Result<RoaringBitmap> {
-        check_cancelled(is_cancelled)?;
-        Ok(match filter {
-            ResolvedFilter::All(children) => {
-                let mut found = self.documents.clone();
-                for child in children {
-                    if found.is_empty() {
-                        break;
-                    }
-                    found &= self.evaluate(child, is_cancelled)?;
-                }
-                found
-            }
-            ResolvedFilter::Any(children) => {
-                let mut found = RoaringBitmap::new();
-                for child in children {
-                    found |= self.evaluate(child, is_cancelled)?;
-                }
-                found
-            }
-            ResolvedFilter::Not(child) => &self.documents - self.evaluate(child, is_cancelled)?,
-            ResolvedFilter::Documents(numbers) => numbers.clone(),
-            ResolvedFilter::Field(key, Test::Exists(false)) => match self.fields.get(*key) {
+    /// Documents that one step of a filter asks for.
+    pub fn step(&self, step: Step<'_>) -> RoaringBitmap {
+        match step {
+            Step::Everything => self.documents.clone(),
+            Step::Field(key, Test::Exists(false)) => match self.fields.get(key) {
                 Some(field) => &self.documents - &field.present,
                 None => self.documents.clone(),
             },
-            ResolvedFilter::Field(key, test) => {
-                self.fields.get(*key).map(|field| field.passing(test)).unwrap_or_default()
-            }
-        })
+            // What was removed by other metadata than its own leaves traces, which do not count.
+            Step::Field(key, test) => match self.fields.get(key) {
+                Some(field) => field.passing(test) & &self.documents,
+                None => RoaringBitmap::new(),
+            },
+        }
     }
+}
+
+/// What a filter asks the index for, one after the other.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// All documents.
+    Everything,
+    /// Those that pass a test of one key.
+    Field(&'a str, &'a Test),
+}
+
+/// Numbers of the documents that a filter matches. `steps` answers from the index, which need not stay the same in
+/// between.
+///
+/// # Errors
+/// `CANCELLED`.
+pub fn matching(
+    filter: &ResolvedFilter<'_>,
+    steps: &impl Fn(Step<'_>) -> RoaringBitmap,
+    is_cancelled: Cancelled<'_>,
+) -> Result<RoaringBitmap> {
+    check_cancelled(is_cancelled)?;
+    Ok(match filter {
+        ResolvedFilter::All(children) => {
+            let mut found: Option<RoaringBitmap> = None;
+            for child in children {
+                if found.as_ref().is_some_and(RoaringBitmap::is_empty) {
+                    break;
+                }
+                let passing = matching(child, steps, is_cancelled)?;
+                found = Some(match found {
+                    None => passing,
+                    Some(found) => found & passing,
+                });
+            }
+            found.unwrap_or_else(|| steps(Step::Everything))
+        }
+        ResolvedFilter::Any(children) => {
+            let mut found = RoaringBitmap::new();
+            for child in children {
+                found |= matching(child, steps, is_cancelled)?;
+            }
+            found
+        }
+        ResolvedFilter::Not(child) => {
+            let excluded = matching(child, steps, is_cancelled)?;
+            steps(Step::Everything) - excluded
+        }
+        ResolvedFilter::Documents(numbers) => numbers.clone(),
+        ResolvedFilter::Field(key, test) => steps(Step::Field(key, test)),
+    })
 }
 
 impl Field {

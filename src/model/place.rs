@@ -165,6 +165,10 @@ pub fn remove(path: &Path) -> Result<()> {
 
 /// The error for what cannot be written.
 pub fn unwritable(path: &Path, error: std::io::Error) -> Error {
+    if let Some(known) = Error::of_want(&error) {
+        let message = format!("cannot write {}: {}", path.display(), known.message);
+        return Error { message, ..known }.with_source(error);
+    }
     let message = format!("cannot write {}: {error}", path.display());
     Error::internal("MODEL_WRITE_FAILED", message).with_source(error)
 }

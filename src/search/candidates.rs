@@ -12,11 +12,11 @@ use tracing::debug_span;
 
 use super::fusion::{Fusion, Scoring};
 use super::{MAX_LIMIT, Mode, Options};
-use crate::catalog::{Catalog, Indexes};
-use crate::domain::{Level, dot};
+use crate::catalog::Reading;
+use crate::domain::{Level, cosine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Candidate, Wanted};
-use crate::store::CollectionRecord;
+use crate::store::Store;
 
 /// The ranking by words is read so many times deeper: what lies beyond is no candidate by itself, but gives those by
 /// vectors their keyword scores.
@@ -41,12 +41,25 @@ pub struct Probe {
     /// The words; empty for a search by vectors.
     pub text: String,
     /// A document that is left out.
-    pub excluded: Option<u32>,
+    pub excluded: Option<Excluded>,
     /// Cancelled when the caller leaves.
     pub caller: CancellationToken,
 }
 
+/// The document that a search is for the like of.
+pub struct Excluded {
+    pub id: String,
+    pub doc_no: u32,
+    /// How many passages it has.
+    pub passages: usize,
+}
+
 impl Probe {
+    /// Whether a candidate is of the document that is left out.
+    fn excludes(&self, doc_no: u32) -> bool {
+        self.excluded.as_ref().is_some_and(|excluded| excluded.doc_no == doc_no)
+    }
+
     /// Fails where nobody waits for the hits any more.
     pub fn check_caller(&self) -> Result<()> {
         match self.caller.is_cancelled() {
@@ -96,17 +109,18 @@ pub struct Candidates {
 
 /// The reading of candidates for one search.
 pub struct Retrieval<'a> {
-    pub catalog: &'a Catalog,
-    pub record: &'a CollectionRecord,
+    pub store: &'a Store,
+    pub reading: &'a Reading,
     pub probe: &'a Probe,
     pub options: &'a Options,
-    pub indexes: &'a Indexes,
     /// The documents that count, if not all.
     pub allowed: Option<RoaringBitmap>,
     /// Whether what is scored exactly is scored by its sentences too.
     pub weighs_sentences: bool,
     /// Points whose vectors are damaged: both rankings may hold one. Of a passage's sentences the first.
     pub damaged: HashSet<u64>,
+    /// Candidates that were removed since the index was read.
+    pub gone: usize,
 }
 
 impl<'a> Retrieval<'a> {
@@ -120,8 +134,8 @@ impl<'a> Retrieval<'a> {
         let span = debug_span!("index.search", wanted = wanted as i64).entered();
         let query = self.vector()?;
         let Options { unit, exact: is_scan, ef_search, .. } = *self.options;
-        let ef = ef_search.unwrap_or(self.record.ef_search as usize);
-        let found = match self.indexes.of(unit) {
+        let ef = ef_search.unwrap_or(self.reading.record().ef_search as usize);
+        let found = match self.reading.indexes().of(unit) {
             Some(index) => {
                 let filter = self.allowed.as_ref();
                 let wanted = Wanted { k: wanted, ef: ef.max(wanted), exact: is_scan, filter };
@@ -133,7 +147,7 @@ impl<'a> Retrieval<'a> {
         let _span = debug_span!("search.rescore").entered();
         let is_exhausted = found.len() < wanted;
         let mut list = Vec::with_capacity(found.len());
-        for candidate in found.into_iter().filter(|c| Some(c.doc_no) != self.probe.excluded) {
+        for candidate in found.into_iter().filter(|c| !self.probe.excludes(c.doc_no)) {
             if list.len().is_multiple_of(CHECKED) {
                 self.probe.check_caller()?;
             }
@@ -159,17 +173,17 @@ impl<'a> Retrieval<'a> {
         let (k, filter) = (SENTENCE_PASSAGES, self.allowed.as_ref());
         let nearby = Wanted { k, ef: ef.max(k), exact: self.options.exact, filter };
         let is_cancelled = || self.probe.caller.is_cancelled();
-        let passages = self.indexes.passage.search_until(query, nearby, &is_cancelled)?;
+        let passages = self.reading.indexes().passage.search_until(query, nearby, &is_cancelled)?;
         let mut sentences = Vec::new();
         for passage in passages {
             self.probe.check_caller()?;
             let first = passage.point << 8;
-            let vectors = self.catalog.store().sentence_vectors(self.record.cid, passage.point);
+            let vectors = self.store.sentence_vectors(self.reading.cid(), passage.point);
             let vectors = self.noting_damage(first, vectors)?.unwrap_or_default();
             let scored = (first..).zip(&vectors).map(|(point, vector)| Candidate {
                 point,
                 doc_no: passage.doc_no,
-                similarity: dot(query, vector),
+                similarity: cosine(query, vector),
             });
             sentences.extend(scored);
         }
@@ -200,29 +214,31 @@ impl<'a> Retrieval<'a> {
         if self.damaged.contains(&scored.point) {
             return Ok(None);
         }
-        let vector = self.catalog.store().vector(self.record.cid, self.options.unit, scored.point);
-        let Some(vector) = self.noting_damage(scored.point, vector)? else { return Ok(None) };
-        let score = dot(query, &vector);
+        let vector = self.store.vector(self.reading.cid(), self.options.unit, scored.point);
+        let Some(vector) = self.noting_damage(scored.point, vector)? else {
+            self.gone += usize::from(!self.damaged.contains(&scored.point));
+            return Ok(None);
+        };
+        let score = cosine(query, &vector);
         let scored = Scored { score, vector_score: Some(score), vector, ..scored };
         if !self.weighs_sentences {
             return Ok(Some(scored));
         }
-        let sentences = self.catalog.store().sentence_vectors(self.record.cid, scored.point);
+        let sentences = self.store.sentence_vectors(self.reading.cid(), scored.point);
         let sentences = sentences.map(|vectors| Some(vectors.unwrap_or_default()));
         let Some(vectors) = self.noting_damage(scored.point, sentences)? else { return Ok(None) };
-        let sentences = vectors.iter().map(|sentence| dot(query, sentence)).collect();
+        let sentences = vectors.iter().map(|sentence| cosine(query, sentence)).collect();
         Ok(Some(Scored { sentences, ..scored }))
     }
 
     /// Candidates by words, and the greatest possible score. A document ranks by its best passage.
     pub fn matching(&mut self, wanted: usize) -> Result<(Candidates, f32)> {
         let _span = debug_span!("keywords.search", wanted = wanted as i64).entered();
-        let keywords = self.catalog.keywords(self.record)?;
+        let keywords = self.reading.keywords();
         let by_document = self.options.unit == Level::Document;
         let mut depth = if by_document { wanted * PASSAGES_OF_A_DOCUMENT } else { wanted };
         loop {
-            let found =
-                keywords.search(self.catalog.store(), &self.probe.text, depth, self.allowed.as_ref())?;
+            let found = keywords.search(self.store, &self.probe.text, depth, self.allowed.as_ref())?;
             let is_exhausted = found.matches.len() < depth;
             let mut seen = HashSet::new();
             let list: Vec<Scored> = found
@@ -267,7 +283,7 @@ impl<'a> Retrieval<'a> {
     /// Adds the similarity of the codes, and where the index has none yet the exact one.
     fn with_code_similarity(&mut self, list: Vec<Scored>, query: &[f32]) -> Result<Vec<Scored>> {
         let points: Vec<u64> = list.iter().map(|scored| scored.point).collect();
-        let similarities = match self.indexes.of(self.options.unit) {
+        let similarities = match self.reading.indexes().of(self.options.unit) {
             Some(index) => index.similarities(query, &points)?,
             None => vec![None; points.len()],
         };

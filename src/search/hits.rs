@@ -1,47 +1,58 @@
 //! What a hit shows.
 
-use super::candidates::Scored;
+use super::candidates::{Probe, Scored};
 use super::{Hit, Options};
-use crate::catalog::Catalog;
-use crate::domain::{Level, Span, dot};
+use crate::domain::{Level, Span, cosine};
 use crate::error::Result;
-use crate::store::{CollectionRecord, PassageRecord};
+use crate::store::{DocumentRecord, PassageRecord, Store};
 
+/// Memory of a hit's message beside its strings.
+const HIT_BYTES: usize = 512;
 /// Sentences marked in a hit.
 const HIGHLIGHTS: usize = 2;
 
-/// Reads what a hit shows; `None` where it was removed meanwhile.
+/// Reads what a hit shows; `None` where it was removed meanwhile, or is described anew so that the filter does not match
+/// it any more: a hit shows the very record that matches.
 pub fn hit(
-    catalog: &Catalog,
-    record: &CollectionRecord,
-    query: Option<&[f32]>,
+    store: &Store,
+    cid: u32,
+    probe: &Probe,
     scored: &Scored,
     options: &Options,
 ) -> Result<Option<Hit>> {
-    let store = catalog.store();
-    let Some(id) = store.document_id(record.cid, scored.doc_no)? else { return Ok(None) };
-    let Some(document) = store.document(record.cid, &id)?.filter(|d| d.doc_no == scored.doc_no) else {
+    let Some(id) = store.document_id(cid, scored.doc_no)? else { return Ok(None) };
+    let Some(document) = store.document(cid, &id)?.filter(|d| d.doc_no == scored.doc_no) else {
         return Ok(None);
     };
+    let is_wanted = match (&options.filter, &probe.excluded) {
+        // It may have been written anew since it was looked up.
+        (_, Some(excluded)) if excluded.id == id => false,
+        (Some(filter), _) => filter.matches(&id, &document.metadata),
+        (None, _) => true,
+    };
+    if !is_wanted {
+        return Ok(None);
+    }
     let point = match options.unit {
         Level::Passage => scored.point,
         Level::Sentence => scored.point >> 8,
         Level::Document => document.first_passage,
     };
-    let Some(passage) = store.passage(record.cid, point)? else { return Ok(None) };
+    let Some(passage) = store.passage(cid, point)? else { return Ok(None) };
     let span = match options.unit {
         Level::Sentence => {
             passage.sentences.get((scored.point & 0xff) as usize).copied().unwrap_or(passage.span)
         }
         Level::Passage | Level::Document => passage.span,
     };
-    let Some(text) = store.text(record.cid, document.doc_no, span)? else { return Ok(None) };
-    let highlights = match query {
+    options.room.add(bytes_of(&document, &passage) + span.len() as usize)?;
+    let Some(text) = store.text(cid, document.doc_no, span)? else { return Ok(None) };
+    let highlights = match probe.vector.as_deref() {
         Some(query) if options.include_highlights && options.unit != Level::Sentence => {
             let similarities = match scored.sentences.is_empty() {
                 true => {
-                    let vectors = store.sentence_vectors(record.cid, point)?.unwrap_or_default();
-                    vectors.iter().map(|vector| dot(query, vector)).collect()
+                    let vectors = store.sentence_vectors(cid, point)?.unwrap_or_default();
+                    vectors.iter().map(|vector| cosine(query, vector)).collect()
                 }
                 false => scored.sentences.clone(),
             };
@@ -50,9 +61,10 @@ pub fn hit(
         _ => Vec::new(),
     };
     let vector = match options.include_vectors {
-        true if scored.vector.is_empty() => store.vector(record.cid, options.unit, scored.point)?,
+        true if scored.vector.is_empty() => store.vector(cid, options.unit, scored.point)?,
         wanted => wanted.then(|| scored.vector.clone()),
     };
+    options.room.add(vector.as_ref().map_or(0, |vector| size_of_val(vector.as_slice())))?;
     Ok(Some(Hit {
         text,
         document,
@@ -68,6 +80,12 @@ pub fn hit(
         vector,
         highlights,
     }))
+}
+
+/// Memory that a hit takes, beside its text and vector, as it is found and in an answer.
+fn bytes_of(document: &DocumentRecord, passage: &PassageRecord) -> usize {
+    let headings: usize = passage.headings.iter().map(|heading| size_of::<String>() + heading.len()).sum();
+    size_of::<Hit>() + HIT_BYTES + document.shown_bytes() + headings
 }
 
 /// The sentences of a passage closest to the query, by the similarities of all of them.

@@ -19,13 +19,14 @@ pub use fusion::{DEFAULT_SENTENCE_WEIGHT, Fusion, FusionMethod};
 pub use rerank::{DEFAULT_DEPTH, DEFAULT_WEIGHT, Rerank, RerankMethod};
 use tokio_util::sync::CancellationToken;
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Reading};
 use crate::domain::{CollectionName, Filter, Level, Span};
 use crate::encoder::{CrossEncoders, EmbedOptions, Encoders, Overflow};
 use crate::error::{Error, Result};
+use crate::room::AnswerRoom;
 use crate::store::{CollectionRecord, DocumentRecord};
 use crate::task;
-use candidates::Probe;
+use candidates::{Excluded, Probe};
 use rerank::Reranker;
 use retrieve::retrieve;
 use vectors::{cosine, unit};
@@ -87,6 +88,8 @@ pub struct Options {
     pub include_vectors: bool,
     /// Whether hits carry the sentences closest to the query.
     pub include_highlights: bool,
+    /// Room for the hits, and what reading the query takes.
+    pub room: AnswerRoom,
 }
 
 /// One result.
@@ -120,6 +123,9 @@ pub struct Hit {
     pub highlights: Vec<(Span, f32)>,
 }
 
+/// Memory that reading a query takes for each of its bytes, at most: every byte may be a token.
+const QUERY_MEMORY: usize = 64;
+
 /// What it took to encode a query; nothing where it was not encoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cost {
@@ -145,9 +151,6 @@ pub struct Found {
     pub cost: Cost,
 }
 
-/// How often a search begins again because its collection was restored meanwhile.
-const MOST_RESTORES: usize = 2;
-
 /// Finds passages, sentences and documents.
 pub struct Search {
     catalog: Arc<Catalog>,
@@ -161,41 +164,32 @@ impl Search {
         Self { catalog, encoders, cross_encoders }
     }
 
-    /// The hits of a query. A hit with a damaged record is left out, logged and counted.
+    /// The hits of a query: of the collection as it is when the search begins, even if it is deleted or replaced
+    /// meanwhile. Each matches the filter with the record that it shows. A hit with a damaged record is left out, logged
+    /// and counted.
     ///
     /// # Errors
-    /// Bad input with its reason; `DATA_LOSS` where the filter needs a record that is damaged.
+    /// Bad input with its reason.
     pub async fn search(
         &self,
         collection: &CollectionName,
         query: Query,
         options: &Options,
     ) -> Result<Found> {
+        self.search_in(&self.catalog.read(collection)?, query, options).await
+    }
+
+    /// The hits of a query in a collection that is read already, so that what belongs to the hits can be read afterwards.
+    ///
+    /// # Errors
+    /// As [`Search::search`].
+    pub async fn search_in(&self, reading: &Reading, query: Query, options: &Options) -> Result<Found> {
         if options.limit == 0 || options.limit > MAX_LIMIT {
             let message = format!("expected 1 to {MAX_LIMIT}, got {}", options.limit);
             return Err(Error::invalid_field("limit", "BAD_LIMIT", message));
         }
-        let mode = mode_of(&query, options)?;
-        let mut record = self.catalog.collection(collection)?;
-        for _ in 0..MOST_RESTORES {
-            let found = self.search_in(&record, &query, mode, options).await;
-            let now = self.catalog.collection(collection)?;
-            if now.cid == record.cid {
-                return found;
-            }
-            // A snapshot was restored in its place: what was read of the old one may have been half gone.
-            record = now;
-        }
-        self.search_in(&record, &query, mode, options).await
-    }
-
-    async fn search_in(
-        &self,
-        record: &CollectionRecord,
-        query: &Query,
-        mode: Mode,
-        options: &Options,
-    ) -> Result<Found> {
+        let (record, query) = (reading.record(), &query);
+        let mode = mode_of(query, options)?;
         let rerank = self.reranker(record, query, options)?;
         let (vector, cost) = match mode {
             Mode::Keyword if !options.include_highlights => {
@@ -203,12 +197,14 @@ impl Search {
                 (None, Cost::default())
             }
             _ => {
+                let bytes = if let Query::Text(text) = query { text.len() } else { 0 };
+                let _reading = options.room.hold(bytes.min(MAX_QUERY_BYTES) * QUERY_MEMORY)?;
                 let (vector, cost) = self.query_vector(record, query).await?;
                 (Some(vector), cost)
             }
         };
         let excluded = match query {
-            Query::Document(id) => self.catalog.store().document(record.cid, id)?.map(|d| d.doc_no),
+            Query::Document(id) => self.catalog.store().document(record.cid, id)?.map(excluded),
             _ => None,
         };
         let text = match query {
@@ -219,12 +215,12 @@ impl Search {
         let _leaves = caller.clone().drop_guard();
         let fusion = options.fusion.unwrap_or_default();
         let probe = Probe { mode, fusion, vector, text, excluded, caller };
-        let (catalog, record) = (self.catalog.clone(), record.clone());
+        let (catalog, reading) = (self.catalog.clone(), reading.clone());
         let mut options = options.clone();
         let limit = options.limit;
         options.limit = limit.max(rerank.as_ref().map_or(0, |(_, _, depth)| *depth));
         let by_ranks = matches!(fusion.method, FusionMethod::ReciprocalRank { .. });
-        let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &record, probe, &options));
+        let work = task::blocking("SEARCH_FAILED", move || retrieve(&catalog, &reading, probe, &options));
         let mut found = work.instrument(debug_span!("search")).await?;
         found.cost = cost;
         if let Some((reranker, text, depth)) = rerank {
@@ -272,12 +268,10 @@ impl Search {
         left: &Query,
         right: &Query,
     ) -> Result<f32> {
-        let record = match collection {
-            Some(name) => Some(self.catalog.collection(name)?),
-            None => None,
-        };
-        let (left, _) = self.vector_of(record.as_ref(), left).await?;
-        let (right, _) = self.vector_of(record.as_ref(), right).await?;
+        let reading = collection.map(|name| self.catalog.read(name)).transpose()?;
+        let record = reading.as_ref().map(Reading::record);
+        let (left, _) = self.vector_of(record, left).await?;
+        let (right, _) = self.vector_of(record, right).await?;
         if left.len() != right.len() {
             return Err(Error::invalid(
                 "DIMENSION_MISMATCH",
@@ -330,6 +324,12 @@ impl Search {
             }
         }
     }
+}
+
+/// A document that is left out.
+fn excluded(document: DocumentRecord) -> Excluded {
+    let passages = document.passage_count as usize;
+    Excluded { id: document.id, doc_no: document.doc_no, passages }
 }
 
 /// What a search goes by.

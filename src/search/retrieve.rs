@@ -1,7 +1,7 @@
 //! Candidates by vectors, by words or by both, until there are as many hits as wanted.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ::metrics::{counter, histogram};
 use tracing::debug_span;
@@ -11,12 +11,11 @@ use super::candidates::{
 };
 use super::hits::hit;
 use super::{Cost, Found, Mode, Options};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Reading};
 use crate::domain::{Filter, Level};
 use crate::error::{Error, Result};
 use crate::keywords::KeywordReader;
 use crate::metrics;
-use crate::store::CollectionRecord;
 
 /// Least candidates scored exactly beyond the limit: the index holds 8-bit codes. For ten hits more find nothing more
 /// (docs/BENCHMARKS.md).
@@ -28,23 +27,16 @@ const RESCORE_SHARE: f32 = 0.4;
 /// Least candidates of each ranking that fusion is given.
 const FUSION_DEPTH: usize = 100;
 
+/// How often a search begins again because hits were written anew while it read them.
+const MOST_ROUNDS: usize = 3;
+
+/// How long it then waits for the commit at most.
+const MOST_WAIT: Duration = Duration::from_millis(100);
+
 /// Searches one collection. Blocks.
-pub fn retrieve(
-    catalog: &Catalog,
-    record: &CollectionRecord,
-    probe: Probe,
-    options: &Options,
-) -> Result<Found> {
+pub fn retrieve(catalog: &Catalog, reading: &Reading, probe: Probe, options: &Options) -> Result<Found> {
     let started = Instant::now();
-    let indexes = catalog.indexes(record)?;
-    let filter = |f| {
-        debug_span!("search.filter").in_scope(|| catalog.matching(record, f, &|| probe.caller.is_cancelled()))
-    };
-    let mut allowed = options.filter.as_ref().map(filter).transpose()?;
-    if allowed.is_none() && probe.excluded.is_some() && options.unit == Level::Sentence {
-        // A document may have any number of sentences that are like it.
-        allowed = Some(filter(&Filter::All(Vec::new()))?);
-    }
+    let record = reading.record();
     let mut mode = probe.mode;
     if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
         mode = Mode::Vector;
@@ -53,39 +45,24 @@ pub fn retrieve(
         mode == Mode::Hybrid && options.unit == Level::Passage && probe.fusion.sentence_share() > 0.0;
     let extra = if weighs_sentences { RESCORE_EXTRA_BY_SENTENCES } else { RESCORE_EXTRA };
     let exact = options.limit + extra.max((options.limit as f32 * RESCORE_SHARE) as usize);
-    let mut wanted = exact;
-    if let Some(doc_no) = probe.excluded {
-        match &mut allowed {
-            Some(allowed) => drop(allowed.remove(doc_no)),
-            None => wanted += catalog.passages_of(record.cid, doc_no)?,
-        }
-    }
-    let documents = match &allowed {
-        Some(allowed) => allowed.len(),
-        None => catalog.store().counts(record.cid)?.0,
-    };
-    // No more hits than that can be there.
-    let most = match options.max_per_document {
-        0 => usize::MAX,
-        most => usize::try_from(documents).unwrap_or(usize::MAX).saturating_mul(most),
-    };
-    let damaged = HashSet::new();
     let mut retrieval = Retrieval {
-        catalog,
-        record,
+        store: catalog.store(),
+        reading,
         probe: &probe,
         options,
-        indexes: &indexes,
-        allowed,
+        allowed: None,
         weighs_sentences,
-        damaged,
+        damaged: HashSet::new(),
+        gone: 0,
     };
+    let mut selection = Selection::new(catalog, &mut retrieval, exact)?;
+    let mut rounds = 0;
     loop {
         probe.check_caller()?;
         let candidates = match mode {
-            Mode::Vector => retrieval.by_vectors(wanted, exact),
-            Mode::Keyword => retrieval.matching(wanted).map(|(candidates, _)| candidates),
-            Mode::Hybrid => match retrieval.fused(wanted.max(FUSION_DEPTH), exact) {
+            Mode::Vector => retrieval.by_vectors(selection.wanted, exact),
+            Mode::Keyword => retrieval.matching(selection.wanted).map(|(candidates, _)| candidates),
+            Mode::Hybrid => match retrieval.fused(selection.wanted.max(FUSION_DEPTH), exact) {
                 Err(error) if is_keywords_alone(&error) => {
                     tracing::warn!(collection = record.name, %error, "a hybrid search goes by the vectors alone");
                     mode = Mode::Vector;
@@ -96,28 +73,91 @@ pub fn retrieve(
             },
         };
         let Candidates { list: mut scored, is_exhausted } = candidates?;
-        let mut damaged = retrieval.damaged.len();
+        let mut damaged = retrieval.damaged.len() + selection.damaged;
         scored.sort_by(best_first);
         scored.retain(|s| options.score_threshold.is_none_or(|least| s.score >= least));
         let kept: Vec<&Scored> = within_documents(&scored, options.max_per_document).collect();
         // Below a score threshold the rest scores lower still.
         let is_complete = options.score_threshold.is_some() && options.max_per_document == 0;
-        let is_all = kept.len() >= options.limit.min(most) || is_exhausted;
-        if is_all || is_complete || wanted >= MAX_CANDIDATES {
+        let is_all = kept.len() >= options.limit.min(selection.most) || is_exhausted;
+        if is_all || is_complete || selection.wanted >= MAX_CANDIDATES {
             let _span = debug_span!("search.read").entered();
             let mut hits = Vec::with_capacity(options.limit.min(kept.len()));
+            let mut gone = retrieval.gone;
             for scored in kept {
                 if hits.len() == options.limit {
                     break;
                 }
                 probe.check_caller()?;
-                let hit = hit(catalog, record, probe.vector.as_deref(), scored, options);
-                hits.extend(unless_damaged(hit, &mut damaged)?);
+                let before = damaged;
+                let hit = hit(catalog.store(), reading.cid(), &probe, scored, options);
+                let hit = unless_damaged(hit, &mut damaged)?;
+                gone += usize::from(hit.is_none() && damaged == before);
+                hits.extend(hit);
+            }
+            if gone > 0 && hits.len() < options.limit && rounds < MOST_ROUNDS {
+                // What was written meanwhile has taken hits away, and may be one itself: the indexes hear of it with the
+                // commit.
+                rounds += 1;
+                catalog.store().wait_for_commit(MOST_WAIT);
+                // As many as before may be gone of those that come next.
+                let deeper = selection.wanted * 4;
+                selection = Selection::new(catalog, &mut retrieval, exact)?;
+                selection.wanted = selection.wanted.max(deeper).min(MAX_CANDIDATES);
+                continue;
             }
             measure(started, probe.mode, mode, damaged);
             return Ok(Found { hits, damaged, mode, cost: Cost::default() });
         }
-        wanted *= 4;
+        selection.wanted *= 4;
+    }
+}
+
+/// How much is looked for among which documents.
+struct Selection {
+    /// Candidates.
+    wanted: usize,
+    /// No more hits than that can be there.
+    most: usize,
+    /// Documents that the filter names and that cannot be read.
+    damaged: usize,
+}
+
+impl Selection {
+    /// That of a search that begins: asks the filter, and sets the documents that count.
+    fn new(catalog: &Catalog, retrieval: &mut Retrieval<'_>, exact: usize) -> Result<Self> {
+        let Retrieval { reading, probe, options, .. } = *retrieval;
+        let matching = |filter| {
+            let is_cancelled = || probe.caller.is_cancelled();
+            debug_span!("search.filter").in_scope(|| catalog.matching(reading, filter, &is_cancelled))
+        };
+        // A document may have any number of sentences that are like it.
+        let is_among_sentences = probe.excluded.is_some() && options.unit == Level::Sentence;
+        let found = match &options.filter {
+            Some(filter) => Some(matching(filter)?),
+            None if is_among_sentences => Some(matching(&Filter::All(Vec::new()))?),
+            None => None,
+        };
+        let damaged = found.as_ref().map_or(0, |found| found.damaged);
+        let mut selection = Self { wanted: exact, most: usize::MAX, damaged };
+        let mut allowed = found.map(|found| found.documents);
+        if let Some(excluded) = &probe.excluded {
+            match &mut allowed {
+                Some(allowed) => drop(allowed.remove(excluded.doc_no)),
+                None => selection.wanted += excluded.passages,
+            }
+        }
+        let documents = match &allowed {
+            Some(allowed) => allowed.len(),
+            None => reading.filters().documents(),
+        };
+        if options.max_per_document > 0 {
+            let documents = usize::try_from(documents).unwrap_or(usize::MAX);
+            selection.most = documents.saturating_mul(options.max_per_document);
+        }
+        retrieval.allowed = allowed;
+        retrieval.gone = 0;
+        Ok(selection)
     }
 }
 

@@ -10,7 +10,7 @@ use super::retrieve::retrieve;
 use super::vectors::unit;
 use super::*;
 use crate::catalog::Catalog;
-use crate::domain::{Level, Span, dot};
+use crate::domain::{CollectionName, Filter, Level, MetadataValue, Span, Test, dot};
 use crate::encoder::Encoders;
 use crate::error::ErrorKind;
 use crate::index::IndexOptions;
@@ -43,6 +43,7 @@ fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
         rerank: None,
         include_vectors: false,
         include_highlights: false,
+        room: AnswerRoom::unbounded(),
     }
 }
 
@@ -109,13 +110,64 @@ impl Fixture {
         self.store.upsert(self.record.cid, document).await.unwrap().doc_no
     }
 
+    fn reading(&self) -> crate::catalog::Reading {
+        self.catalog.read(&CollectionName::new("a").unwrap()).unwrap()
+    }
+
     fn found(&self, probe: Probe, options: &Options) -> Found {
-        retrieve(&self.catalog, &self.record, probe, options).unwrap()
+        retrieve(&self.catalog, &self.reading(), probe, options).unwrap()
     }
 }
 
 fn numbers(found: &Found) -> Vec<u32> {
     found.hits.iter().map(|hit| hit.document.doc_no).collect()
+}
+
+#[tokio::test]
+async fn a_hit_matches_the_filter_with_the_record_that_it_shows() {
+    let fixture = Fixture::new(true);
+    let kind = |kind: &str| [("kind".to_owned(), MetadataValue::String(kind.to_owned()))].into();
+    for n in 0..30 {
+        let document = document(&format!("d{n}"), "One word. ", vec![vector(n)], 1);
+        fixture.add(NewDocument { metadata: kind("old"), ..document }).await;
+    }
+    // Described anew, and the indexes have not heard of it: as between the store's commit and theirs.
+    (0..25).for_each(|n| fixture.store.describe_quietly(fixture.record.cid, &format!("d{n}"), kind("new")));
+    let filter = Filter::Field("kind".to_owned(), Test::Equals(MetadataValue::String("old".to_owned())));
+    for unit in [Level::Passage, Level::Sentence, Level::Document] {
+        for mode in [Mode::Vector, Mode::Keyword, Mode::Hybrid] {
+            if unit == Level::Sentence && mode != Mode::Vector {
+                continue;
+            }
+            let options = Options { filter: Some(filter.clone()), ..options(Some(mode), unit, None) };
+            let found = fixture.found(probe(mode, "word", vector(3)), &options);
+            let mut ids: Vec<_> = found.hits.iter().map(|hit| hit.document.id.clone()).collect();
+            ids.sort();
+            assert_eq!(ids, ["d25", "d26", "d27", "d28", "d29"], "{unit:?} {mode:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_collection_that_is_deleted_is_read_to_the_end() {
+    let fixture = Fixture::new(false);
+    for n in 0..30 {
+        fixture.add(document(&format!("d{n}"), "One word. ", vec![vector(n)], 1)).await;
+    }
+    // The keyword index is made with the first search.
+    fixture
+        .found(probe(Mode::Keyword, "word", vector(3)), &options(Some(Mode::Keyword), Level::Passage, None));
+    let reading = fixture.reading();
+    fixture.catalog.delete(&CollectionName::new("a").unwrap(), "", true).unwrap();
+    for mode in [Mode::Vector, Mode::Keyword, Mode::Hybrid] {
+        let options = options(Some(mode), Level::Passage, None);
+        let found = retrieve(&fixture.catalog, &reading, probe(mode, "word", vector(3)), &options).unwrap();
+        assert_eq!((found.hits.len(), found.damaged), (10, 0), "{mode:?}");
+    }
+    let page = fixture.catalog.page(&reading, None, 100, None, NEVER).unwrap();
+    assert_eq!((page.documents.len(), page.is_more), (30, false));
+    drop(reading);
+    fixture.store.wait_for_reaper(fixture.record.cid);
 }
 
 #[test]
@@ -174,7 +226,8 @@ async fn sentences_like_a_document_are_those_of_others_however_many_are_its_own(
         let other = fixture.add(document("other", "A light shines. ", other, 4)).await;
         let mut options = options(None, Level::Sentence, None);
         options.score_threshold = Some(0.5);
-        let probe = Probe { excluded: Some(own), ..probe(Mode::Vector, "", query) };
+        let excluded = Some(candidates::Excluded { id: "own".to_owned(), doc_no: own, passages: 210 });
+        let probe = Probe { excluded, ..probe(Mode::Vector, "", query) };
         let found = fixture.found(probe, &options);
         assert_eq!(numbers(&found), [other; 10], "index_sentences {index_sentences}");
     }

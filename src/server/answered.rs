@@ -22,6 +22,7 @@ use tonic::codegen::http::{HeaderMap, HeaderValue};
 use super::deadline::passed;
 use super::guard::{Admitted, Guard};
 use crate::error::{Error, ErrorKind};
+use crate::grpc::{ALLOWANCE, Allowance, Part};
 use crate::metrics;
 
 /// The body.
@@ -103,6 +104,20 @@ impl Call {
     }
 }
 
+/// Bytes of an answer. The transport drops them once they are written, maybe long after the call has ended here: until
+/// then the call keeps the memory that it took.
+struct Sent {
+    data: Bytes,
+    _room: Part,
+    _allowance: Allowance,
+}
+
+impl AsRef<[u8]> for Sent {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
 fn trailers(error: Error) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
     if Status::from(error).add_header(&mut trailers).is_err() {
@@ -126,24 +141,37 @@ impl http_body::Body for Answered {
             return Poll::Ready(Some(Ok(trailers(error))));
         }
         let Some((inner, admitted)) = &mut state.open else { return Poll::Ready(None) };
-        let polled = Pin::new(inner).poll_frame(context);
-        match &polled {
-            Poll::Pending => state.waker = Some(context.waker().clone()),
-            Poll::Ready(Some(Ok(frame))) if frame.is_data() => {
-                this.messages += 1;
-                // The first answer was due when the call was admitted.
-                let caller = admitted.caller.as_ref().filter(|_| this.messages > 1);
-                if let Some(Err(error)) = caller.map(|caller| this.guard.check(caller)) {
-                    let open = state.open.take();
-                    drop(state);
-                    drop(open);
-                    return Poll::Ready(Some(Ok(trailers(error))));
-                }
-                state.given = Some(Instant::now());
+        let allowance = admitted.allowance.clone();
+        let polled = ALLOWANCE.sync_scope(allowance.clone(), || Pin::new(inner).poll_frame(context));
+        let frame = match polled {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Pending => {
+                state.waker = Some(context.waker().clone());
+                return Poll::Pending;
             }
-            Poll::Ready(_) => {}
+            ended => return ended,
+        };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => return Poll::Ready(Some(Ok(frame))),
+        };
+        this.messages += 1;
+        // The first answer was due when the call was admitted.
+        let caller = admitted.caller.as_ref().filter(|_| this.messages > 1);
+        let allowed = caller.map_or(Ok(()), |caller| this.guard.check(caller));
+        match allowed.and_then(|()| allowance.sent(data.len())) {
+            Ok(room) => {
+                state.given = Some(Instant::now());
+                let data = Bytes::from_owner(Sent { data, _room: room, _allowance: allowance });
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Err(error) => {
+                let open = state.open.take();
+                drop(state);
+                drop(open);
+                Poll::Ready(Some(Ok(trailers(error))))
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {

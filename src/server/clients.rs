@@ -13,8 +13,10 @@ use crate::error::{Error, Result};
 
 /// When a client should come back.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Calls of health that one client may have open: they need no key.
+const MAX_HEALTH_CALLS: usize = 32;
 /// Connections over a limit that are kept for a moment, to be told why they are not served; more are closed at once.
-const MAX_REFUSED: usize = 64;
+pub(super) const MAX_REFUSED: usize = 64;
 
 /// All clients that are connected.
 pub(super) struct Clients {
@@ -37,6 +39,28 @@ struct Counts {
 struct Count {
     connections: usize,
     streams: usize,
+    health_calls: usize,
+}
+
+/// What is counted of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Its client may send messages without end.
+    Stream,
+    /// It asks for the server's health.
+    Health,
+    /// All others.
+    Other,
+}
+
+impl Kind {
+    fn count(self) -> Count {
+        match self {
+            Kind::Stream => Count { streams: 1, ..Count::default() },
+            Kind::Health => Count { health_calls: 1, ..Count::default() },
+            Kind::Other => Count::default(),
+        }
+    }
 }
 
 /// A connection that counts until it is dropped.
@@ -58,7 +82,7 @@ struct Over {
 /// A call that is open on a connection, until it is dropped.
 pub(super) struct OpenCall {
     connection: Arc<Connection>,
-    is_stream: bool,
+    kind: Kind,
 }
 
 impl Clients {
@@ -90,21 +114,29 @@ impl Clients {
             }
             counts.refused += 1;
         } else {
-            counts.add(client, Count { connections: 1, streams: 0 });
+            counts.add(client, Count { connections: 1, ..Count::default() });
         }
         Some(Arc::new(Connection { clients: self.clone(), client, over, calls: watch::Sender::new(0) }))
     }
 
-    fn open_stream(&self, client: IpAddr) -> Result<()> {
+    fn open_call(&self, client: IpAddr, kind: Kind) -> Result<()> {
         let mut counts = self.counts.lock();
         let own = counts.each.get(&client).copied().unwrap_or_default();
-        if counts.all.streams >= self.max_streams {
-            return Err(too_many("TOO_MANY_STREAMS", "streams of all clients", self.max_streams));
+        match kind {
+            Kind::Stream if counts.all.streams >= self.max_streams => {
+                return Err(too_many("TOO_MANY_STREAMS", "streams of all clients", self.max_streams));
+            }
+            Kind::Stream if own.streams >= self.max_streams_per_client => {
+                let most = self.max_streams_per_client;
+                return Err(too_many("TOO_MANY_STREAMS", "streams of one client", most));
+            }
+            Kind::Health if own.health_calls >= MAX_HEALTH_CALLS => {
+                let what = "calls of one client for the server's health";
+                return Err(too_many("TOO_MANY_CHECKS", what, MAX_HEALTH_CALLS));
+            }
+            Kind::Stream | Kind::Health | Kind::Other => {}
         }
-        if own.streams >= self.max_streams_per_client {
-            return Err(too_many("TOO_MANY_STREAMS", "streams of one client", self.max_streams_per_client));
-        }
-        counts.add(client, Count { connections: 0, streams: 1 });
+        counts.add(client, kind.count());
         Ok(())
     }
 }
@@ -113,15 +145,21 @@ impl Counts {
     fn add(&mut self, client: IpAddr, count: Count) {
         self.all.connections += count.connections;
         self.all.streams += count.streams;
+        self.all.health_calls += count.health_calls;
+        if count == Count::default() {
+            return;
+        }
         let own = self.each.entry(client).or_default();
         own.connections += count.connections;
         own.streams += count.streams;
+        own.health_calls += count.health_calls;
     }
 
     fn remove(&mut self, client: IpAddr, count: Count) {
         let take = |from: &mut Count| {
             from.connections = from.connections.saturating_sub(count.connections);
             from.streams = from.streams.saturating_sub(count.streams);
+            from.health_calls = from.health_calls.saturating_sub(count.health_calls);
         };
         take(&mut self.all);
         if let Some(own) = self.each.get_mut(&client) {
@@ -134,6 +172,11 @@ impl Counts {
 }
 
 impl Connection {
+    /// Whose it is.
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// Whether it is kept only to be refused.
     pub fn is_refused(&self) -> bool {
         self.over.is_some()
@@ -153,13 +196,11 @@ impl Connection {
     /// Counts a call.
     ///
     /// # Errors
-    /// `TOO_MANY_STREAMS`.
-    pub fn open_call(self: &Arc<Self>, is_stream: bool) -> Result<OpenCall> {
-        if is_stream {
-            self.clients.open_stream(self.client)?;
-        }
+    /// `TOO_MANY_STREAMS`, `TOO_MANY_CHECKS`.
+    pub fn open_call(self: &Arc<Self>, kind: Kind) -> Result<OpenCall> {
+        self.clients.open_call(self.client, kind)?;
         self.calls.send_modify(|calls| *calls += 1);
-        Ok(OpenCall { connection: self.clone(), is_stream })
+        Ok(OpenCall { connection: self.clone(), kind })
     }
 
     /// Resolves when there is no call.
@@ -187,17 +228,15 @@ impl Drop for Connection {
         if self.over.is_some() {
             counts.refused = counts.refused.saturating_sub(1);
         } else {
-            counts.remove(self.client, Count { connections: 1, streams: 0 });
+            counts.remove(self.client, Count { connections: 1, ..Count::default() });
         }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        if self.is_stream {
-            let connection = &self.connection;
-            connection.clients.counts.lock().remove(connection.client, Count { connections: 0, streams: 1 });
-        }
+        let connection = &self.connection;
+        connection.clients.counts.lock().remove(connection.client, self.kind.count());
         self.connection.calls.send_modify(|calls| *calls = calls.saturating_sub(1));
     }
 }
@@ -261,18 +300,31 @@ mod tests {
         let clients = clients();
         let connections = [clients.connect(peer("2001:db8::1")), clients.connect(peer("2001:db8::2"))];
         let [first, second] = connections.map(|connection| connection.unwrap());
-        let streams = [first.open_call(true), second.open_call(true)];
+        let streams = [first.open_call(Kind::Stream), second.open_call(Kind::Stream)];
         assert!(streams.iter().all(|stream| stream.is_ok()));
-        assert_eq!(first.open_call(true).err().unwrap().reason, "TOO_MANY_STREAMS");
-        assert!(first.open_call(false).is_ok());
+        assert_eq!(first.open_call(Kind::Stream).err().unwrap().reason, "TOO_MANY_STREAMS");
+        assert!(first.open_call(Kind::Other).is_ok());
         drop(streams);
-        assert!(second.open_call(true).is_ok());
+        assert!(second.open_call(Kind::Stream).is_ok());
+    }
+
+    #[test]
+    fn calls_for_health_are_counted_too() {
+        let clients = clients();
+        let connection = clients.connect(peer("10.0.0.1")).unwrap();
+        let calls: Vec<_> =
+            (0..MAX_HEALTH_CALLS).map(|_| connection.open_call(Kind::Health).unwrap()).collect();
+        assert_eq!(connection.open_call(Kind::Health).err().unwrap().reason, "TOO_MANY_CHECKS");
+        assert!(connection.open_call(Kind::Other).is_ok());
+        assert!(clients.connect(peer("10.0.0.2")).unwrap().open_call(Kind::Health).is_ok());
+        drop((calls, connection));
+        assert!(clients.counts.lock().each.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_after_its_last_call() {
         let connection = clients().connect(peer("10.0.0.1")).unwrap();
-        let call = connection.open_call(false).unwrap();
+        let call = connection.open_call(Kind::Other).unwrap();
         let idle = tokio::spawn({
             let connection = connection.clone();
             async move { connection.idle(Duration::from_secs(10)).await }
@@ -281,7 +333,7 @@ mod tests {
         assert!(!idle.is_finished());
         drop(call);
         tokio::time::sleep(Duration::from_secs(9)).await;
-        drop(connection.open_call(false).unwrap());
+        drop(connection.open_call(Kind::Other).unwrap());
         tokio::time::sleep(Duration::from_secs(9)).await;
         assert!(!idle.is_finished());
         tokio::time::sleep(Duration::from_secs(2)).await;

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::Status;
@@ -15,21 +14,32 @@ use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
 use super::answered::Answered;
-use super::clients::{Connection, OpenCall};
+use super::clients::{Connection, Kind, OpenCall};
 use super::deadline::{deadline, passed};
 use super::key_calls::{KeyCall, KeyCalls};
-use super::receive::{Held, Memory, Received, Receiving};
+use super::receive::{Received, Receiving};
+use super::resident;
 use crate::access::{Caller, Keyring, method};
 use crate::config::LimitsConfig;
 use crate::error::{Error, Result};
-use crate::grpc::Pulse;
+use crate::grpc::{ALLOWANCE, Allowance, Least, Memory, Pulse};
+use crate::party::Party;
 
 /// What the methods of health start with; they are open to all.
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// The one of them that does not end.
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
-/// Watches of health at once: they need no key, so that they have a limit of their own.
-const MAX_WATCHES: usize = 64;
+/// Calls of health need no key, so that they have limits of their own. Watches, and other calls, at once.
+const MAX_WATCHES: usize = 256;
+const MAX_CHECKS: usize = 512;
+/// Most bytes of a message of theirs, which is the name of a service.
+pub(super) const HEALTH_MESSAGE: usize = 1 << 10;
+/// Memory for what they receive and answer.
+pub(super) const HEALTH_MEMORY: usize = 2 << 20;
+/// All calls of health at once.
+pub(super) const HEALTH_CALLS: usize = MAX_WATCHES + MAX_CHECKS;
+/// How long a check may take, and how long a watch may take to say what it watches.
+const HEALTH_TIME: Duration = Duration::from_secs(10);
 /// Headers that may hold a key.
 const AUTHORIZATION: &str = "authorization";
 const API_KEY: &str = "x-api-key";
@@ -42,9 +52,15 @@ pub(super) struct Guard {
     requests: Arc<Semaphore>,
     max_requests: usize,
     watches: Arc<Semaphore>,
+    checks: Arc<Semaphore>,
+    /// For calls with one message.
     memory: Memory,
+    /// For streams. No call takes from both, so that none waits here for what it holds there.
+    stream_memory: Memory,
+    /// For calls of health: they are answered when others take up the rest.
+    health_memory: Memory,
     max_message_bytes: usize,
-    receive_timeout: Duration,
+    least: Least,
     send_timeout: Duration,
     key_calls: Arc<KeyCalls>,
 }
@@ -56,8 +72,9 @@ pub(super) struct Admitted {
     /// When it is over.
     pub deadline: Option<Instant>,
     _key_call: Option<KeyCall>,
-    _held: Held,
-    _permit: Option<OwnedSemaphorePermit>,
+    /// The memory that it takes.
+    pub allowance: Allowance,
+    _permit: OwnedSemaphorePermit,
     _call: OpenCall,
 }
 
@@ -68,9 +85,15 @@ impl Guard {
             requests: Arc::new(Semaphore::new(limits.max_concurrent_requests.min(Semaphore::MAX_PERMITS))),
             max_requests: limits.max_concurrent_requests,
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
-            memory: Memory::new(limits.max_request_memory_bytes, limits.max_message_bytes),
+            checks: Arc::new(Semaphore::new(MAX_CHECKS)),
+            memory: resident::request_memory(limits),
+            stream_memory: resident::stream_memory(limits),
+            health_memory: Memory::new(HEALTH_MEMORY),
             max_message_bytes: limits.max_message_bytes,
-            receive_timeout: Duration::from_secs(limits.receive_timeout_seconds),
+            least: Least {
+                timeout: Duration::from_secs(limits.receive_timeout_seconds),
+                bytes_per_second: limits.least_receive_bytes_per_second,
+            },
             send_timeout: Duration::from_secs(limits.send_timeout_seconds),
             key_calls: KeyCalls::new(limits.max_concurrent_requests_per_key),
         })
@@ -104,12 +127,29 @@ impl Guard {
         let key_call =
             caller.as_ref().and_then(Caller::key_id).map(|id| self.key_calls.open(id)).transpose()?;
         let permit = match path {
-            WATCH => Some(take(&self.watches, "TOO_MANY_WATCHES", "watches of health", MAX_WATCHES)?),
-            _ if is_health => None,
-            _ => Some(take(&self.requests, "TOO_MANY_REQUESTS", "calls at once", self.max_requests)?),
+            WATCH => take(&self.watches, "TOO_MANY_WATCHES", "watches of health", MAX_WATCHES)?,
+            _ if is_health => take(&self.checks, "TOO_MANY_CHECKS", "checks of health", MAX_CHECKS)?,
+            _ => take(&self.requests, "TOO_MANY_REQUESTS", "calls at once", self.max_requests)?,
         };
         let is_stream = method(path).is_some_and(|method| method.is_stream);
-        let call = connection.open_call(is_stream)?;
+        let kind = match is_stream {
+            _ if is_health => Kind::Health,
+            true => Kind::Stream,
+            false => Kind::Other,
+        };
+        let client = connection.client();
+        let party = caller.as_ref().map_or(Party::Client(client), |caller| caller.party(client));
+        let given = deadline(&parts.headers);
+        let (memory, max_message_bytes, least, deadline) = match kind {
+            Kind::Health => {
+                let most = Some(Instant::now() + HEALTH_TIME).filter(|_| path != WATCH);
+                let least = Least { timeout: self.least.timeout.min(HEALTH_TIME), ..self.least };
+                (&self.health_memory, HEALTH_MESSAGE, least, given.into_iter().chain(most).min())
+            }
+            Kind::Stream => (&self.stream_memory, self.max_message_bytes, self.least, given),
+            Kind::Other => (&self.memory, self.max_message_bytes, self.least, given),
+        };
+        let call = connection.open_call(kind)?;
         // No service has a use for the key, so none can tell it.
         parts.headers.remove(AUTHORIZATION);
         parts.headers.remove(API_KEY);
@@ -117,28 +157,14 @@ impl Guard {
             tracing::debug!(key = caller.name(), "call admitted");
             parts.extensions.insert(caller.clone());
         }
-        let pulse = Pulse::new(self.receive_timeout);
+        let pulse = Pulse::new(least);
         parts.extensions.insert(pulse.clone());
-        let body = Body::new(body.map_frame(move |frame| {
-            pulse.beat();
-            frame
-        }));
-        let held = Held::default();
-        let receiving = Receiving {
-            memory: self.memory.clone(),
-            held: held.clone(),
-            max_message_bytes: if is_health { 0 } else { self.max_message_bytes },
-            timeout: self.receive_timeout,
-            is_stream,
-        };
-        let admitted = Admitted {
-            caller,
-            deadline: deadline(&parts.headers),
-            _key_call: key_call,
-            _held: held,
-            _permit: permit,
-            _call: call,
-        };
+        let allowance = Allowance::new(memory.clone(), party);
+        parts.extensions.insert(allowance.clone());
+        let receiving =
+            Receiving { allowance: allowance.clone(), pulse, max_message_bytes, least, is_stream };
+        let admitted =
+            Admitted { caller, deadline, _key_call: key_call, allowance, _permit: permit, _call: call };
         let body = Body::new(Received::new(body, receiving));
         Ok((Request::from_parts(parts, body), admitted))
     }
@@ -203,7 +229,9 @@ where
             Err(error) => return Box::pin(std::future::ready(Ok(Status::from(error).into_http()))),
         };
         let guard = self.guard.clone();
-        let answer = self.inner.call(request);
+        let allowance = admitted.allowance.clone();
+        let answer = ALLOWANCE.sync_scope(allowance.clone(), || self.inner.call(request));
+        let answer = ALLOWANCE.scope(allowance, answer);
         Box::pin(async move {
             let response = match admitted.deadline {
                 None => answer.await?,

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +37,16 @@ const REFUSED_TIME: Duration = Duration::from_secs(5);
 const CLOSE_TIME: Duration = Duration::from_secs(10);
 /// How long to wait where connections cannot be accepted, such as for want of file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
+/// Bytes of a call, and of all calls of a connection, that a client may send before they are read. A stream that waits for
+/// memory does not read: the others of its connection go on nevertheless.
+pub(super) const STREAM_WINDOW: usize = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// Bytes of answers of a call that wait for the socket, beyond the piece that was given last.
+const SEND_BUFFER: usize = 64 << 10;
+/// Most bytes of a call's headers.
+const HEADER_BYTES: u32 = 16 << 10;
+/// What a connection takes: buffers for reading, writing and encryption, and what is left of calls that were refused.
+pub(super) const CONNECTION_BYTES: usize = 192 << 10;
 /// What a client sends first, before any frame.
 const PREFACE_BYTES: u64 = 24;
 
@@ -47,16 +58,19 @@ pub(super) struct Listening {
     pub handshake_timeout: Duration,
     pub idle_timeout: Duration,
     pub max_streams: u32,
+    /// From this number on descriptors are not for connections.
+    pub reserve: RawFd,
 }
 
 impl Listening {
-    pub fn new(clients: Arc<Clients>, tls: Option<Arc<Tls>>, limits: &LimitsConfig) -> Self {
+    pub fn new(clients: Arc<Clients>, tls: Option<Arc<Tls>>, limits: &LimitsConfig, reserve: RawFd) -> Self {
         Self {
             clients,
             tls,
             handshake_timeout: Duration::from_secs(limits.handshake_timeout_seconds),
             idle_timeout: Duration::from_secs(limits.idle_timeout_seconds),
             max_streams: limits.max_concurrent_requests_per_connection,
+            reserve,
         }
     }
 
@@ -84,6 +98,11 @@ impl Listening {
                     continue;
                 }
             };
+            // The lowest free number is given, so all below it are in use.
+            if stream.as_raw_fd() >= self.reserve {
+                tracing::debug!(%peer, "a connection is closed: the rest of the file descriptors is the store's");
+                continue;
+            }
             let Some(connection) = self.clients.connect(peer) else {
                 tracing::debug!(%peer, "a connection over the limits is closed");
                 continue;
@@ -159,6 +178,10 @@ impl Listening {
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .max_concurrent_streams(self.max_streams)
+            .initial_stream_window_size(STREAM_WINDOW as u32)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(HEADER_BYTES)
             .serve_connection(io, TowerToHyperService::new(service));
         let mut served = pin!(served);
         let silent = async {

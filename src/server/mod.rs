@@ -3,16 +3,21 @@
 mod answered;
 mod clients;
 mod deadline;
+mod descriptors;
 mod guard;
 mod key_calls;
 mod listen;
 mod models;
+mod parties;
 mod receive;
+mod resident;
 mod schedule;
 mod tls;
 mod x509;
 
 use std::future::Future;
+use std::os::fd::RawFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,13 +36,14 @@ use tower::util::MapRequestLayer;
 use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
-use crate::config::{Config, StoreConfig};
+use crate::config::{Config, IndexConfig, StoreConfig};
 use crate::encoder::{CrossEncoders, Encoders};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
 use crate::grpc;
 use crate::index::IndexOptions;
 use crate::ingest::{Ingest, IngestLimits};
+use crate::private;
 use crate::proto;
 use crate::proto::admin_service_server::AdminServiceServer;
 use crate::proto::answer_service_server::AnswerServiceServer;
@@ -49,10 +55,14 @@ use crate::search::Search;
 use crate::store::{SCHEMA_VERSION, Store, StoreOptions};
 use crate::telemetry::Gauges;
 use clients::Clients;
+pub(crate) use descriptors::check as check_open_files;
+pub use descriptors::take as take_descriptors;
 use guard::{Guard, GuardLayer};
 use listen::Listening;
 use models::Models;
 pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
+use parties::PartiesLayer;
+pub(crate) use resident::{Resident, of_the_machine as memory_of_the_machine};
 use tls::Tls;
 
 /// Services whose health is told; the empty name stands for the whole server.
@@ -65,6 +75,8 @@ const SERVICES: [&str; 7] = [
     EmbeddingServiceServer::<grpc::Embedding>::NAME,
     SearchServiceServer::<grpc::Search>::NAME,
 ];
+/// Most bytes of a question about the services, which is the name of one.
+const REFLECTION_MESSAGE: usize = 64 << 10;
 /// Passages of all ingests that may wait for the encoder at once: enough to fill its batches well.
 const MAX_PASSAGES: usize = 2048;
 
@@ -79,6 +91,8 @@ pub struct Parts {
     extractor: Extractor,
     keyring: Arc<Keyring>,
     tls: Option<Arc<Tls>>,
+    /// From this number on descriptors are not for connections.
+    reserve: RawFd,
 }
 
 impl Parts {
@@ -87,11 +101,13 @@ impl Parts {
     /// # Errors
     /// What is missing or does not fit, by name.
     pub fn load(config: Config) -> Result<Self> {
-        std::fs::create_dir_all(&config.data_dir).map_err(|e| {
+        let reserve = take_descriptors(&config)?;
+        private::create_dir_all(&config.data_dir).map_err(|e| {
             let message =
                 format!("data_dir: expected a directory that can be written, got {:?}: {e}", config.data_dir);
             Error::precondition("DATA_DIR_UNUSABLE", message)
         })?;
+        close_to_others(&config.data_dir);
         let keyring = Arc::new(Keyring::open(&config.data_dir)?);
         let tls = Tls::load(&config.tls)?;
         check_exposure(&config, tls.is_some(), !keyring.is_open())?;
@@ -99,7 +115,8 @@ impl Parts {
         let store = Arc::new(Store::open(&config.data_dir, store_options(&config))?);
         let Models { encoders, cross_encoders, generators } = models::load(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
-        let index = IndexOptions { head_limit: config.index.head_limit, ..IndexOptions::default() };
+        let IndexConfig { head_limit, build_threads } = config.index;
+        let index = IndexOptions { head_limit, build_threads, ..IndexOptions::default() };
         let catalog = Catalog::open(store, &config.data_dir, encoders.clone(), index)?;
         let worker = match &config.extract.worker {
             Some(worker) => worker.clone(),
@@ -110,7 +127,33 @@ impl Parts {
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
-        Ok(Self { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls })
+        Ok(Self {
+            config,
+            encoders,
+            cross_encoders,
+            generators,
+            prompts,
+            catalog,
+            extractor,
+            keyring,
+            tls,
+            reserve,
+        })
+    }
+
+    /// Logs how much memory may be resident with these settings, and warns where the machine has less.
+    pub fn tell_memory(&self) {
+        let caches = self.generators.iter().map(|generator| generator.info().cache_bytes).sum();
+        let bound = Resident::new(&self.config, resident::now().unwrap_or_default(), caches);
+        let most_mib = bound.total() >> 20;
+        tracing::info!(most_mib, parts = %bound, "memory that may be resident");
+        if let Some(machine) = resident::of_the_machine().filter(|machine| *machine < bound.total()) {
+            tracing::warn!(
+                most_mib,
+                machine_mib = machine >> 20,
+                "the settings allow more memory than the machine has: `trove doctor` says what to lower"
+            );
+        }
     }
 
     /// What the metrics tell of their state.
@@ -124,6 +167,15 @@ impl Parts {
             keyring: self.keyring.clone(),
             snapshot_interval: Duration::from_secs(self.config.snapshots.interval_hours.saturating_mul(3600)),
             certificate_expire_time: Box::new(move || tls.as_ref().map(|tls| tls.expire_time())),
+        }
+    }
+}
+
+/// Takes what an older program or a copy has left open to others of the machine from them.
+fn close_to_others(data: &Path) {
+    for path in private::OWN.map(|name| data.join(name)) {
+        if let Err(error) = private::close(&path) {
+            tracing::warn!(path = %path.display(), %error, "others of this machine may read what is stored");
         }
     }
 }
@@ -189,8 +241,18 @@ fn answer_options(config: &Config) -> AnswerOptions {
 /// # Errors
 /// `SERVE_FAILED` where the transport fails.
 pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let Parts { config, encoders, cross_encoders, generators, prompts, catalog, extractor, keyring, tls } =
-        parts;
+    let Parts {
+        config,
+        encoders,
+        cross_encoders,
+        generators,
+        prompts,
+        catalog,
+        extractor,
+        keyring,
+        tls,
+        reserve,
+    } = parts;
     let limits = config.limits.clone();
     let stop = grpc::Stop::new(Duration::from_secs(limits.shutdown_seconds));
     let ingest_limits = IngestLimits {
@@ -209,6 +271,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         grpc::Answer {
             answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
             max_text_bytes: limits.max_text_bytes,
+            max_message_bytes: max,
         }
     };
     let admin = grpc::Admin {
@@ -225,7 +288,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         cross_encoders,
         max_batch_size,
         max_text_bytes,
-        room: grpc::Room::new(max.saturating_mul(2)),
+        max_message_bytes: max,
         stop: stop.clone(),
     };
     let collections = grpc::Collections { catalog: catalog.clone() };
@@ -233,11 +296,11 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         ingest: Arc::new(ingest),
         catalog,
         max_batch_size,
+        max_message_bytes: max,
         max_document_bytes: limits.max_document_bytes,
-        room: grpc::Room::new(limits.max_document_bytes.saturating_mul(2)),
         stop: stop.clone(),
     };
-    let search = grpc::Search { search, max_batch_size };
+    let search = grpc::Search { search, max_batch_size, max_message_bytes: max };
 
     tokio::spawn(schedule::run(admin.catalog.clone(), config.snapshots.clone(), stop.clone()));
 
@@ -245,11 +308,13 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     for name in SERVICES {
         health.set_service_status(name, ServingStatus::Serving).await;
     }
+    let health_service = health_service.max_decoding_message_size(guard::HEALTH_MESSAGE);
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| failed(&e))?
+        .max_decoding_message_size(REFLECTION_MESSAGE);
     let reflection = MapRequestLayer::new(ending_with(stop.clone())).named_layer(reflection);
     let begin = stop.clone();
     let stopping = async move {
@@ -283,8 +348,10 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
     let service = ServiceBuilder::new()
         .layer(crate::telemetry::CallsLayer::default())
         .layer(GuardLayer(Guard::new(keyring, &limits)))
+        .layer(PartiesLayer)
         .service(routes.prepare());
-    let server = Listening::new(Clients::new(&limits), tls, &limits).serve(listener, service, stopping);
+    let server =
+        Listening::new(Clients::new(&limits), tls, &limits, reserve).serve(listener, service, stopping);
     let too_late = async {
         stop.begun().await;
         tokio::time::sleep(stop.grace()).await;

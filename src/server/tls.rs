@@ -30,9 +30,14 @@ pub(super) struct Tls {
 
 struct InUse {
     config: Arc<ServerConfig>,
+    /// Of the files, from before they were read: what is written from then on is another one.
+    stamps: Stamps,
     /// When the first of the chain expires, in seconds since 1970.
     expire_time: i64,
 }
+
+/// Of each file; none where there is no such file.
+type Stamps = [Option<FileStamp>; 3];
 
 struct Files {
     certificate: PathBuf,
@@ -72,15 +77,16 @@ impl Tls {
 
     /// Reads the files again whenever one changes; what does not fit together is logged and changes nothing.
     pub async fn follow(self: Arc<Self>) {
-        let mut seen = self.files.stamps();
+        // Not those of now: the models are loaded between the first reading and this.
+        let mut seen = self.current.load().stamps.clone();
         loop {
-            tokio::time::sleep(INTERVAL).await;
             let stamps = self.files.stamps();
             if stamps == seen {
+                tokio::time::sleep(INTERVAL).await;
                 continue;
             }
             seen = stamps;
-            match self.files.read() {
+            match crate::task::guarded("TLS_FAILED", || self.files.read()) {
                 Ok(read) => {
                     self.current.store(Arc::new(read));
                     counter!(metrics::TLS_RELOADS, "outcome" => "ok").increment(1);
@@ -99,12 +105,13 @@ impl Tls {
 }
 
 impl Files {
-    fn stamps(&self) -> [Option<FileStamp>; 3] {
+    fn stamps(&self) -> Stamps {
         let stamp = |path: &Path| FileStamp::of(path).ok().flatten();
         [stamp(&self.certificate), stamp(&self.key), self.client_ca.as_deref().and_then(stamp)]
     }
 
     fn read(&self) -> Result<InUse> {
+        let stamps = self.stamps();
         let chain = certificates("tls.certificate", &self.certificate)?;
         let expire_time = self.expire_time(&chain)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
@@ -134,7 +141,7 @@ impl Files {
         };
         let mut config = builder.with_single_cert(chain, key).map_err(|e| wrong(&e))?;
         config.alpn_protocols = vec![b"h2".to_vec()];
-        Ok(InUse { config: Arc::new(config), expire_time })
+        Ok(InUse { config: Arc::new(config), stamps, expire_time })
     }
 
     fn expire_time(&self, chain: &[CertificateDer<'_>]) -> Result<i64> {
@@ -210,6 +217,22 @@ mod tests {
         let first = load(&certificate, &key, None).unwrap().unwrap().expire_time();
         assert_eq!(first, 1_893_456_000);
         assert!(whole > first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_were_replaced_before_they_are_followed_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, key) = write(dir.path(), "a");
+        let tls = load(&certificate, &key, None).unwrap().unwrap();
+        let before = tls.expire_time();
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let mut other = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        other.not_after = rcgen::date_time_ymd(2031, 1, 1);
+        std::fs::write(&certificate, other.self_signed(&pair).unwrap().pem()).unwrap();
+        std::fs::write(&key, pair.serialize_pem()).unwrap();
+        let _following = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(tls.clone().follow()));
+        tokio::time::sleep(INTERVAL * 3).await;
+        assert_eq!((tls.expire_time(), before == 1_924_992_000), (1_924_992_000, false));
     }
 
     #[test]

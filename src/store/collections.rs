@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use super::codec::{self, Counters, Number};
 use super::live::Live;
 use super::records::CollectionRecord;
-use super::{Store, commit, keys, now_ns, unknown_collection};
+use super::{Store, commit, keys, now_ns, readers, unknown_collection, versions};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Share of a collection's document numbers from which on a start says that they run out.
+const MANY_USED: f64 = 0.75;
 
 impl Store {
     /// Makes a collection; number, times and etag are set here.
@@ -22,7 +25,7 @@ impl Store {
     ) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_room()?;
-        let live = self.live();
+        let live = self.inner.settled()?;
         let key = keys::collection(&record.name);
         if live.get(&key)?.is_some() {
             let message = format!("there is a collection {:?} already", record.name);
@@ -55,36 +58,42 @@ impl Store {
     /// All collections by name. One whose record is damaged is left out and logged: the others go on.
     pub fn list_collections(&self) -> Result<Vec<CollectionRecord>> {
         let mut readable = Vec::new();
-        for record in read_all(&self.live())? {
+        for (name, record) in read_all(&self.live())? {
             match record {
                 Ok(record) => readable.push(record),
-                Err(error) => tracing::error!(%error, "a collection is left out"),
+                Err(error) => tracing::error!(collection = name, %error, "a collection is left out"),
             }
         }
         Ok(readable)
     }
 
+    /// Names of all collections; [`Store::get_collection`] tells which of them are damaged.
+    pub fn collection_names(&self) -> Result<Vec<String>> {
+        Ok(read_all(&self.live())?.into_iter().map(|(name, _)| name).collect())
+    }
+
     /// Changes a collection's record; name, number, dimensions and creation time stay. With an etag given,
-    /// only if it is still the record's.
+    /// only if it is still the record's; without, whatever others have changed meanwhile. `change` gets the record of
+    /// the moment, which nobody else can change before it is stored, and may refuse.
     pub fn update_collection(
         &self,
         name: &str,
         etag: Option<&str>,
-        change: impl FnOnce(&mut CollectionRecord),
+        change: impl FnOnce(&mut CollectionRecord) -> Result<()>,
     ) -> Result<CollectionRecord> {
         let _writer = self.inner.writer.lock();
         self.inner.check_little_room()?;
+        let live = self.inner.settled()?;
         let old = self.get_collection(name)?;
         check_etag(&old, etag)?;
         let mut new = old.clone();
-        change(&mut new);
+        change(&mut new)?;
         new.cid = old.cid;
         new.name = old.name;
         new.dimensions = old.dimensions;
         new.create_time_ns = old.create_time_ns;
         new.update_time_ns = old.update_time_ns;
         touch(&mut new);
-        let live = self.live();
         let key = keys::collection(name);
         live.put(&key, codec::pack(&key, &new))?;
         live.sync()?;
@@ -92,11 +101,12 @@ impl Store {
     }
 
     /// Deletes a collection and all that is in it. Once its record is gone it is deleted, even if the
-    /// program stops before the rest is: that is done at the next open. One that holds documents is only deleted with
-    /// `force`.
+    /// program stops before the rest is: that is done at the next open. Where it is read, the rest goes with the last
+    /// reader. One that holds documents is only deleted with `force`.
     pub fn delete_collection(&self, name: &str, etag: Option<&str>, force: bool) -> Result<CollectionRecord> {
-        let _writer = self.inner.writer.lock();
+        let writer = self.inner.writer.lock();
         self.inner.check_little_room()?;
+        let live = self.inner.settled()?;
         let record = self.get_collection(name)?;
         check_etag(&record, etag)?;
         let (documents, _) = self.counts(record.cid)?;
@@ -106,18 +116,15 @@ impl Store {
                 format!("collection {name} holds {documents} documents: set force to delete it all the same"),
             ));
         }
-        let live = self.live();
         let mut batch = sled::Batch::default();
         batch.remove(keys::collection(name));
         batch.remove(keys::counters(record.cid));
         live.apply(batch)?;
         live.sync()?;
-        if let Some(hold) = self.inner.hold.read().clone()
-            && hold.keeps(record.cid)
-        {
-            return Ok(record);
+        drop(writer);
+        if self.inner.readers.retire(record.cid) {
+            readers::delete(&self.inner, record.cid);
         }
-        purge(&live, record.cid)?;
         Ok(record)
     }
 }
@@ -131,8 +138,17 @@ pub(super) fn repair_counters(live: &Live) -> Result<()> {
         live.sync()?;
         tracing::warn!(next, "the next collection number was damaged; it was found again");
     }
-    for record in read_all(live)?.into_iter().flatten() {
+    for record in read_all(live)?.into_iter().filter_map(|(_, record)| record.ok()) {
         commit::repair_counters(live, &record)?;
+        let used = commit::numbers_used(live, record.cid)?;
+        if used > MANY_USED {
+            tracing::warn!(
+                collection = record.name,
+                used,
+                "its document numbers run out: {}",
+                commit::RENUMBER
+            );
+        }
     }
     Ok(())
 }
@@ -143,8 +159,7 @@ fn cids(live: &Live) -> Result<BTreeSet<u32>> {
     for kind in keys::OWNED {
         let mut start = vec![kind];
         while let Some((key, _)) = live.from(&start).next().transpose()? {
-            let cid = key.get(1..5).and_then(|b| b.first_chunk::<4>()).map(|b| u32::from_be_bytes(*b));
-            let Some(cid) = cid.filter(|_| key.first() == Some(&kind)) else { break };
+            let Some(cid) = keys::cid_of(&key).filter(|_| key.first() == Some(&kind)) else { break };
             found.insert(cid);
             let Some(next) = cid.checked_add(1) else { break };
             start = keys::owned(kind, next);
@@ -153,10 +168,12 @@ fn cids(live: &Live) -> Result<BTreeSet<u32>> {
     Ok(found)
 }
 
-/// Deletes what belongs to collections that are gone. While a collection's record is damaged nobody can
+/// Deletes what was kept for readers, and what belongs to collections that are gone. While a collection's record is damaged nobody can
 /// tell what is its, so nothing is deleted.
 pub(super) fn purge_orphans(live: &Live) -> Result<()> {
-    let records: Result<Vec<CollectionRecord>> = read_all(live)?.into_iter().collect();
+    versions::drop_all(live)?;
+    let records: Result<Vec<CollectionRecord>> =
+        read_all(live)?.into_iter().map(|(_, record)| record).collect();
     let Ok(records) = records else { return Ok(()) };
     let known: BTreeSet<u32> = records.into_iter().map(|record| record.cid).collect();
     let orphans = cids(live)?.into_iter().filter(|cid| !known.contains(cid));
@@ -178,9 +195,9 @@ pub(super) fn purge(live: &Live, cid: u32) -> Result<()> {
     live.sync()
 }
 
-/// Every collection's record, or that it is damaged.
-pub(super) fn read_all(live: &Live) -> Result<Vec<Result<CollectionRecord>>> {
-    let unpack = |(key, value): (Vec<u8>, Vec<u8>)| codec::unpack(&key, &value);
+/// Every collection's name with its record, or that this is damaged.
+pub(super) fn read_all(live: &Live) -> Result<Vec<(String, Result<CollectionRecord>)>> {
+    let unpack = |(key, value): (Vec<u8>, Vec<u8>)| (keys::name_of(&key), codec::unpack(&key, &value));
     live.prefix(&[keys::COLLECTION]).map(|item| Ok(unpack(item?))).collect()
 }
 

@@ -8,11 +8,15 @@ use super::keys;
 use super::live::Live;
 use super::records::{DocumentRecord, NewDocument, NewPassage, PassageRecord};
 use super::{Store, records::Inserted};
-use crate::domain::{Level, Span};
+use crate::domain::{Level, Span, is_unit};
 use crate::error::{Error, Result};
 
+/// How often all passages together may hold a document's text, and how much they may hold at least. Neighbours share at
+/// most half of their tokens.
+const MOST_COPIES: usize = 4;
+const LEAST_TOTAL: usize = 64 << 10;
 /// How often a document that is replaced while it is read is read again.
-const TRIES: usize = 8;
+const TRIES: usize = 4;
 
 impl Store {
     /// A document with all that is stored of it, by id: one version, whole. `None` where there is no such
@@ -47,8 +51,57 @@ impl Store {
         Ok(found.map(|(_, vector)| vector))
     }
 
+    /// A document's own vector, of the version of a record; empty where it has none.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where it is damaged.
+    pub fn own_vector(&self, cid: u32, record: &DocumentRecord) -> Result<Vec<f32>> {
+        own_vector(&self.live(), cid, record)
+    }
+
+    /// The passage of a point, with its vectors.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where it is damaged or missing.
+    pub fn whole_passage(&self, cid: u32, point: u64) -> Result<NewPassage> {
+        passage(&self.live(), cid, point)
+    }
+
+    /// The text of a record's version from an offset on, which is where a character begins: whole characters, of at most so
+    /// many bytes together; at least four must be allowed.
+    ///
+    /// # Errors
+    /// `DATA_LOSS` where it is damaged or missing.
+    pub fn text_piece(&self, cid: u32, record: &DocumentRecord, offset: u64, most: usize) -> Result<String> {
+        let live = self.live();
+        let end = record.text_bytes.min(offset.saturating_add(most as u64));
+        let first = offset / TEXT_CHUNK as u64;
+        let mut bytes = Vec::with_capacity(most.min(1 << 20) + TEXT_CHUNK);
+        for chunk in first..end.div_ceil(TEXT_CHUNK as u64) {
+            let key = keys::text(cid, record.doc_no, u32::try_from(chunk).unwrap_or(u32::MAX));
+            bytes.extend_from_slice(codec::unseal(&key, &stored(&live, &key)?)?);
+        }
+        let start = first * TEXT_CHUNK as u64;
+        let key = keys::document(cid, &record.id);
+        let piece = bytes.get((offset - start) as usize..(end.max(offset) - start) as usize);
+        let piece = piece.ok_or_else(|| codec::damaged(&key, "its text is of another length"))?;
+        let whole = match std::str::from_utf8(piece) {
+            Ok(text) => text,
+            // The last character goes on in the next piece.
+            Err(error)
+                if error.error_len().is_none() && error.valid_up_to() > 0 && end < record.text_bytes =>
+            {
+                let valid = piece.get(..error.valid_up_to()).unwrap_or_default();
+                std::str::from_utf8(valid).unwrap_or_default()
+            }
+            Err(_) => return Err(codec::damaged(&key, "its text is not UTF-8")),
+        };
+        Ok(whole.to_owned())
+    }
+
     /// What `read` gives of the rows that belong to a document's record. If rows went away while they were read,
-    /// because somebody has replaced or deleted the document, what is there now is read.
+    /// because somebody has replaced or deleted the document, what is there now is read. The last try reads of one moment,
+    /// so that no document is replaced too often to be read.
     fn one_version<T>(
         &self,
         cid: u32,
@@ -57,6 +110,8 @@ impl Store {
     ) -> Result<Option<(DocumentRecord, T)>> {
         let mut tries = TRIES;
         loop {
+            // Of a collection that is gone, where there is no view, nothing changes any more.
+            let _view = if tries == 1 { self.view(cid, &|| false).ok() } else { None };
             let Some(record) = self.document(cid, id)? else { return Ok(None) };
             tries -= 1;
             match read(&self.live(), &record) {
@@ -87,11 +142,7 @@ pub fn read(live: &Live, cid: u32, record: &DocumentRecord) -> Result<NewDocumen
     for point in record.passages() {
         passages.push(passage(live, cid, point)?);
     }
-    let key = keys::vector(cid, Level::Document, u64::from(record.doc_no));
-    let document_vector = match live.get(&key)? {
-        Some(value) => codec::unpack_vector(&key, &value)?.1,
-        None => Vec::new(),
-    };
+    let document_vector = own_vector(live, cid, record)?;
     Ok(NewDocument {
         id: record.id.clone(),
         title: record.title.clone(),
@@ -106,6 +157,14 @@ pub fn read(live: &Live, cid: u32, record: &DocumentRecord) -> Result<NewDocumen
         file_title: record.file_title.clone().unwrap_or_default(),
         processing: record.processing,
     })
+}
+
+fn own_vector(live: &Live, cid: u32, record: &DocumentRecord) -> Result<Vec<f32>> {
+    let key = keys::vector(cid, Level::Document, u64::from(record.doc_no));
+    match live.get(&key)? {
+        Some(value) => Ok(codec::unpack_vector(&key, &value)?.1),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn text(live: &Live, cid: u32, record: &DocumentRecord) -> Result<String> {
@@ -148,6 +207,47 @@ fn passage(live: &Live, cid: u32, point: u64) -> Result<NewPassage> {
 
 fn stored(live: &Live, key: &[u8]) -> Result<Vec<u8>> {
     live.get(key)?.ok_or_else(|| codec::damaged(key, "it is missing"))
+}
+
+/// Checks that the passages of a document do not repeat its text over and over: each copy takes memory wherever they are
+/// read.
+///
+/// # Errors
+/// `PASSAGES_TOO_LONG`.
+pub fn check_copies(document: &NewDocument) -> Result<()> {
+    let most = document.text.len().saturating_mul(MOST_COPIES).saturating_add(LEAST_TOTAL);
+    let total: usize = document.passages.iter().map(|passage| passage.span.len() as usize).sum();
+    if total > most {
+        let message = format!("passages: expected at most {most} bytes of text in all of them, got {total}");
+        return Err(Error::invalid("PASSAGES_TOO_LONG", message));
+    }
+    Ok(())
+}
+
+/// Checks that the vectors of a document have unit length: their dot products are taken for cosines. Those of other
+/// dimensions, or that are not finite, are refused when the document is written.
+///
+/// # Errors
+/// `VECTOR_NOT_UNIT`, with the passage.
+pub fn check_unit_vectors(document: &NewDocument, dimensions: usize) -> Result<()> {
+    let check = |what: &dyn Fn() -> String, vector: &[f32]| {
+        if is_unit(vector) || vector.len() != dimensions || !vector.iter().all(|x| x.is_finite()) {
+            return Ok(());
+        }
+        let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let message = format!("{}: expected a vector of length 1, got one of length {length:e}", what());
+        Err(Error::invalid("VECTOR_NOT_UNIT", message))
+    };
+    if !document.document_vector.is_empty() {
+        check(&|| "vector".to_owned(), &document.document_vector)?;
+    }
+    for (index, passage) in document.passages.iter().enumerate() {
+        check(&|| format!("passages[{index}].vector"), &passage.vector)?;
+        for (at, vector) in passage.sentence_vectors.iter().enumerate() {
+            check(&|| format!("passages[{index}].sentence_vectors[{at}]"), vector)?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks a document that another store has made: that its spans fit its text, its sentences lie in their

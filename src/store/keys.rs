@@ -9,7 +9,9 @@ pub const NEXT_CID: &[u8] = b"K";
 /// How often the database has been synced.
 pub const SYNCS: &[u8] = b"Q";
 /// Kinds of records whose keys go on with a collection number.
-pub const OWNED: [u8; 10] = [b'k', b'd', b'n', b't', b'p', b'v', b'x', b'g', b'h', b'u'];
+pub const OWNED: [u8; 11] = [b'k', b'd', b'n', b't', b'p', b'v', b'x', b'g', b'h', b'u', VERSION];
+/// Kind of the notes of what a document was, which are kept for views.
+pub const VERSION: u8 = b'r';
 /// Prefix of collection records, which are keyed by name.
 pub const COLLECTION: u8 = b'c';
 
@@ -32,6 +34,11 @@ pub fn collection(name: &str) -> Vec<u8> {
     join(COLLECTION, &[name.as_bytes()])
 }
 
+/// The name in the key of a collection's record.
+pub fn name_of(key: &[u8]) -> String {
+    String::from_utf8_lossy(key.get(1..).unwrap_or_default()).into_owned()
+}
+
 pub fn owned(kind: u8, cid: u32) -> Vec<u8> {
     join(kind, &[&cid.to_be_bytes()])
 }
@@ -42,6 +49,44 @@ pub fn counters(cid: u32) -> Vec<u8> {
 
 pub fn document(cid: u32, id: &str) -> Vec<u8> {
     join(b'd', &[&cid.to_be_bytes(), id.as_bytes()])
+}
+
+/// The id in the key of a document's record.
+pub fn id_of(key: &[u8]) -> String {
+    String::from_utf8_lossy(key.get(5..).unwrap_or_default()).into_owned()
+}
+
+/// The collection number in a key of [`OWNED`].
+pub fn cid_of(key: &[u8]) -> Option<u32> {
+    key.get(1..).and_then(|rest| rest.first_chunk::<4>()).map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+pub fn versions(cid: u32) -> Vec<u8> {
+    owned(VERSION, cid)
+}
+
+/// What a document was at a moment. An id has no byte that is zero, so these keys sort as ids do, and then by moments.
+pub fn version(cid: u32, id: &str, moment: u64) -> Vec<u8> {
+    join(VERSION, &[&cid.to_be_bytes(), id.as_bytes(), &[0], &moment.to_be_bytes()])
+}
+
+/// The first key of a version of an id after the given one.
+pub fn versions_after(cid: u32, id: Option<&str>) -> Vec<u8> {
+    match id {
+        None => versions(cid),
+        Some(id) => join(VERSION, &[&cid.to_be_bytes(), id.as_bytes(), &[1]]),
+    }
+}
+
+/// The moment in the key of a version.
+pub fn moment_of(key: &[u8]) -> u64 {
+    last_u64(key).unwrap_or_default()
+}
+
+/// The id in the key of a version.
+pub fn versioned_id_of(key: &[u8]) -> String {
+    let id = key.get(5..key.len().saturating_sub(9)).unwrap_or_default();
+    String::from_utf8_lossy(id).into_owned()
 }
 
 pub fn numbers(cid: u32) -> Vec<u8> {
@@ -136,6 +181,7 @@ pub fn describe(key: &[u8]) -> String {
         Some(b'v') => "a vector".to_owned(),
         Some(b'x') => "a list of deleted points".to_owned(),
         Some(b'u') => "a note of a new title".to_owned(),
+        Some(&VERSION) => format!("the former record of document {:?}", versioned_id_of(key)),
         Some(b'g' | b'h') => "a part of an index".to_owned(),
         _ => "an unknown record".to_owned(),
     }

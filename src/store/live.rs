@@ -5,7 +5,7 @@ use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::metrics::histogram;
@@ -13,12 +13,15 @@ use ::metrics::histogram;
 use super::blobs::Blobs;
 use super::mark::Mark;
 use super::{codec, keys};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, TOO_MANY_OPEN_FILES};
 use crate::task::{Cancelled, check_cancelled};
-use crate::{fault, metrics};
+use crate::{fault, metrics, private};
 
 /// Most changes put into one batch where atomicity is not needed.
 const BATCH: usize = 512;
+
+/// With less than this free, what failed without a cause failed for it.
+const NO_ROOM: u64 = 1 << 20;
 
 /// Deletes a directory once the database in it is closed.
 struct Cleanup {
@@ -52,6 +55,11 @@ pub struct Live {
     file: File,
     blobs: Blobs,
     mark: Mark,
+    /// Writes that were begun, each counted before it can be read. What was found when the database was opened counts
+    /// as one: the program before may have been killed in its fsync.
+    begun: AtomicU64,
+    /// How many of these are on the disk.
+    durable: AtomicU64,
     /// Why a write failed. sled takes no writes after one that failed, and an fsync that failed says
     /// nothing of the next one's success: so there are none until the database is opened again.
     failure: OnceLock<String>,
@@ -87,8 +95,16 @@ impl Live {
         let count = db.get(keys::SYNCS).map_err(from_sled)?;
         let count = count.map(|value| codec::unpack::<codec::Number>(keys::SYNCS, &value)).transpose()?;
         let mark = Mark::open(path, count.map_or(0, |count| count.value))?;
-        let cleanup = Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) };
-        Ok(Self { db, file, blobs: Blobs::of(path), mark, failure: OnceLock::new(), cleanup })
+        Ok(Self {
+            db,
+            file,
+            blobs: Blobs::of(path),
+            mark,
+            begun: AtomicU64::new(1),
+            durable: AtomicU64::new(0),
+            failure: OnceLock::new(),
+            cleanup: Cleanup { path: path.to_owned(), wanted: AtomicBool::new(false) },
+        })
     }
 
     /// Asks for the directory to be deleted when the last reader is gone.
@@ -97,8 +113,9 @@ impl Live {
     }
 
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        // A write of sled's own threads that failed comes to light in the next call, whatever it is.
-        let found = self.db.get(key).map_err(from_sled).inspect_err(|error| self.note(error));
+        // A write of sled's own threads that failed comes to light in the next call, whatever it is. A file of a record
+        // that could not be opened for want of a descriptor says nothing of writes.
+        let found = self.db.get(key).map_err(from_sled).inspect_err(|error| self.note_failed(error));
         Ok(found?.map(|value| value.to_vec()))
     }
 
@@ -114,6 +131,13 @@ impl Live {
         ))
     }
 
+    /// Ends writing for an error of what has changed nothing, unless it was for want of a descriptor.
+    fn note_failed(&self, error: &Error) {
+        if error.reason != TOO_MANY_OPEN_FILES {
+            self.note(error);
+        }
+    }
+
     /// Ends writing until the database is opened again. Keeps the first failure.
     pub fn note(&self, error: &Error) {
         if self.failure.set(error.message.clone()).is_ok() {
@@ -122,35 +146,54 @@ impl Live {
     }
 
     pub fn put(&self, key: &[u8], value: Vec<u8>) -> Result<()> {
+        self.begin();
         self.write(|| self.db.insert(key, value).map(drop).map_err(from_sled))
     }
 
     pub fn apply(&self, batch: sled::Batch) -> Result<()> {
+        self.begin();
         self.write(|| {
             fault::point!("store-apply");
             self.db.apply_batch(batch).map_err(from_sled)
         })
     }
 
+    fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether all that can be read is on the disk. To be asked after the read.
+    pub fn is_settled(&self) -> bool {
+        let begun = self.begun.load(Ordering::SeqCst);
+        self.durable.load(Ordering::SeqCst) >= begun
+    }
+
     /// Everything written so far outlives a power cut: sled's own flush does not fsync, and nothing of sled fsyncs the
-    /// files beside the log.
+    /// files beside the log. To be called by who holds the writer's lock, so that no write is half done.
     pub fn sync(&self) -> Result<()> {
-        // If this fails, such as for want of a file descriptor, nothing has been tried, and the next sync may succeed.
+        let begun = self.begun.load(Ordering::SeqCst);
+        // If this fails, nothing has been tried, and the next sync may succeed.
+        fault::point!("store-blobs");
         let last_blob = self.blobs.last()?;
+        let count = self.mark.next();
         self.write(|| {
             fault::point!("store-flush");
-            let count = self.mark.next();
             let value = codec::pack(keys::SYNCS, &codec::Number { value: count });
             self.db.insert(keys::SYNCS, value).map_err(from_sled)?;
             let started = Instant::now();
             self.db.flush().map_err(from_sled)?;
             histogram!(metrics::STORE_FLUSH_DURATION).record(started.elapsed());
+            Ok(())
+        })?;
+        let flushed = Instant::now();
+        // Without a descriptor no fsync was tried: the next sync begins with the same files.
+        self.blobs.sync(last_blob).inspect_err(|error| self.note_failed(error))?;
+        self.write(|| {
             fault::point!("store-fsync");
-            let flushed = Instant::now();
-            self.blobs.sync(last_blob)?;
             self.file.sync_data().map_err(from_io)?;
             histogram!(metrics::STORE_FSYNC_DURATION).record(flushed.elapsed());
             self.mark.set(count);
+            self.durable.fetch_max(begun, Ordering::SeqCst);
             Ok(())
         })
     }
@@ -159,9 +202,16 @@ impl Live {
     fn write(&self, write: impl FnOnce() -> Result<()>) -> Result<()> {
         self.check_writable()?;
         // sled panics on some failed writes.
-        let written = catch_unwind(AssertUnwindSafe(write))
-            .unwrap_or_else(|_| Err(Error::internal("STORE_FAILED", "a write to the database panicked")));
+        let written = catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| Err(self.panicked()));
         written.inspect_err(|error| self.note(error))
+    }
+
+    /// What a panic of sled means: it does not say.
+    fn panicked(&self) -> Error {
+        match free_bytes(&self.cleanup.path) {
+            Ok(free) if free < NO_ROOM => Error::disk_full(""),
+            _ => Error::internal("STORE_FAILED", "a write to the database panicked"),
+        }
     }
 
     pub fn prefix(
@@ -228,7 +278,8 @@ fn pair(item: sled::Result<(sled::IVec, sled::IVec)>) -> Result<(Vec<u8>, Vec<u8
 /// Replaces a small file atomically and durably. After an error either content may be there.
 pub fn replace_file(dir: &Path, name: &str, content: &str) -> Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary).map_err(from_io)?;
+    let mut file =
+        private::options().write(true).create(true).truncate(true).open(&temporary).map_err(from_io)?;
     file.write_all(content.as_bytes()).map_err(from_io)?;
     file.sync_all().map_err(from_io)?;
     fs::rename(&temporary, dir.join(name)).map_err(from_io)?;
@@ -248,7 +299,7 @@ pub fn check_free(dir: &Path, wanted: u64) -> Result<()> {
     }
     let free = free_bytes(dir)?;
     if free < wanted {
-        return Err(disk_full(format!(": expected {wanted} bytes to be free, there are {free}")));
+        return Err(Error::disk_full(format!(": expected {wanted} bytes to be free, there are {free}")));
     }
     Ok(())
 }
@@ -259,14 +310,9 @@ pub fn free_bytes(dir: &Path) -> Result<u64> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
-fn disk_full(more: impl std::fmt::Display) -> Error {
-    let message = format!("the disk of the data directory is full{more}");
-    Error::exhausted("DISK_FULL", message, Duration::from_secs(60))
-}
-
 pub fn from_io(error: std::io::Error) -> Error {
-    if error.kind() == std::io::ErrorKind::StorageFull {
-        return disk_full("").with_source(error);
+    if let Some(known) = Error::of_want(&error) {
+        return known.with_source(error);
     }
     Error::internal("STORE_IO", format!("the store could not be read or written: {error}")).with_source(error)
 }

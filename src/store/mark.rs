@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::live::from_io;
 use crate::error::{Error, Result};
+use crate::private;
 
 const NAME: &str = "mark";
 
@@ -28,7 +29,7 @@ impl Mark {
     /// `ACKNOWLEDGED_WRITES_LOST`, with what can be done.
     pub fn open(directory: &Path, count: u64) -> Result<Self> {
         let path = directory.join(NAME);
-        let file = File::options()
+        let file = private::options()
             .read(true)
             .write(true)
             .create(true)

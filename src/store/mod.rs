@@ -15,6 +15,7 @@ mod live;
 mod mark;
 mod migrate;
 mod read;
+mod readers;
 mod records;
 mod retitled;
 mod salvage;
@@ -22,6 +23,8 @@ mod segments;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod versions;
+mod view;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -30,12 +33,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use parking_lot::{Mutex, RwLock};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Result};
-use crate::fault;
+use crate::lock::{LEAF, Mutex, RwLock, SNAPSHOTS, WRITER};
 use crate::task::Cancelled;
+use crate::{fault, private};
 pub use inspect::{StoreState, inspect};
 use live::Live;
 pub(crate) use live::from_io;
@@ -43,9 +46,11 @@ pub use migrate::SCHEMA_VERSION;
 
 pub use retitled::Retitled;
 
+pub use commit::Seen;
+pub use readers::Lease;
 pub use records::{
-    CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, Inserted, NewDocument,
-    NewPassage, PassageRecord, Processing, Updated,
+    CollectionRecord, CommitListener, Committed, Damaged, DocumentRecord, DocumentUpdate, Inserted,
+    NewDocument, NewPassage, PassageRecord, Processing, Updated,
 };
 
 const CURRENT: &str = "CURRENT";
@@ -56,9 +61,10 @@ const FIRST: &str = "store-000001";
 const LOCK_GRACE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
-pub use content::{ReadableDocument, check_foreign};
+pub use content::{ReadableDocument, check_copies, check_foreign, check_unit_vectors};
 pub(crate) use snapshot::counted;
 pub use snapshot::{PreparedRestore, SnapshotInfo, SnapshotName};
+pub use view::{View, ViewPage};
 
 /// How to open a store.
 #[derive(Debug, Clone)]
@@ -84,13 +90,13 @@ struct Inner {
     options: StoreOptions,
     live: ArcSwap<Live>,
     /// Held by whoever writes.
-    writer: Mutex<()>,
-    listener: RwLock<Option<Arc<dyn CommitListener>>>,
+    writer: Mutex<(), WRITER>,
+    listener: RwLock<Option<Arc<dyn CommitListener>>, LEAF>,
     snapshots: snapshot::Folder,
     /// Held by whoever makes or restores a snapshot.
-    snapshotting: Mutex<()>,
-    /// What the snapshot that is being made still needs.
-    hold: RwLock<Option<Arc<snapshot::Hold>>>,
+    snapshotting: Mutex<(), SNAPSHOTS>,
+    /// Who reads what, so that it stays.
+    readers: Arc<readers::Readers>,
     _lock: File,
 }
 
@@ -104,6 +110,17 @@ impl Inner {
     fn check_little_room(&self) -> Result<()> {
         live::check_free(&self.dir, self.options.min_free_bytes / 2)
     }
+
+    /// The database, of which all that can be read is on the disk. For whoever holds the writer's lock and answers a
+    /// write by what it reads.
+    fn settled(&self) -> Result<Arc<Live>> {
+        let live = self.live.load_full();
+        if !live.is_settled() {
+            self.check_little_room()?;
+            live.sync()?;
+        }
+        Ok(live)
+    }
 }
 
 /// An open store. Reads block shortly on the disk; writes of documents go through one committing thread.
@@ -111,6 +128,7 @@ pub struct Store {
     inner: Arc<Inner>,
     sender: Option<mpsc::Sender<commit::Op>>,
     committer: Option<JoinHandle<()>>,
+    reaper: Option<JoinHandle<()>>,
 }
 
 impl Store {
@@ -121,7 +139,7 @@ impl Store {
     /// `ACKNOWLEDGED_WRITES_LOST`, and whatever the disk gives.
     pub fn open(data: &Path, options: StoreOptions) -> Result<Self> {
         let dir = data.join("store");
-        fs::create_dir_all(&dir).map_err(from_io)?;
+        private::create_dir_all(&dir).map_err(from_io)?;
         let lock = lock(data)?;
         let named = current(&dir)?;
         match &named {
@@ -149,7 +167,7 @@ impl Store {
             listener: RwLock::new(None),
             snapshots,
             snapshotting: Mutex::new(()),
-            hold: RwLock::new(None),
+            readers: Arc::default(),
             _lock: lock,
         });
         collections::repair_counters(&inner.live.load_full())?;
@@ -162,7 +180,14 @@ impl Store {
                 move || commit::run(&inner, receiver)
             })
             .map_err(from_io)?;
-        Ok(Self { inner, sender: Some(sender), committer: Some(committer) })
+        let reaper = std::thread::Builder::new()
+            .name("store-reaper".to_owned())
+            .spawn({
+                let inner = inner.clone();
+                move || readers::run(&inner)
+            })
+            .map_err(from_io)?;
+        Ok(Self { inner, sender: Some(sender), committer: Some(committer), reaper: Some(reaper) })
     }
 
     /// Sets who hears of every change from now on.
@@ -175,11 +200,14 @@ impl Store {
     ///
     /// # Errors
     /// `DISK_FULL`, `CANCELLED`, and whatever the disk gives; the old database stays in use. If the disk fails so
-    /// late that the next start may find either of the two, there are no writes until then.
+    /// late that the next start may find either of the two, there are no writes until then. `STORE_READ_ONLY` after a
+    /// write that failed.
     pub fn compact(&self, is_cancelled: Cancelled<'_>) -> Result<()> {
         let inner = &self.inner;
         let _writer = inner.writer.lock();
         let old = inner.live.load_full();
+        // After a write that failed half of it may be in memory.
+        old.check_writable()?;
         live::check_free(&inner.dir, old.size_on_disk()?.saturating_add(inner.options.min_free_bytes / 2))?;
         let old_name = current(&inner.dir)?.ok_or_else(|| {
             Error::data_loss("CORRUPT_STORE", format!("the store's {CURRENT} file is gone"))
@@ -230,16 +258,23 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.sender = None;
-        let Some(committer) = self.committer.take() else { return };
-        if committer.thread().id() != std::thread::current().id() && committer.join().is_err() {
-            tracing::error!("the committing thread of the store panicked");
+        self.inner.readers.stop();
+        let threads = [self.committer.take(), self.reaper.take()];
+        // The listener of commits may be what holds the store last; then the committing thread is this one, and holds what
+        // the other may wait for. Both end by themselves.
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == std::thread::current().id();
+        if threads.iter().flatten().any(is_own) {
+            return;
+        }
+        if threads.into_iter().flatten().any(|thread| thread.join().is_err()) {
+            tracing::error!("a thread of the store panicked");
         }
     }
 }
 
 fn lock(data: &Path) -> Result<File> {
-    let file =
-        File::options().create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
+    let mut options = private::options();
+    let file = options.create(true).truncate(false).write(true).open(data.join("LOCK")).map_err(from_io)?;
     let deadline = Instant::now() + LOCK_GRACE;
     loop {
         match file.try_lock() {

@@ -15,7 +15,7 @@ impl Store {
     /// A document by id.
     pub fn document(&self, cid: u32, id: &str) -> Result<Option<DocumentRecord>> {
         let key = keys::document(cid, id);
-        self.live().get(&key)?.map(|value| codec::unpack_document(&key, &value)).transpose()
+        self.live().get(&key)?.map(|value| document_in(&key, &value)).transpose()
     }
 
     /// The id of the document of a number.
@@ -31,7 +31,7 @@ impl Store {
         document_numbers(&self.live(), cid)
     }
 
-    /// Documents after the given one, in order of their ids; of one that is damaged the error.
+    /// Documents after the given one, in order of their ids; of one that is damaged the error, which names it.
     pub fn documents_after(
         &self,
         cid: u32,
@@ -53,11 +53,11 @@ impl Store {
             })
             .map(|item| {
                 let (key, value) = item?;
-                codec::unpack_document(&key, &value)
+                document_in(&key, &value)
             })
     }
 
-    /// All documents whose ids start with a prefix, in order of their ids; of one that is damaged the error.
+    /// All documents whose ids start with a prefix, in order of their ids; of one that is damaged the error, which names it.
     pub fn documents_of(
         &self,
         cid: u32,
@@ -68,7 +68,7 @@ impl Store {
             // The database and its directory stay while the iterator lives.
             let _open = &live;
             let (key, value) = item?;
-            codec::unpack_document(&key, &value)
+            document_in(&key, &value)
         })
     }
 
@@ -185,14 +185,25 @@ impl Store {
         live.prefix(&keys::tombstones(cid, level)).map(range).collect()
     }
 
+    /// Share of its document numbers that a collection has used. Each document that is written or replaced uses one, and
+    /// none is used twice: the index tells by them what is new.
+    pub fn numbers_used(&self, cid: u32) -> Result<f64> {
+        commit::numbers_used(&self.live(), cid)
+    }
+
     /// How many documents and passages a collection has.
     pub fn counts(&self, cid: u32) -> Result<(u64, u64)> {
         commit::counts(&self.live(), cid)
     }
 }
 
+/// A document's record; the error of one that is damaged names it.
+fn document_in(key: &[u8], value: &[u8]) -> Result<DocumentRecord> {
+    codec::unpack_document(key, value).map_err(|error| error.about("document", keys::id_of(key)))
+}
+
 /// Numbers of all documents of a collection.
-pub(super) fn document_numbers(live: &Live, cid: u32) -> Result<RoaringBitmap> {
+fn document_numbers(live: &Live, cid: u32) -> Result<RoaringBitmap> {
     let number = |item: Result<(Vec<u8>, Vec<u8>)>| {
         let (key, _) = item?;
         keys::last_u32(&key).ok_or_else(|| codec::damaged(&key, "its key is too short"))

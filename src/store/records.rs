@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::domain::{Language, Level, Metadata, Span};
+use crate::domain::{Language, Level, Metadata, MetadataValue, Span};
+use crate::error::Error;
 
 /// A collection and its settings.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -105,9 +106,37 @@ pub struct DocumentRecord {
 }
 
 impl DocumentRecord {
+    /// Memory of its strings and metadata, as they are kept and in an answer, at most.
+    pub fn shown_bytes(&self) -> usize {
+        let value = |value: &MetadataValue| match value {
+            MetadataValue::String(text) => text.len(),
+            MetadataValue::StringList(list) => list.iter().map(|text| 64 + text.len()).sum(),
+            _ => 0,
+        };
+        let metadata = self.metadata.iter().map(|(key, v)| 256 + key.len() + value(v)).sum::<usize>();
+        self.id.len() + self.title.len() + self.source_uri.len() + self.media_type.len() + metadata
+    }
+
     /// Points of its passages.
     pub fn passages(&self) -> Range<u64> {
         self.first_passage..self.first_passage + u64::from(self.passage_count)
+    }
+}
+
+/// A document that cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    /// Its id; empty where even that is lost.
+    pub id: String,
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+impl From<Error> for Damaged {
+    /// The document that an error is about.
+    fn from(error: Error) -> Self {
+        let id = error.resource.as_ref().map(|resource| resource.name.clone()).unwrap_or_default();
+        Self { id, error }
     }
 }
 
@@ -260,6 +289,7 @@ pub(super) fn point_ranges(record: &DocumentRecord) -> Vec<(Level, Range<u64>)> 
 
 /// Hears of every change, in the order of the commits, before the writer is answered.
 pub trait CommitListener: Send + Sync {
-    /// Called on the committing thread: should return soon, and must not write to the store.
-    fn committed(&self, event: &Committed);
+    /// Called on the committing thread: should return soon, and must not write to the store. An error is the answer that
+    /// the writer gets; what was written is written.
+    fn committed(&self, event: &Committed) -> crate::error::Result<()>;
 }

@@ -66,7 +66,8 @@ const GAP: u32 = 1 << 20;
 /// A collection's counters by its rows; `None` where there is no such collection.
 pub fn counters(live: &Live, cid: u32) -> Result<Option<Counters>> {
     let of_collection = |record: &CollectionRecord| record.cid == cid;
-    let Some(record) = read_all(live)?.into_iter().flatten().find(of_collection) else { return Ok(None) };
+    let mut records = read_all(live)?.into_iter().filter_map(|(_, record)| record.ok());
+    let Some(record) = records.find(of_collection) else { return Ok(None) };
     let mut counters = Counters::of(&record);
     counters.documents = live.prefix(&keys::document(cid, "")).count() as u64;
     counters.passages = live.prefix(&keys::passages(cid)).count() as u64;

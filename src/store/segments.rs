@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use parking_lot::MutexGuard;
-
 use super::codec::{self, SegmentHead};
 use super::live::{Live, check_free};
 use super::{Store, keys, unknown_collection};
@@ -67,7 +65,7 @@ impl Store {
             return Err(unknown_collection(format!("number {cid}")));
         }
         write(&live)?;
-        MutexGuard::unlock_fair(writer);
+        writer.unlock_fair();
         Ok(())
     }
 
@@ -83,7 +81,7 @@ impl Store {
             if !live.purge_some(prefix, BATCH)? {
                 return live.sync();
             }
-            MutexGuard::unlock_fair(writer);
+            writer.unlock_fair();
         }
     }
 

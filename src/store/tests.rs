@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::{Filter, Level, Metadata, MetadataValue, Span, Test};
+use crate::domain::{Level, Metadata, MetadataValue, Span};
 use crate::error::ErrorKind;
 
 pub(super) fn open(dir: &Path) -> Store {
@@ -47,8 +47,9 @@ pub(super) fn listed(store: &Store, cid: u32, after: Option<&str>) -> Vec<Docume
 struct Recorder(Mutex<Vec<Committed>>);
 
 impl CommitListener for Recorder {
-    fn committed(&self, event: &Committed) {
+    fn committed(&self, event: &Committed) -> Result<()> {
         self.0.lock().push(event.clone());
+        Ok(())
     }
 }
 
@@ -250,6 +251,30 @@ impl Store {
         damage(self, &keys::document(cid, id));
     }
 
+    /// Flips a bit of a document's number.
+    pub(crate) fn damage_number(&self, cid: u32, doc_no: u32) {
+        damage(self, &keys::number(cid, doc_no));
+    }
+
+    /// Gives a document other metadata, and tells nobody.
+    pub(crate) fn describe_quietly(&self, cid: u32, id: &str, metadata: crate::domain::Metadata) {
+        let key = keys::document(cid, id);
+        let record = DocumentRecord { metadata, ..self.document(cid, id).unwrap().unwrap() };
+        self.live().put(&key, codec::pack_document(&key, &record)).unwrap();
+    }
+
+    /// Waits until nothing is left of a collection that is deleted.
+    pub(crate) fn wait_for_reaper(&self, cid: u32) {
+        wait_until(|| {
+            keys::OWNED.iter().all(|kind| self.live().prefix(&keys::owned(*kind, cid)).next().is_none())
+        });
+    }
+
+    /// Waits until no version is kept for readers.
+    pub(crate) fn wait_for_versions(&self, cid: u32) {
+        wait_until(|| self.live().prefix(&keys::versions(cid)).next().is_none());
+    }
+
     /// Writes a tombstone.
     pub(crate) fn put_tombstone(&self, cid: u32, level: Level, range: std::ops::Range<u64>) {
         let key = keys::tombstone(cid, level, range.start);
@@ -279,15 +304,132 @@ async fn what_no_longer_matches_is_not_deleted_and_a_collection_with_documents_o
         let metadata = [("id".to_owned(), MetadataValue::String(id.to_owned()))].into();
         store.upsert(cid, NewDocument { metadata, ..document(id, "text", 1) }).await.unwrap();
     }
-    let ids = vec!["x".to_owned(), "y".to_owned(), "z".to_owned()];
-    let filter = Filter::Field("id".to_owned(), Test::Equals(MetadataValue::String("y".to_owned())));
-    assert_eq!(store.delete_matching(cid, ids, filter).await.unwrap(), 1);
+    let mut seen = Seen::default();
+    for id in ["x", "y"] {
+        seen.add(&store.document(cid, id).unwrap().unwrap());
+    }
+    let x = store.document(cid, "x").unwrap().unwrap();
+    let update = DocumentUpdate { id: x.id, doc_no: x.doc_no, ..DocumentUpdate::default() };
+    store.update_document(cid, update).await.unwrap().unwrap();
+    assert_eq!(store.delete_seen(cid, seen).await.unwrap(), 1);
     assert!(store.document(cid, "x").unwrap().is_some() && store.document(cid, "y").unwrap().is_none());
     let refused = store.delete_collection("a", None, false).unwrap_err();
     assert_eq!(refused.reason, "COLLECTION_NOT_EMPTY");
     store.delete_collection("a", None, true).unwrap();
     collection(&store, "b");
     store.delete_collection("b", None, false).unwrap();
+}
+
+#[tokio::test]
+async fn a_deletion_of_many_documents_leaves_room_for_other_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    let put = async |ids: std::ops::Range<u32>| {
+        let ids = ids.map(|i| format!("d{i}"));
+        futures::future::join_all(ids.map(|id| store.upsert(cid, document(&id, "text", 1)))).await;
+    };
+    put(0..1000).await;
+    let recorder = Arc::new(Recorder::default());
+    store.set_listener(recorder.clone());
+    let ids = || (0..1000).map(|i| format!("d{i}")).collect::<Vec<_>>();
+    // Another writer comes when the first batch is on its way.
+    let mut deletion = Box::pin(store.delete_documents(cid, ids()));
+    assert!(futures::poll!(deletion.as_mut()).is_pending());
+    let mut other = Box::pin(store.upsert(cid, document("other", "text", 1)));
+    assert!(futures::poll!(other.as_mut()).is_pending());
+    let (deleted, written) = futures::join!(deletion, other);
+    assert_eq!((deleted.unwrap(), written.unwrap().id.as_str()), (1000, "other"));
+    let events = std::mem::take(&mut *recorder.0.lock());
+    let at = events.iter().position(|event| event.inserted.is_some()).unwrap();
+    assert!((1..700).contains(&at), "the other write comes after {at} of 1000 deletions");
+    assert_eq!((events.len(), store.counts(cid).unwrap()), (1001, (1, 1)));
+
+    // One that is written anew before its turn comes stays, though it was as it had been seen when the first batch began.
+    put(0..1000).await;
+    let mut seen = Seen::default();
+    ids().iter().for_each(|id| seen.add(&store.document(cid, id).unwrap().unwrap()));
+    let mut deletion = Box::pin(store.delete_seen(cid, seen));
+    assert!(futures::poll!(deletion.as_mut()).is_pending());
+    let changed = NewDocument { metadata: Metadata::new(), ..document("d999", "text", 1) };
+    let mut other = Box::pin(store.upsert(cid, changed));
+    assert!(futures::poll!(other.as_mut()).is_pending());
+    let (deleted, written) = futures::join!(deletion, other);
+    assert_eq!((deleted.unwrap(), written.unwrap().id.as_str()), (999, "d999"));
+
+    // A caller that leaves leaves the rest.
+    put(0..1000).await;
+    let mut deletion = Box::pin(store.delete_documents(cid, ids()));
+    assert!(futures::poll!(deletion.as_mut()).is_pending());
+    drop(deletion);
+    put(1000..1001).await;
+    let (documents, passages) = store.counts(cid).unwrap();
+    assert!((700..1002).contains(&documents) && passages == documents, "{documents} are left");
+    assert_eq!(listed(&store, cid, None).len() as u64, documents);
+
+    // Documents of many passages share a group's rows, and all have their turn.
+    for i in 0..8 {
+        store.upsert(cid, document(&format!("long{i}"), "text", 700)).await.unwrap();
+    }
+    let long = |range: std::ops::Range<u32>| range.map(|i| format!("long{i}")).collect::<Vec<_>>();
+    let both =
+        futures::join!(store.delete_documents(cid, long(0..4)), store.delete_documents(cid, long(4..8)));
+    assert_eq!((both.0.unwrap(), both.1.unwrap()), (4, 4));
+    assert_eq!(store.delete_documents(cid, Vec::new()).await.unwrap(), 0);
+    let unknown = store.delete_documents(cid + 1, Vec::new()).await.unwrap_err();
+    assert_eq!(unknown.reason, "UNKNOWN_COLLECTION");
+}
+
+/// Panics for one document.
+struct Faulty;
+
+impl CommitListener for Faulty {
+    fn committed(&self, event: &Committed) -> Result<()> {
+        let id = event.inserted.as_ref().map(|inserted| inserted.record.id.as_str());
+        assert_ne!(id, Some("bad"), "on purpose");
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_told_to_its_writer_and_writing_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.set_listener(Arc::new(Faulty));
+    let all = ["x", "bad", "y"].map(|id| store.upsert(cid, document(id, "text", 1)));
+    let [x, bad, y] = <[_; 3]>::try_from(futures::future::join_all(all).await).unwrap();
+    assert_eq!(bad.unwrap_err().reason, "INDEX_FAILED");
+    assert!(x.is_ok() && y.is_ok());
+    assert_eq!(listed(&store, cid, None).len(), 3, "it is on the disk all the same");
+    store.upsert(cid, document("z", "text", 1)).await.unwrap();
+    assert_eq!(store.delete_documents(cid, vec!["bad".to_owned()]).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_snapshot_gives_a_collection_without_document_numbers_new_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    store.upsert(cid, document("x", "text", 1)).await.unwrap();
+    let mut counters = commit::counters(&store.live(), cid).unwrap();
+    counters.next_doc_no = u32::MAX - 1;
+    let key = keys::counters(cid);
+    store.live().put(&key, codec::pack(&key, &counters)).unwrap();
+    assert!(store.numbers_used(cid).unwrap() > 0.999);
+    assert_eq!(store.upsert(cid, document("y", "text", 1)).await.unwrap().doc_no, u32::MAX - 1);
+    let full = store.upsert(cid, document("z", "text", 1)).await.unwrap_err();
+    assert_eq!(full.reason, "COLLECTION_FULL");
+    assert!(full.message.contains("snapshot"), "{full}");
+    assert_eq!(store.delete_documents(cid, vec!["y".to_owned()]).await.unwrap(), 1);
+    drop(store);
+    let store = open(dir.path());
+    let name = SnapshotName::new("s").unwrap();
+    store.create_snapshot(&name, &["a".to_owned()], false, &|| false).unwrap();
+    store.prepare_restore(&name, &[], &|| false).unwrap().commit().unwrap();
+    let cid = store.get_collection("a").unwrap().cid;
+    assert!(store.numbers_used(cid).unwrap() < 0.001);
+    assert_eq!(store.upsert(cid, document("z", "text", 1)).await.unwrap().doc_no, 1);
 }
 
 #[tokio::test]
@@ -677,9 +819,16 @@ fn collections_change_by_etag() {
     let again = CollectionRecord { name: "a".to_owned(), ..Default::default() };
     assert_eq!(store.create_collection(again).unwrap_err().reason, "COLLECTION_EXISTS");
     let old = store.get_collection("a").unwrap();
-    let new = store.update_collection("a", Some(&old.etag), |c| c.description = "d".to_owned()).unwrap();
+    let new = store.update_collection("a", Some(&old.etag), |c| {
+        c.description = "d".to_owned();
+        Ok(())
+    });
+    let new = new.unwrap();
     assert_ne!(new.etag, old.etag);
-    assert_eq!(store.update_collection("a", Some(&old.etag), |_| ()).unwrap_err().reason, "ETAG_MISMATCH");
+    assert_eq!(
+        store.update_collection("a", Some(&old.etag), |_| Ok(())).unwrap_err().reason,
+        "ETAG_MISMATCH"
+    );
 }
 
 #[tokio::test]
@@ -788,4 +937,149 @@ async fn a_compaction_that_is_cancelled_leaves_the_old_store_whole() {
     let stores = folders.filter(|entry| entry.file_name().to_string_lossy().starts_with("store-")).count();
     assert_eq!(stores, 1, "what was copied is deleted");
     assert_eq!(open(dir.path()).counts(cid).unwrap(), (603, 1803));
+}
+
+/// Waits for what another thread does.
+fn wait_until(is_done: impl Fn() -> bool) {
+    for _ in 0..3000 {
+        if is_done() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("it was not done within half a minute");
+}
+
+/// All documents of a view with their contents, page by page.
+fn seen_by(store: &Store, cid: u32, view: &View, page: usize) -> Vec<(DocumentRecord, NewDocument)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let ViewPage { documents, next } = store.view_page(view, after.as_deref(), page).unwrap();
+        for record in documents {
+            let record = record.unwrap();
+            let document = content::read(&store.live(), cid, &record).unwrap();
+            all.push((record, document));
+        }
+        after = next;
+        if after.is_none() {
+            return all;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_view_stays_at_its_moment_whatever_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cid = collection(&store, "a");
+    for n in 0..30 {
+        store.upsert(cid, document(&format!("d{n:02}"), &format!("text {n}"), n % 3)).await.unwrap();
+    }
+    let mut views = vec![(store.view(cid, &|| false).unwrap(), Vec::new())];
+    views[0].1 = seen_by(&store, cid, &views[0].0, 7);
+    assert_eq!((views[0].1.len(), views[0].0.counts()), (30, (30, 30)));
+    // Rounds of changes, each seen by a view of its own: described, described and replaced, deleted and made anew.
+    for round in 0..6u32 {
+        for n in (0..30usize).filter(|n| (n + round as usize).is_multiple_of(2)) {
+            let id = format!("d{n:02}");
+            let describe = async |title: String| {
+                let Some(record) = store.document(cid, &id).unwrap() else { return };
+                let update =
+                    DocumentUpdate { id: id.clone(), doc_no: record.doc_no, title, ..Default::default() };
+                store.update_document(cid, update).await.unwrap().unwrap();
+            };
+            let text = format!("round {round} text {n}");
+            match n % 5 {
+                0 => describe(format!("title {round}")).await,
+                1 => {
+                    describe(format!("first {round}")).await;
+                    describe(format!("then {round}")).await;
+                    store.upsert(cid, document(&id, &text, 1)).await.unwrap();
+                    store.upsert(cid, document(&id, "again", 2)).await.unwrap();
+                }
+                2 => drop(store.delete_documents(cid, vec![id]).await.unwrap()),
+                3 => {
+                    store.delete_documents(cid, vec![id.clone()]).await.unwrap();
+                    store.upsert(cid, document(&id, &text, 2)).await.unwrap();
+                }
+                _ => drop(store.upsert(cid, document(&format!("n{n}-{round}"), &text, 1)).await.unwrap()),
+            }
+        }
+        if round == 3 {
+            store.compact(&|| false).unwrap();
+        }
+        let view = store.view(cid, &|| false).unwrap();
+        let now = seen_by(&store, cid, &view, 64);
+        assert_eq!(now.len() as u64, store.counts(cid).unwrap().0);
+        views.push((view, now));
+        for (view, then) in &views {
+            assert!(seen_by(&store, cid, view, 3) == *then, "round {round}");
+        }
+        // One ends in between, as readers do in any order.
+        if round == 2 || round == 4 {
+            views.remove(1);
+        }
+    }
+    let last = views.pop().unwrap();
+    drop(views);
+    assert!(seen_by(&store, cid, &last.0, 5) == last.1);
+    drop(last);
+    store.wait_for_versions(cid);
+    let rows = |kind: u8| store.live().prefix(&keys::owned(kind, cid)).count() as u64;
+    let (documents, passages) = store.counts(cid).unwrap();
+    assert_eq!(
+        (rows(b'd'), rows(b'n'), rows(b'p')),
+        (documents, documents, passages),
+        "nothing is left behind"
+    );
+    assert_eq!(rows(b't'), documents);
+}
+
+#[tokio::test]
+async fn what_was_kept_for_readers_goes_with_the_next_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (a, b) = (collection(&store, "a"), collection(&store, "b"));
+    for cid in [a, b] {
+        for n in 0..6 {
+            store.upsert(cid, document(&format!("d{n}"), "text", 2)).await.unwrap();
+        }
+    }
+    let view = store.view(a, &|| false).unwrap();
+    let (_, lease) = store.read_collection("b").unwrap();
+    store.upsert(a, document("d1", "other", 1)).await.unwrap();
+    store.delete_documents(a, vec!["d2".to_owned()]).await.unwrap();
+    store.delete_collection("b", None, true).unwrap();
+    assert_eq!(store.document(b, "d3").unwrap().unwrap().id, "d3", "it is read still");
+    assert_eq!(store.view(b, &|| false).err().unwrap().reason, "UNKNOWN_COLLECTION");
+    assert_eq!(store.live().prefix(&keys::versions(a)).count(), 2);
+    // The readers never end: as a crash leaves it.
+    std::mem::forget((view, lease));
+    drop(store);
+    let store = open(dir.path());
+    let rows = |kind: u8, cid: u32| store.live().prefix(&keys::owned(kind, cid)).count();
+    assert_eq!((rows(b'd', a), rows(b'p', a), rows(b't', a), rows(b'r', a)), (5, 9, 5, 0));
+    assert!(keys::OWNED.iter().all(|kind| rows(*kind, b) == 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_that_is_replaced_all_the_time_is_read_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(dir.path()));
+    let cid = collection(&store, "a");
+    store.upsert(cid, document("x", "text", 40)).await.unwrap();
+    let is_over = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (store, is_over) = (store.clone(), is_over.clone());
+        async move {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                store.upsert(cid, document("x", "text", 40)).await.unwrap();
+            }
+        }
+    });
+    for _ in 0..300 {
+        assert_eq!(store.whole_document(cid, "x").unwrap().unwrap().document.passages.len(), 40);
+    }
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    writer.await.unwrap();
 }

@@ -29,6 +29,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const MAX_ID: usize = 64;
 /// Name of the span that log lines are in; traces have another one.
 pub const LOG_SPAN: &str = "call";
+/// Most bytes of a method's path in a log line: a caller may make up any.
+const MAX_PATH: usize = 128;
 /// What methods are called that no service has: the label must not grow with what callers make up.
 const UNKNOWN: &str = "unknown";
 
@@ -98,7 +100,7 @@ where
 
 /// The innermost span of a call: the one for traces where they are sent, within the one for logs.
 fn span(path: &str, method: &str, request_id: &str) -> Span {
-    let log = tracing::info_span!("call", method = path, request_id);
+    let log = tracing::info_span!("call", method = &path[..path.floor_char_boundary(MAX_PATH)], request_id);
     let (service, name) = method.split_once('/').unwrap_or((method, ""));
     let trace = log.in_scope(|| {
         tracing::debug_span!(
@@ -234,7 +236,8 @@ fn watched(mut response: Response<Body>, mut log: CallLog) -> Response<Body> {
     match code_in(response.headers()) {
         Some(code) => {
             grpc::complete(response.headers_mut(), &log.request_id);
-            log.end(code);
+            // What the transport takes for a fault of the server may be one of the caller.
+            log.end(code_in(response.headers()).unwrap_or(code));
             response
         }
         None => response.map(|body| Body::new(WatchedBody { body, log })),
@@ -269,6 +272,7 @@ impl http_body::Body for WatchedBody {
                     && let Some(code) = code_in(trailers)
                 {
                     grpc::complete(trailers, &self.log.request_id);
+                    let code = code_in(trailers).unwrap_or(code);
                     self.log.end(code);
                 }
             }
@@ -300,6 +304,12 @@ mod tests {
         assert!(!is_printable(&HeaderValue::from_static("")));
         assert!(HeaderValue::from_bytes(b"\xff").is_ok_and(|id| !is_printable(&id)));
         assert!(HeaderValue::from_str(&"a".repeat(65)).is_ok_and(|id| !is_printable(&id)));
+    }
+
+    #[test]
+    fn every_path_of_a_method_is_logged_whole() {
+        let longest = Methods::default().known.keys().map(String::len).max();
+        assert!(longest.is_some_and(|longest| longest <= MAX_PATH), "{longest:?}");
     }
 
     #[test]

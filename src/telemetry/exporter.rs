@@ -36,7 +36,11 @@ impl Metrics {
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(UPKEEP).await;
-                upkeep.run_upkeep();
+                // It goes on if it panics, or the histograms would grow.
+                let _ = crate::task::guarded("METRICS_FAILED", || {
+                    upkeep.run_upkeep();
+                    Ok(())
+                });
             }
         });
         Ok(Arc::new(Self { handle, gauges: Mutex::new(None) }))

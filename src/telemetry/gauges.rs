@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::metrics::gauge;
 
@@ -97,7 +97,11 @@ impl Gauges {
         gauge!(metrics::SNAPSHOTS, "state" => "unreadable").set(unreadable.len() as f64);
         let bytes: u64 = snapshots.iter().map(|snapshot| snapshot.size_bytes).sum();
         gauge!(metrics::SNAPSHOT_DISK).set(bytes as f64);
-        let last = ok.iter().map(|snapshot| snapshot.create_time_ns).max().unwrap_or(0);
+        // One from the future, made while the clock was wrong, would keep the alert silent until then.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+        let times = ok.iter().map(|snapshot| snapshot.create_time_ns);
+        let last =
+            times.filter(|time| u128::try_from(*time).is_ok_and(|time| time <= now)).max().unwrap_or(0);
         gauge!(metrics::SNAPSHOT_LAST_TIME).set(last as f64 / 1e9);
     }
 
@@ -116,12 +120,17 @@ impl Gauges {
         let collections = self.catalog.open_collections()?;
         gauge!(metrics::COLLECTIONS).set(collections.len() as f64);
         let mut sums = Sums::default();
+        let mut numbers_used = BTreeMap::<String, f64>::new();
         for (position, OpenCollection { record, indexes, keywords }) in collections.into_iter().enumerate() {
             let name = if position < MAX_COLLECTIONS { record.name.as_str() } else { OTHERS };
             // A collection that was deleted meanwhile has none.
-            let (documents, passages) = self.catalog.store().counts(record.cid).unwrap_or_default();
+            let Ok((documents, passages)) = self.catalog.store().counts(record.cid) else { continue };
             sums.add(metrics::COLLECTION_DOCUMENTS, name, "", documents);
             sums.add(metrics::COLLECTION_PASSAGES, name, "", passages);
+            // The greatest of those that have no gauge of their own.
+            let used = self.catalog.store().numbers_used(record.cid).unwrap_or_default();
+            let greatest = numbers_used.entry(name.to_owned()).or_insert(used);
+            *greatest = greatest.max(used);
             sums.add(metrics::KEYWORD_PASSAGES, name, "", keywords.passages());
             sums.add(metrics::KEYWORD_WAITING_CHANGES, name, "", keywords.waiting_changes());
             for (level, index) in indexes.levels() {
@@ -132,6 +141,9 @@ impl Gauges {
                 sums.add(metrics::INDEX_TOMBSTONES, name, level, index.tombstones() as u64);
                 sums.add(metrics::INDEX_MEMORY, name, level, index.memory() as u64);
             }
+        }
+        for (name, used) in numbers_used {
+            gauge!(metrics::COLLECTION_NUMBERS_USED, "collection" => name).set(used);
         }
         sums.record();
         Ok(())

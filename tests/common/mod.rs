@@ -70,8 +70,19 @@ impl Server {
 
     /// Starts it with its log going elsewhere.
     pub async fn start_logging(data: &Path, settings: &[(&str, &str)], log: Stdio) -> Server {
+        Server::launch(Command::new(env!("CARGO_BIN_EXE_trove")), data, settings, log).await
+    }
+
+    /// Starts it in a shell that first does something else, such as set a limit.
+    pub async fn start_after(before: &str, data: &Path, settings: &[(&str, &str)]) -> Server {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_trove")]);
+        Server::launch(shell, data, settings, Stdio::inherit()).await
+    }
+
+    async fn launch(mut program: Command, data: &Path, settings: &[(&str, &str)], log: Stdio) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(env!("CARGO_BIN_EXE_trove"))
+        let child = program
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data-dir"])
             .arg(data)
             // Loading a generator takes time that only its own tests need to spend.

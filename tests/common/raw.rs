@@ -1,10 +1,17 @@
 //! Calls of any method, by its path and the bytes of its request.
 
-use bytes::{Buf, BufMut};
-use futures::Stream;
+use std::future::poll_fn;
+
+use bytes::{Buf, BufMut, Bytes};
+use futures::{Stream, StreamExt};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use prost::Message;
+use tonic::body::Body;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::Service;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::codegen::http::{self, Response};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
@@ -92,4 +99,45 @@ pub async fn open(
 /// A message as bytes.
 pub fn bytes(message: &impl Message) -> Vec<u8> {
     message.encode_to_vec()
+}
+
+/// Opens a call whose body is bytes as they are, with the headers of messages or what looks like them.
+pub async fn open_bytes(
+    channel: &Channel,
+    path: &str,
+    body: impl Stream<Item = Vec<u8>> + Send + 'static,
+    headers: &[(&'static str, &str)],
+) -> Result<Response<Body>, tonic::transport::Error> {
+    let frames = body.map(|bytes| Ok::<_, Status>(Frame::data(Bytes::from(bytes))));
+    let mut request =
+        http::Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let body = Body::new(StreamBody::new(Box::pin(frames)));
+    let mut channel = channel.clone();
+    poll_fn(|context| channel.poll_ready(context)).await?;
+    channel.call(request.body(body).unwrap()).await
+}
+
+/// How a call that [`open_bytes`] has opened ends.
+pub async fn end_of(response: Response<Body>) -> Status {
+    let (parts, body) = response.into_parts();
+    if let Some(status) = Status::from_header_map(&parts.headers) {
+        return status;
+    }
+    match body.collect().await {
+        Ok(collected) => collected
+            .trailers()
+            .and_then(Status::from_header_map)
+            .unwrap_or_else(|| Status::unknown("no trailers")),
+        Err(status) => status,
+    }
+}
+
+/// What stands before a message of this length.
+pub fn header(length: usize) -> Vec<u8> {
+    let mut header = vec![0];
+    header.extend(u32::try_from(length).unwrap().to_be_bytes());
+    header
 }

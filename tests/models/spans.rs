@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use trove::domain::Span;
 use trove::encoder::{EmbedOptions, Encoder, Level, Representation};
+use trove::room::AnswerRoom;
 
 use super::{data, load, minilm, tiny};
 
@@ -95,6 +96,12 @@ fn check(encoder: &Arc<Encoder>, text: &str) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// Joins token ids, wherever the caller runs.
+fn detokenize(encoder: &Arc<Encoder>, ids: Vec<u32>, skip_special: bool) -> String {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(encoder.detokenize(ids, skip_special, AnswerRoom::unbounded())).unwrap()
+}
+
 #[test]
 fn spans_are_whole_ordered_and_nested() {
     let Some(data) = data() else { return };
@@ -103,12 +110,12 @@ fn spans_are_whole_ordered_and_nested() {
         for encoder in &encoders {
             check(encoder, &text)?;
             let ids: Vec<u32> = encoder.tokenize(&text, false).unwrap().iter().map(|t| t.id).collect();
-            encoder.detokenize(&ids, false).unwrap();
+            detokenize(encoder, ids, false);
         }
         // Bytes are joined to what they were.
         let ids: Vec<u32> = encoders[1].tokenize(&text, true).unwrap().iter().map(|t| t.id).collect();
         if !text.contains("<s>") {
-            prop_assert_eq!(encoders[1].detokenize(&ids, true).unwrap(), text);
+            prop_assert_eq!(detokenize(&encoders[1], ids, true), text);
         }
     });
 }
@@ -120,6 +127,6 @@ fn plain_words_come_back() {
     proptest!(ProptestConfig::with_cases(200), |(words in prop::collection::vec("[a-z]{1,12}", 1..12))| {
         let text = words.join(" ");
         let ids: Vec<u32> = encoder.tokenize(&text, true).unwrap().iter().map(|t| t.id).collect();
-        prop_assert_eq!(encoder.detokenize(&ids, true).unwrap(), text);
+        prop_assert_eq!(detokenize(&encoder, ids, true), text);
     });
 }

@@ -181,7 +181,7 @@ async fn get_one(channel: &Channel, round: &Round) {
 async fn search(channel: &Channel, is_filtered: bool, counts: &Counts, round: &Round) {
     let test = proto::field_condition::Test::Equals(string(is_even(VERSIONS[0])));
     let condition = proto::FieldCondition { key: "parity".to_owned(), test: Some(test) };
-    let filter = is_filtered.then(|| proto::Filter { node: Some(proto::filter::Node::Field(condition)) });
+    let filter = is_filtered.then_some(proto::Filter { node: Some(proto::filter::Node::Field(condition)) });
     let request = proto::SearchRequest {
         collection: ARCHIVE.to_owned(),
         limit: 1000,

@@ -14,6 +14,9 @@ use crate::common::NOTES;
 use crate::random::Random;
 use crate::round::{Counts, Round};
 
+/// Longer than compactions of so little take, one after the other.
+const HANGS: Duration = Duration::from_secs(120);
+
 /// Compacts either collection until the round is over. Several callers do so at once.
 pub async fn compact(channel: Channel, mut random: Random, counts: Arc<Counts>, round: Round) {
     let mut collections = CollectionServiceClient::new(channel);
@@ -25,6 +28,18 @@ pub async fn compact(channel: Channel, mut random: Random, counts: Arc<Counts>, 
         }
         tokio::time::sleep(Duration::from_millis(random.below(150))).await;
     }
+}
+
+/// Compacts from several callers at once while nothing else goes on: all of them end.
+pub async fn compact_at_once(channel: &Channel) {
+    let compact = |name: &str| {
+        let request = proto::CompactCollectionRequest { name: name.to_owned() };
+        let mut collections = CollectionServiceClient::new(channel.clone());
+        async move { collections.compact_collection(request).await.map(drop) }
+    };
+    let all = [NOTES, NOTES, ARCHIVE].map(compact);
+    let ended = tokio::time::timeout(HANGS, futures::future::try_join_all(all)).await;
+    ended.expect("a compaction hangs").expect("a compaction fails");
 }
 
 /// Makes snapshots and deletes them until the round is over.

@@ -47,7 +47,7 @@ async fn start(data: &std::path::Path, round: u64) -> Server {
     Server::start_with(data, &settings).await
 }
 
-/// Makes the collections; whatever does not end in time hangs.
+/// Makes the collections.
 async fn create_collections(channel: &Channel) {
     let chunking = Some(proto::ChunkingConfig { max_tokens: 24, overlap_tokens: 0 });
     let collection = proto::Collection { name: NOTES.to_owned(), chunking, ..Default::default() };
@@ -77,6 +77,7 @@ async fn kills_at_random_moments_lose_nothing_that_was_acknowledged() {
         notes::check(&channel, &mut expected).await;
         archive::check(&channel, &mut archived).await;
         house::check_snapshots(&channel, data.path()).await;
+        house::compact_at_once(&channel).await;
         if kill == kills {
             break;
         }

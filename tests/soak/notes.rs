@@ -36,7 +36,7 @@ pub fn content(id: &str, version: u64) -> String {
 
 /// A value of metadata that changes with the title.
 pub fn is_even(title: u64) -> &'static str {
-    if title % 2 == 0 { "even" } else { "odd" }
+    if title.is_multiple_of(2) { "even" } else { "odd" }
 }
 
 fn document(id: &str, (version, title): (u64, u64)) -> proto::Document {
@@ -158,7 +158,8 @@ pub async fn look(channel: Channel, mut random: Random, counts: Arc<Counts>, rou
         let is_filtered = random.below(3) > 0;
         let mode = [SearchMode::Vector, SearchMode::Keyword, SearchMode::Hybrid][random.below(3) as usize];
         let request = proto::SearchRequest {
-            filter: is_filtered.then(|| proto::Filter { node: Some(proto::filter::Node::Field(condition)) }),
+            filter: is_filtered
+                .then_some(proto::Filter { node: Some(proto::filter::Node::Field(condition)) }),
             mode: mode.into(),
             limit: 100,
             ..query("sentence of a version")

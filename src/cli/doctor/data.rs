@@ -8,6 +8,7 @@ use rustix::fs::StatVfsMountFlags;
 use super::Report;
 use super::network::Peer;
 use crate::config::Config;
+use crate::private;
 use crate::store::{SCHEMA_VERSION, StoreState, inspect};
 
 /// With less than this free, a bulk load may fill the disk.
@@ -19,6 +20,7 @@ pub fn check(report: &mut Report, config: &Config, server: Peer) {
     if !is_usable(report, data) {
         return;
     }
+    privacy(report, data);
     disk(report, data, config.store.min_free_bytes);
     store(report, data, server);
 }
@@ -58,6 +60,23 @@ fn tempfile_in(dir: &Path) -> std::io::Result<()> {
     let path = dir.join(format!(".doctor-{}", std::process::id()));
     std::fs::File::create_new(&path)?;
     std::fs::remove_file(&path)
+}
+
+/// Whether others of the machine may read what is stored.
+fn privacy(report: &mut Report, data: &Path) {
+    let name = "file modes";
+    let remedy = "the next start of the server takes them from others; or `chmod -R go= PATH`";
+    match private::exposed(data) {
+        Ok(exposed) => match exposed.first() {
+            None => report.ok(name, "what is stored is its owner's alone"),
+            Some(first) => {
+                let (count, first) = (exposed.len(), first.display());
+                let message = format!("others of this machine have rights on {count} files, such as {first}");
+                report.warning(name, message, remedy);
+            }
+        },
+        Err(error) => report.warning(name, format!("what is stored cannot be looked at: {error}"), remedy),
+    }
 }
 
 /// `least` is the room that is never used up.

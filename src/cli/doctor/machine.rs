@@ -1,12 +1,11 @@
 //! The processor, the memory and the limits of the process.
 
 use indicatif::BinaryBytes;
-use rlimit::Resource;
 
 use super::Report;
+use crate::config::Config;
+use crate::server::check_open_files;
 
-/// Files that a server with a few collections and connections has open, and some room.
-const FEW_FILES: u64 = 1024;
 /// Memory that the default models and a small store need.
 const LITTLE_MEMORY: u64 = 1 << 30;
 
@@ -14,7 +13,6 @@ const LITTLE_MEMORY: u64 = 1 << 30;
 pub fn check(report: &mut Report) {
     processor(report);
     memory(report);
-    open_files(report);
 }
 
 fn processor(report: &mut Report) {
@@ -60,12 +58,15 @@ fn memory(report: &mut Report) {
 #[cfg(not(target_os = "linux"))]
 fn memory(_: &mut Report) {}
 
-fn open_files(report: &mut Report) {
-    let Ok((soft, hard)) = Resource::NOFILE.get() else { return };
-    let message = format!("{soft} files may be open, {hard} at most");
-    if soft < FEW_FILES {
-        let remedy = format!("`ulimit -n {FEW_FILES}` or more, LimitNOFILE= in a systemd unit");
-        return report.warning("open files", message, remedy);
+/// Whether the process may have the files open that the settings need. A server raises its limit itself.
+pub fn open_files(report: &mut Report, config: &Config) {
+    let name = "open files";
+    match check_open_files(config) {
+        Ok((needed, most)) => report.ok(name, format!("{most} may be open, the settings need {needed}")),
+        Err(error) => report.problem(
+            name,
+            format!("{}: {}", error.reason, error.message),
+            "`ulimit -n`, LimitNOFILE= in a systemd unit, or lower limits.max_connections",
+        ),
     }
-    report.ok("open files", message);
 }

@@ -3,19 +3,22 @@
 
 mod data;
 mod machine;
+mod memory;
 mod models;
 mod network;
 mod protection;
 mod settings;
 
 use anyhow::Result;
-use console::style;
+use console::Style;
 use serde_json::json;
 
 use super::args::ConnectionArgs;
 use super::config::ServeArgs;
 use super::failure::Usage;
+use super::output::Text;
 use super::{EXIT_FAILED, EXIT_OK, output};
+use crate::private;
 
 /// What a check found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +97,13 @@ impl Report {
         let widest = self.0.iter().map(|check| check.name.len()).max().unwrap_or_default();
         for check in &self.0 {
             let finding = format!("{:<7}", check.finding.as_str());
-            let finding = match check.finding {
-                Finding::Ok => style(finding).green(),
-                Finding::Warning => style(finding).yellow(),
-                Finding::Problem => style(finding).red(),
+            let style = match check.finding {
+                Finding::Ok => Style::new().green(),
+                Finding::Warning => Style::new().yellow(),
+                Finding::Problem => Style::new().red(),
             };
-            output::line(format!("{finding}  {:<widest$}  {}", check.name, check.message))?;
+            let told = format!("  {:<widest$}  {}", check.name, check.message);
+            output::line(Text::new().styled(&style, finding).plain(told))?;
             if let Some(remedy) = &check.remedy {
                 output::line(output::dim(format!("{:9}{:widest$}  mend: {remedy}", "", "")))?;
             }
@@ -112,13 +116,17 @@ impl Report {
 pub async fn run(json: bool, args: &ServeArgs, connection: &ConnectionArgs) -> Result<i32> {
     let flags = args.flags().map_err(Usage)?;
     let mut report = Report::default();
+    // A look at the store can make files in it.
+    private::set_umask();
     machine::check(&mut report);
     if let Some(config) = settings::check(&mut report, args.config.as_deref(), &flags) {
+        machine::open_files(&mut report, &config);
         let server = network::check(&mut report, &config, connection).await;
         let looked = tokio::task::spawn_blocking(move || {
             protection::check(&mut report, &config);
             data::check(&mut report, &config, server);
-            models::check(&mut report, &config);
+            let caches = models::check(&mut report, &config);
+            memory::check(&mut report, &config, caches);
             (report, config)
         });
         let config;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::encoder::{CrossEncoder, EmbedOptions, Encoder, EncoderOptions};
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
-use crate::generator::{Event, Generator, GeneratorOptions, Prompt, Sampling};
+use crate::generator::{Event, Generator, GeneratorInfo, GeneratorOptions, Prompt, Sampling};
 use crate::model::decoder::DecoderDir;
 use crate::model::{ModelDir, Runtime};
 use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
@@ -20,9 +20,11 @@ use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options, model
 const FETCH: &str = "`make models` or scripts/fetch.py fetches it";
 /// Context of the generator that is tried: its KV cache is small.
 const TRIAL_CONTEXT: usize = 256;
+/// Most tokens of a context whose size is left to the program.
+const MOST_CONTEXT: usize = 8192;
 
-/// Loads everything and tries it out. Blocks.
-pub fn check(report: &mut Report, config: &Config) {
+/// Loads everything and tries it out. Blocks. Gives the bytes that the caches of the generators may take in a server.
+pub fn check(report: &mut Report, config: &Config) -> usize {
     let has_runtime = runtime(report, config);
     for name in &config.encoder.models {
         encoder(report, config, name, has_runtime);
@@ -30,10 +32,12 @@ pub fn check(report: &mut Report, config: &Config) {
     for name in named(&config.reranker.models) {
         cross_encoder(report, config, name, has_runtime);
     }
+    let mut caches = 0_usize;
     for name in named(&config.generator.models) {
-        generator(report, config, name, has_runtime);
+        caches = caches.saturating_add(generator(report, config, name, has_runtime).unwrap_or_default());
     }
     prompts(report, config);
+    caches
 }
 
 fn told(error: &Error) -> String {
@@ -117,34 +121,45 @@ fn try_encoder(config: &Config, path: &Path) -> Result<(&'static str, &'static s
     Ok((encoder.info().execution_provider, encoder.info().precision))
 }
 
-fn generator(report: &mut Report, config: &Config, name: &str, has_runtime: bool) {
+/// Tries a generator; the bytes of its caches in a server, where that is known.
+fn generator(report: &mut Report, config: &Config, name: &str, has_runtime: bool) -> Option<usize> {
     let is_auto = name == "auto";
     let name = if is_auto { DEFAULT_GENERATOR } else { name };
     let label = format!("generator {name}");
     let path = model_dir(config, name);
     if is_auto && !path.is_dir() {
         let remedy = format!("{FETCH}, or set generator.models to none");
-        return report.warning(&label, "not there: answers are extractive", remedy);
+        report.warning(&label, "not there: answers are extractive", remedy);
+        return None;
     }
     if !has_runtime {
-        return report.warning(&label, "not tried out", "mend the runtime library first");
+        report.warning(&label, "not tried out", "mend the runtime library first");
+        return None;
     }
     if path.is_dir() && !DecoderDir::has_graph(&path) {
-        return report.warning(
-            &label,
-            "its graph is not written yet",
-            "none needed: the first start writes it",
-        );
+        let remedy = "none needed: the first start writes it";
+        report.warning(&label, "its graph is not written yet", remedy);
+        return None;
     }
     match try_generator(config, &path) {
-        Ok((provider, precision)) => {
+        Ok(info) => {
+            let (provider, precision) = (info.execution_provider, &info.precision);
             report.ok(&label, format!("writes a token with {provider} in {precision}"));
+            let tokens = (info.context_tokens as usize).max(1);
+            let context = match config.generator.context_tokens {
+                0 => MOST_CONTEXT,
+                tokens => tokens,
+            };
+            Some((info.cache_bytes / tokens).saturating_mul(context).saturating_mul(config.generator.slots))
         }
-        Err(error) => report.problem(&label, told(&error), mend(&error)),
+        Err(error) => {
+            report.problem(&label, told(&error), mend(&error));
+            None
+        }
     }
 }
 
-fn try_generator(config: &Config, path: &Path) -> Result<(&'static str, String)> {
+fn try_generator(config: &Config, path: &Path) -> Result<GeneratorInfo> {
     let options = GeneratorOptions { slots: 1, context_tokens: TRIAL_CONTEXT, ..generator_options(config)? };
     let generator = Generator::load(path, options)?;
     let sampling = Sampling { max_tokens: 1, ..Sampling::default() };
@@ -162,7 +177,7 @@ fn try_generator(config: &Config, path: &Path) -> Result<(&'static str, String)>
     if written == 0 {
         return Err(Error::internal("NO_TOKEN", "the generator wrote no token"));
     }
-    Ok((generator.info().execution_provider, generator.info().precision.clone()))
+    Ok(generator.info().clone())
 }
 
 /// How to mend a model.

@@ -446,7 +446,8 @@ fn report(json: bool, args: &EvalArgs, answers: Answers, records: &[Record]) -> 
     }
     line(format!("{median:.2} s a question (median), {tokens} tokens written"))?;
     if !choices.is_empty() {
-        line("\nthresholds by the right answers that they keep:")?;
+        line("")?;
+        line("thresholds by the right answers that they keep:")?;
         let rows = choices.iter().map(|choice| {
             [
                 format!("{:.3}", choice.kept),

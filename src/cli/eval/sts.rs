@@ -48,6 +48,8 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs, text: &str) -> Re
         )?;
         return Ok(EXIT_OK);
     }
-    output::line(format!("{} pairs in {seconds:.1} s\nSpearman  {rho:.4}\nPearson   {r:.4}", human.len()))?;
+    output::line(format!("{} pairs in {seconds:.1} s", human.len()))?;
+    output::line(format!("Spearman  {rho:.4}"))?;
+    output::line(format!("Pearson   {r:.4}"))?;
     Ok(EXIT_OK)
 }

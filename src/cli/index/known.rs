@@ -43,8 +43,13 @@ pub async fn load(client: &Client, collection: &str, roots: &[Root]) -> Result<K
         ]
     });
     let filter = output::any(conditions.collect());
+    // One that is damaged is not known, and so is sent again, which mends it.
     let listed = documents::list(client, collection, Some(filter), 0).await?;
-    Ok(listed.into_iter().map(|document| (document.id.clone(), stored(document))).collect())
+    if !listed.documents.is_empty() {
+        // What can be listed may still wait for its fsync. A deletion of nothing is answered when it is on the disk.
+        documents::delete(client, collection, output::ids_filter(Vec::new())).await?;
+    }
+    Ok(listed.documents.into_iter().map(|document| (document.id.clone(), stored(document))).collect())
 }
 
 /// What a run needs of a document.

@@ -235,7 +235,8 @@ fn skipped_text(found: &Found) -> Option<String> {
 async fn delete(client: &Client, collection: &str, ids: Vec<String>) -> Result<i64> {
     let mut deleted = 0;
     for chunk in ids.chunks(DELETE_BATCH) {
-        deleted += documents::delete(client, collection, output::ids_filter(chunk.to_vec())).await?;
+        deleted +=
+            documents::delete(client, collection, output::ids_filter(chunk.to_vec())).await?.deleted_count;
     }
     Ok(deleted)
 }

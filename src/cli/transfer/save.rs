@@ -8,9 +8,10 @@ use serde_json::json;
 use super::ExportArgs;
 use super::format::{End, Header, Whole, line};
 use crate::cli::client::Client;
-use crate::cli::{EXIT_OK, output};
+use crate::cli::{damage, output};
 use crate::proto::ExportDocumentsRequest;
 use crate::proto::export_documents_response::Part;
+use crate::visible::visible_json;
 
 /// Where the lines go. A file gets its name when it is whole, and is deleted otherwise.
 struct Target {
@@ -32,7 +33,7 @@ impl Target {
     }
 
     fn line(&mut self, line: &str) -> Result<()> {
-        Ok(writeln!(self.writer, "{line}")?)
+        Ok(writeln!(self.writer, "{}", visible_json(line))?)
     }
 
     fn finish(mut self) -> Result<()> {
@@ -67,11 +68,17 @@ pub async fn run(client: &Client, json: bool, args: ExportArgs) -> Result<i32> {
     target.line(&serde_json::to_string(&Header::new(&collection))?)?;
     let mut documents = 0;
     let mut whole: Option<Whole> = None;
+    let mut damaged = Vec::new();
     while let Some(message) = stream.message().await? {
         match (message.part, &mut whole) {
             (Some(Part::Document(stored)), None) => whole = Some(Whole { stored, ..Whole::default() }),
             (Some(Part::Text(text)), Some(whole)) => whole.text.push_str(&text),
             (Some(Part::Passages(list)), Some(whole)) => whole.passages.extend(list.passages),
+            (Some(Part::Damaged(document)), _) => {
+                // What has come of it is void.
+                whole = None;
+                damaged.push(document);
+            }
             _ => return Err(anyhow!("the server sent parts of an export out of order")),
         }
         if let Some(complete) = whole.take_if(|whole| whole.is_complete()) {
@@ -86,9 +93,12 @@ pub async fn run(client: &Client, json: bool, args: ExportArgs) -> Result<i32> {
     let is_file = target.files.is_some();
     target.finish()?;
     if is_file && json {
-        output::print_json(&json!({"exported": args.collection, "documents": documents}))?;
+        let left_out: Vec<&str> = damaged.iter().map(|document| document.document_id.as_str()).collect();
+        output::print_json(
+            &json!({"exported": args.collection, "documents": documents, "left_out": left_out}),
+        )?;
     } else if is_file {
         output::line(format!("exported {documents} documents of {}", args.collection))?;
     }
-    Ok(EXIT_OK)
+    Ok(damage::documents(&damaged, "is not in the export"))
 }

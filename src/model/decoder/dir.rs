@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -6,6 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::graph::{DATA_FILE, GRAPH_FILE};
 use super::import::{GRAPH_DIR, import_gguf, import_llama_safetensors};
+use super::record::{self, Checksums};
 use crate::error::{Error, Result};
 use crate::model::dir::unreadable;
 use crate::model::place;
@@ -211,6 +213,8 @@ impl DecoderDir {
         if !path.join("tokenizer.json").is_file() {
             return Err(missing(path, "tokenizer.json"));
         }
+        let checksums: Option<Checksums> = parse(path, record::FILE)?;
+        checksums.as_ref().map_or(Ok(()), Checksums::check)?;
         let context_tokens = config.positions().unwrap_or(0);
         let precision = config.weight_type().unwrap_or("unknown").to_owned();
         let mut end_ids = generation.eos_token_id.into_vec();
@@ -226,7 +230,7 @@ impl DecoderDir {
         Ok(Self {
             path: path.to_owned(),
             id: path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default(),
-            revision: hash(path, &graph)?,
+            revision: hash(path, &graph, checksums.as_ref())?,
             graph,
             context_tokens,
             precision,
@@ -285,8 +289,10 @@ fn parse<T: DeserializeOwned>(dir: &Path, name: &str) -> Result<Option<T>> {
     })
 }
 
-fn hash(dir: &Path, graph: &Path) -> Result<String> {
+/// The revision, of files that must be those that were written.
+fn hash(dir: &Path, graph: &Path, checksums: Option<&Checksums>) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
+    let mut seen = HashSet::new();
     let beside = BESIDE.map(|name| (name, dir.join(name)));
     let of_graph = GRAPH_FILES.map(|name| (name, graph.with_file_name(name)));
     let mut buffer = vec![0; 1 << 20];
@@ -297,14 +303,22 @@ fn hash(dir: &Path, graph: &Path) -> Result<String> {
         let mut file = std::fs::File::open(&path).map_err(|e| unreadable(&path, e))?;
         let length = file.metadata().map_err(|e| unreadable(&path, e))?.len();
         hasher.update(name.as_bytes()).update(&length.to_le_bytes());
+        let mut own = blake3::Hasher::new();
         loop {
             let read = file.read(&mut buffer).map_err(|e| unreadable(&path, e))?;
             if read == 0 {
                 break;
             }
             hasher.update(&buffer[..read]);
+            if checksums.is_some() {
+                own.update(&buffer[..read]);
+            }
         }
+        let name = path.strip_prefix(dir).unwrap_or(&path).to_string_lossy().into_owned();
+        checksums.map_or(Ok(()), |checksums| checksums.verify(&name, &own))?;
+        seen.insert(name);
     }
+    checksums.map_or(Ok(()), |checksums| checksums.all_among(&seen))?;
     Ok(hasher.finalize().to_hex().to_string())
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::config::LlamaConfig;
 use super::dir::{BESIDE, DecoderDir, GRAPH_FILES, WEIGHTS, find_graph};
 use super::graph;
+use super::record::Checksums;
 use super::tokenizer;
 use crate::error::{Error, Result};
 use crate::model::gguf::Gguf;
@@ -93,6 +94,9 @@ impl DecoderImport<'_> {
             import_llama_safetensors(staged)?;
             remove(&weights)?;
         }
+        let beside = BESIDE.map(str::to_owned);
+        let of_graph = GRAPH_FILES.map(|name| format!("{GRAPH_DIR}/{name}"));
+        Checksums::of(staged, &[&beside[..], &of_graph[..]].concat())?.write(staged)?;
         DecoderDir::open_imported(staged)
     }
 }
@@ -216,8 +220,12 @@ impl Staging {
             .map_err(|e| unwritable(&path, e))
     }
 
-    /// Moves every file to its place, the graph last, for a directory without it is not taken for a model.
+    /// Moves every file to its place with their checksums, the graph last, for a directory without it is not taken for a
+    /// model.
     fn publish(self, out_dir: &Path) -> Result<u64> {
+        let names = BESIDE.map(str::to_owned).into_iter();
+        let of_graph = [graph::DATA_FILE, graph::GRAPH_FILE].map(|name| format!("{GRAPH_DIR}/{name}"));
+        Checksums::of(&self.dir, &names.chain(of_graph).collect::<Vec<_>>())?.write(&self.dir)?;
         let to_graph = out_dir.join(GRAPH_DIR);
         std::fs::create_dir_all(&to_graph).map_err(|e| unwritable(&to_graph, e))?;
         let old = to_graph.join(graph::GRAPH_FILE);

@@ -59,7 +59,12 @@ pub(super) fn load_shared(path: &Path, mut model: Model, options: DecoderOptions
     let memory = if options.device == Device::Cuda { Memory::Cuda(options.cuda) } else { Memory::Host };
     let copier = commit_model(path, &copy_graph(), builder(options)?, options)?;
     let cache = SharedCache::new(session, copier, layers, shape, vocabulary, memory)?;
-    Ok(DecoderSession::new(Cache::Shared(Box::new(cache)), shape, vocabulary, of(options).provider()))
+    Ok(DecoderSession::new(
+        Cache::Shared(Box::new(cache)),
+        (layers, shape),
+        vocabulary,
+        of(options).provider(),
+    ))
 }
 
 fn load_slots(path: &Path, mut model: Model, options: DecoderOptions) -> Result<DecoderSession> {
@@ -70,8 +75,13 @@ fn load_slots(path: &Path, mut model: Model, options: DecoderOptions) -> Result<
     let domain = operators::domain(Arc::clone(&cache)).map_err(|e| failed(e.to_string()))?;
     let builder = builder(options)?.with_operators(domain).map_err(|e| failed(e.to_string()))?;
     let session = commit_model(path, &model, builder, options)?;
-    let cache = SlotCache::new(session, cache, shape.slots, vocabulary)?;
-    Ok(DecoderSession::new(Cache::Slots(Box::new(cache)), shape, vocabulary, of(options).provider()))
+    let cache = SlotCache::new(session, cache, shape, vocabulary)?;
+    Ok(DecoderSession::new(
+        Cache::Slots(Box::new(cache)),
+        (layers, shape),
+        vocabulary,
+        of(options).provider(),
+    ))
 }
 
 fn load_growing(path: &Path, options: DecoderOptions) -> Result<DecoderSession> {
@@ -82,7 +92,12 @@ fn load_growing(path: &Path, options: DecoderOptions) -> Result<DecoderSession> 
     let shape = cache_shape(&cache, options)?;
     let vocabulary = last_axis(&outlet_axes(session.outputs(), LOGITS)?)?;
     let cache = GrowingCache::new(session, layers, shape, vocabulary)?;
-    Ok(DecoderSession::new(Cache::Growing(Box::new(cache)), shape, vocabulary, of(options).provider()))
+    Ok(DecoderSession::new(
+        Cache::Growing(Box::new(cache)),
+        (layers, shape),
+        vocabulary,
+        of(options).provider(),
+    ))
 }
 
 /// The graph, if it is one that is written here.

@@ -8,6 +8,7 @@ mod growing;
 mod import;
 mod load;
 mod operators;
+mod record;
 mod rewrite;
 mod session;
 mod shared;

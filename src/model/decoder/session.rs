@@ -73,6 +73,7 @@ pub enum Sharing {
 /// A loaded decoder with its KV caches; runs one step at a time.
 pub struct DecoderSession {
     cache: Cache,
+    layers: usize,
     shape: CacheShape,
     vocabulary: usize,
     provider: &'static str,
@@ -89,8 +90,19 @@ pub(super) enum Cache {
 }
 
 impl DecoderSession {
-    pub(super) fn new(cache: Cache, shape: CacheShape, vocabulary: usize, provider: &'static str) -> Self {
-        Self { cache, shape, vocabulary, provider }
+    pub(super) fn new(
+        cache: Cache,
+        (layers, shape): (usize, CacheShape),
+        vocabulary: usize,
+        provider: &'static str,
+    ) -> Self {
+        Self { cache, layers, shape, vocabulary, provider }
+    }
+
+    /// Most bytes that keys and values of all slots take, in 32-bit floats.
+    pub fn cache_bytes(&self) -> usize {
+        let values = self.shape.of_slot().saturating_mul(self.shape.slots).saturating_mul(2 * self.layers);
+        values.saturating_mul(size_of::<f32>())
     }
 
     /// ONNX Runtime's provider that runs it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Cancelled;
 use super::format::{self, End, Header, Reader};
 use crate::error::{Error, ErrorKind, Result};
+use crate::private;
 use crate::store::live::{from_io, sync_dir};
 use crate::store::{Store, now_ns};
 
@@ -58,6 +59,8 @@ pub struct SnapshotInfo {
     pub blake3: [u8; 32],
     /// When it was made, in nanoseconds since 1970.
     pub create_time_ns: i64,
+    /// Rises with every snapshot of the folder, whatever the clock said; zero where an older program made it.
+    pub number: u64,
     /// Whether the schedule made it.
     pub is_scheduled: bool,
     /// Documents in it.
@@ -66,6 +69,8 @@ pub struct SnapshotInfo {
     pub passages: u64,
     /// Documents that could not be read when it was made, and are not in it.
     pub left_out: u64,
+    /// Names of collections whose records were damaged when it was made, and that are not in it.
+    pub damaged_collections: Vec<String>,
     /// Why the file cannot be read, where that shows already; everything else is then unknown.
     pub problem: Option<String>,
 }
@@ -78,10 +83,12 @@ impl SnapshotInfo {
             size_bytes,
             blake3: end.blake3,
             create_time_ns: header.create_time_ns,
+            number: header.number,
             is_scheduled: header.is_scheduled,
             documents: end.documents,
             passages: end.passages,
             left_out: end.left_out,
+            damaged_collections: header.damaged_collections.clone(),
             problem: None,
         }
     }
@@ -95,13 +102,15 @@ pub struct Folder {
 impl Folder {
     /// Opens it, and deletes what a crash left unfinished.
     pub fn open(path: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&path).map_err(from_io)?;
+        private::create_dir_all(&path).map_err(from_io)?;
         for entry in fs::read_dir(&path).map_err(from_io)? {
             let entry = entry.map_err(from_io)?;
             if entry.file_name().to_string_lossy().ends_with(UNFINISHED) {
                 fs::remove_file(entry.path()).map_err(from_io)?;
             }
         }
+        // A program that was killed may have left a name that is not on the disk.
+        sync_dir(&path)?;
         Ok(Self { path })
     }
 
@@ -148,6 +157,11 @@ impl Folder {
         file.seek(SeekFrom::End(-(format::END_BYTES as i64))).map_err(from_io)?;
         file.read_exact(&mut bytes).map_err(from_io)?;
         Ok(SnapshotInfo::new(name, size, &header, format::end_in(&bytes)))
+    }
+
+    /// The number of the next snapshot.
+    pub fn next_number(&self) -> Result<u64> {
+        Ok(self.list()?.iter().map(|info| info.number).max().unwrap_or(0).saturating_add(1))
     }
 
     fn list(&self) -> Result<Vec<SnapshotInfo>> {
@@ -217,20 +231,13 @@ impl Store {
     /// `UNKNOWN_SNAPSHOT`.
     pub fn delete_snapshot(&self, name: &SnapshotName) -> Result<()> {
         let folder = &self.inner.snapshots;
-        fs::remove_file(folder.file(name)).map_err(|error| match error.kind() {
+        let removed = fs::remove_file(folder.file(name)).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => unknown(name),
             _ => from_io(error),
-        })?;
-        sync_dir(folder.path())
-    }
-
-    /// Deletes the oldest scheduled snapshots, so that at most so many are left. Those that were made by hand
-    /// stay. Gives the names of the deleted ones.
-    pub fn prune_snapshots(&self, keep: usize) -> Result<Vec<SnapshotName>> {
-        let scheduled = self.snapshots()?.into_iter().filter(|s| s.is_scheduled && s.problem.is_none());
-        let old: Vec<SnapshotName> = scheduled.skip(keep).map(|s| s.name).collect();
-        old.iter().try_for_each(|name| self.delete_snapshot(name))?;
-        Ok(old)
+        });
+        // Also where there is none: the call that deleted it may have failed before that was on the disk.
+        sync_dir(folder.path())?;
+        removed
     }
 }
 

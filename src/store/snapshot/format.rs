@@ -45,6 +45,12 @@ pub struct Header {
     /// Its collections; documents name them by position.
     #[prost(message, repeated, tag = "4")]
     pub collections: Vec<CollectionRecord>,
+    /// Greater than those of all snapshots that were there when it was made. Zero in those of older programs.
+    #[prost(uint64, tag = "5")]
+    pub number: u64,
+    /// Names of collections whose records were damaged, and that are not in it.
+    #[prost(string, repeated, tag = "6")]
+    pub damaged_collections: Vec<String>,
 }
 
 /// What a snapshot says of itself at its end.

@@ -6,7 +6,6 @@ mod folder;
 mod format;
 #[cfg(feature = "fuzzing")]
 mod fuzz;
-mod hold;
 mod restore;
 #[cfg(test)]
 mod tests;
@@ -15,7 +14,6 @@ pub(super) use folder::Folder;
 pub use folder::{SnapshotInfo, SnapshotName};
 #[cfg(feature = "fuzzing")]
 pub(super) use fuzz::{example, fuzz, seal, seed};
-pub(super) use hold::Hold;
 pub use restore::PreparedRestore;
 
 use std::time::Instant;

@@ -16,7 +16,7 @@ use crate::store::codec::{self, Counters};
 use crate::store::collections::{next_cid, purge, touch};
 use crate::store::live::check_free;
 use crate::store::records::{CollectionRecord, DocumentRecord, Inserted};
-use crate::store::{Store, commit, content, keys, unknown_collection};
+use crate::store::{Store, commit, content, keys, readers, unknown_collection};
 
 /// Bytes of documents that are written in one batch.
 const BATCH_BYTES: u64 = 4 << 20;
@@ -83,7 +83,7 @@ impl Store {
         collections: &[String],
         is_cancelled: Cancelled<'_>,
     ) -> Result<PreparedRestore<'_>> {
-        let _one = self.inner.snapshotting.lock();
+        let _one = self.inner.snapshotting.lock_until(is_cancelled)?;
         let (file, size) = self.inner.snapshots.open_file(name)?;
         let (header, end) = read_all(file, is_cancelled, |_, _| Ok(()))?;
         if let Some(missing) = collections.iter().find(|n| header.collections.iter().all(|c| c.name != **n)) {
@@ -147,7 +147,7 @@ impl PreparedRestore<'_> {
     /// Where the disk fails. Which state a restart finds is then open, but it is one of the two.
     pub fn commit(mut self) -> Result<Vec<u32>> {
         let inner = &self.store.inner;
-        let _writer = inner.writer.lock();
+        let writer = inner.writer.lock();
         inner.check_little_room()?;
         let live = self.store.live();
         let mut batch = sled::Batch::default();
@@ -165,15 +165,12 @@ impl PreparedRestore<'_> {
         self.is_done = true;
         live.sync()?;
         fault::point!("restore-purge");
-        let hold = inner.hold.read().clone();
-        for &cid in &replaced {
-            if hold.as_ref().is_some_and(|hold| hold.keeps(cid)) {
-                continue;
-            }
-            if let Err(error) = purge(&live, cid) {
-                tracing::warn!(cid, %error, "what was replaced stays on the disk until the next start");
-            }
-        }
+        drop(writer);
+        // Where one is read, its rows go with the last reader.
+        replaced
+            .iter()
+            .filter(|cid| inner.readers.retire(**cid))
+            .for_each(|cid| readers::delete(inner, *cid));
         Ok(replaced)
     }
 }

@@ -1,29 +1,21 @@
-//! Documents with all that is stored of them, out of a collection and into one.
-
-use std::sync::Arc;
+//! Documents with all that is stored of them, into a collection.
 
 use futures::StreamExt;
 use prost::Message;
 use tokio_stream::Stream;
 use tonic::{Status, Streaming};
 
-use super::documents::{Documents, document_out, result_out};
-use super::pulse::Pulse;
-use super::room::{Place, Room};
-use super::{Stop, blocking, collection_name, collections, convert};
+use super::allowance::{Allowance, Part, Unfinished};
+use super::documents::{Documents, result_out};
+use super::pulse::{Pace, Pulse};
+use super::{Stop, collection_name, convert};
 use crate::access::Caller;
-use crate::catalog::Catalog;
-use crate::domain::{CollectionName, Filter, Span};
+use crate::domain::{CollectionName, Span, bounds};
 use crate::error::{Error, Result};
 use crate::proto;
-use crate::proto::export_documents_response::Part as Out;
 use crate::proto::import_documents_request::Part as In;
-use crate::store::{CollectionRecord, Inserted, NewDocument, NewPassage, Processing};
+use crate::store::{NewDocument, NewPassage, Processing};
 
-/// Bytes of text or passages in one message.
-const MESSAGE_BYTES: usize = 256 << 10;
-/// Documents whose records are read at once.
-const PAGE: usize = 128;
 /// Documents of one import that are stored at once.
 const IN_FLIGHT: usize = 64;
 /// Most bytes of a passage besides its vectors, on average over a document that is imported.
@@ -31,145 +23,38 @@ const PASSAGE_BYTES: usize = 16 << 10;
 /// Vectors of a passage: its own and those of its sentences, of which the store takes so many.
 const PASSAGE_VECTORS: usize = 1 + 256;
 
-/// A document that is exported next, page by page.
-struct Export {
-    catalog: Arc<Catalog>,
-    record: CollectionRecord,
-    filter: Option<Filter>,
-    after: Option<String>,
-    ids: std::vec::IntoIter<String>,
-    is_last_page: bool,
-}
-
-/// The messages of an export.
-pub(super) fn export(
-    catalog: Arc<Catalog>,
-    caller: &Caller,
-    request: proto::ExportDocumentsRequest,
-) -> Result<impl Stream<Item = std::result::Result<proto::ExportDocumentsResponse, Status>> + Send + 'static>
-{
-    let record = catalog.collection(&collection_name(caller, "collection", request.collection)?)?;
-    let filter = convert::filter_in(request.filter)?;
-    let first = Out::Collection(collections::out(&catalog, &record)?);
-    let ids = Vec::new().into_iter();
-    let export = Export { catalog, record, filter, after: None, ids, is_last_page: false };
-    let documents = futures::stream::try_unfold(export, |export| async move {
-        let next = blocking(move || export.next());
-        Ok::<_, Status>(next.await?)
-    });
-    let parts = documents.flat_map(|document| {
-        futures::stream::iter(match document {
-            Ok(document) => parts(document).into_iter().map(Ok).collect(),
-            Err(status) => vec![Err(status)],
-        })
-    });
-    let message = |part: std::result::Result<Out, Status>| {
-        part.map(|part| proto::ExportDocumentsResponse { part: Some(part) })
-    };
-    Ok(futures::stream::iter([Ok(first)]).chain(parts).map(message))
-}
-
-impl Export {
-    fn next(mut self) -> Result<Option<(Inserted, Self)>> {
-        loop {
-            if let Some(id) = self.ids.next() {
-                // One that was deleted meanwhile is passed over.
-                match self.catalog.store().whole_document(self.record.cid, &id)? {
-                    Some(document) => return Ok(Some((document, self))),
-                    None => continue,
-                }
-            }
-            if self.is_last_page {
-                return Ok(None);
-            }
-            let (page, more) =
-                self.catalog.page(self.record.cid, self.after.as_deref(), PAGE, self.filter.as_ref())?;
-            self.is_last_page = !more;
-            self.after = page.last().map(|document| document.id.clone()).or(self.after);
-            self.ids = page.into_iter().map(|document| document.id).collect::<Vec<_>>().into_iter();
-        }
-    }
-}
-
-/// The messages of one document.
-fn parts(stored: Inserted) -> Vec<Out> {
-    let Inserted { record, document } = stored;
-    let mut parts = vec![Out::Document(proto::StoredDocument {
-        text_bytes: record.text_bytes,
-        passage_count: record.passage_count,
-        token_count: record.token_count,
-        file_title: document.file_title,
-        chunking: Some(proto::ChunkingConfig {
-            max_tokens: record.processing.max_tokens,
-            overlap_tokens: record.processing.overlap_tokens,
-        }),
-        vector: vector_out(document.document_vector),
-        document: Some(document_out(&record)),
-    })];
-    let mut rest = document.text.as_str();
-    while !rest.is_empty() {
-        let (piece, later) = rest.split_at(rest.floor_char_boundary(MESSAGE_BYTES));
-        parts.push(Out::Text(piece.to_owned()));
-        rest = later;
-    }
-    let (mut passages, mut bytes) = (Vec::new(), 0);
-    for passage in document.passages {
-        bytes +=
-            4 * (passage.vector.len() + passage.sentence_vectors.iter().map(Vec::len).sum::<usize>()) + 256;
-        passages.push(passage_out(passage));
-        if bytes >= MESSAGE_BYTES {
-            parts.push(Out::Passages(proto::StoredPassages { passages: std::mem::take(&mut passages) }));
-            bytes = 0;
-        }
-    }
-    if !passages.is_empty() {
-        parts.push(Out::Passages(proto::StoredPassages { passages }));
-    }
-    parts
-}
-
-fn vector_out(values: Vec<f32>) -> Option<proto::DenseVector> {
-    (!values.is_empty()).then_some(proto::DenseVector { values })
-}
-
-fn passage_out(passage: NewPassage) -> proto::StoredPassage {
-    proto::StoredPassage {
-        span: Some(convert::span(passage.span)),
-        headings: passage.headings,
-        page_number: passage.page,
-        sentences: passage.sentences.into_iter().map(convert::span).collect(),
-        vector: vector_out(passage.vector),
-        sentence_vectors: passage
-            .sentence_vectors
-            .into_iter()
-            .map(|values| proto::DenseVector { values })
-            .collect(),
-    }
-}
-
 /// A document that is being read.
 struct Partial {
     index: u64,
     document: NewDocument,
     text_bytes: usize,
     passages: usize,
-    /// Memory that it takes so far.
+    /// Memory that it takes so far, and may take.
     bytes: usize,
-    place: Place,
+    most: usize,
+    /// Room for what it takes: its messages had it.
+    room: Part,
+    _unfinished: Unfinished,
 }
 
-/// A document that has been read, or why it is refused.
+/// A document that has been read, with its room until it is stored.
+struct Whole {
+    document: NewDocument,
+    room: Part,
+}
+
+/// One that has been read, or why it is refused.
 struct Arrived {
     index: u64,
     id: String,
-    document: Result<Partial>,
+    document: Result<Whole>,
 }
 
 /// Reads the messages of an import into documents.
 struct Import {
     messages: Streaming<proto::ImportDocumentsRequest>,
     pulse: Pulse,
-    room: Room,
+    allowance: Allowance,
     /// Most bytes of a passage, on average over a document.
     passage_bytes: usize,
     max_document_bytes: usize,
@@ -184,11 +69,11 @@ struct Import {
 }
 
 /// The answers to an import whose collection is known.
-pub(super) async fn import(
+pub(super) async fn serve(
     service: Documents,
     caller: &Caller,
     mut messages: Streaming<proto::ImportDocumentsRequest>,
-    pulse: Pulse,
+    (pulse, allowance): (Pulse, Allowance),
 ) -> std::result::Result<
     impl Stream<Item = std::result::Result<proto::ImportDocumentsResponse, Status>> + Send + 'static,
     Status,
@@ -211,7 +96,7 @@ pub(super) async fn import(
     let reader = Import {
         messages,
         pulse,
-        room: service.room.clone(),
+        allowance,
         passage_bytes: PASSAGE_BYTES + PASSAGE_VECTORS * vector_bytes(record.dimensions as usize),
         max_document_bytes: service.max_document_bytes,
         stop: service.stop.clone(),
@@ -240,9 +125,7 @@ async fn put(
 ) -> std::result::Result<proto::ImportDocumentsResponse, Status> {
     let Arrived { index, id, document } = arrived?;
     let outcome = match document {
-        Ok(Partial { document, place: _place, .. }) => {
-            service.ingest.import(&collection, document, encode).await
-        }
+        Ok(Whole { document, room: _room }) => service.ingest.import(&collection, document, encode).await,
         Err(error) => Err(error),
     };
     Ok(proto::ImportDocumentsResponse { result: Some(result_out(index, id, outcome)) })
@@ -253,9 +136,9 @@ impl Import {
     async fn next(&mut self) -> Option<std::result::Result<Arrived, Status>> {
         while !self.is_over {
             if let Some(document) = self.next.take()
-                && let Some(arrived) = self.begin(*document).await
+                && let Some(refused) = self.begin(*document)
             {
-                return Some(arrived);
+                return Some(Ok(refused));
             }
             if self.partial.as_ref().is_some_and(Partial::is_whole) {
                 return self.partial.take().map(|partial| Ok(arrived(partial, None)));
@@ -303,14 +186,15 @@ impl Import {
         None
     }
 
-    /// Begins a document, once there is room for it. Gives it at once where it is refused.
-    async fn begin(&mut self, stored: proto::StoredDocument) -> Option<std::result::Result<Arrived, Status>> {
+    /// Begins a document. Gives it at once where it is refused.
+    fn begin(&mut self, stored: proto::StoredDocument) -> Option<Arrived> {
         let index = self.count;
         self.count += 1;
         self.passing_over = true;
         let text_bytes = usize::try_from(stored.text_bytes).unwrap_or(usize::MAX);
         let passages = stored.passage_count as usize;
-        let bytes = stored.encoded_len();
+        let described = stored.document.as_ref().map_or(0, convert::described_bytes);
+        let bytes = stored.encoded_len().saturating_add(described);
         let id = stored.document.as_ref().map(|d| d.id.clone()).unwrap_or_default();
         let document = if text_bytes > self.max_document_bytes {
             let message = format!(
@@ -321,25 +205,33 @@ impl Import {
         } else {
             document_in(stored)
         };
-        let document = match document {
-            Ok(document) => document,
-            Err(error) => return Some(Ok(Arrived { index, id, document: Err(error) })),
+        let begun = document.and_then(|document| Ok((document, self.allowance.keep(bytes)?)));
+        let (document, room) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Some(Arrived { index, id, document: Err(error) }),
         };
         let parts = text_bytes.saturating_add(passages.saturating_mul(self.passage_bytes));
-        let place = match self.room.take(bytes.saturating_add(parts)).await {
-            Ok(place) => place,
-            Err(error) => return Some(Err(error.into())),
-        };
-        self.pulse.beat();
+        let most = bytes.saturating_add(parts).min(self.max_document_bytes.saturating_mul(2));
+        self.pulse.note(Pace::restart);
         self.passing_over = false;
-        self.partial = Some(Partial { index, document, text_bytes, passages, bytes, place });
+        let _unfinished = self.allowance.begin_document();
+        self.partial =
+            Some(Partial { index, document, text_bytes, passages, bytes, most, room, _unfinished });
         None
     }
 
     /// Adds to the document that is read; gives it where it is refused for that.
     fn add(&mut self, add: impl FnOnce(&mut Partial) -> Result<()>) -> Option<Arrived> {
-        let error = add(self.partial.as_mut()?).err()?;
-        self.refuse(error)
+        let partial = self.partial.as_mut()?;
+        let before = partial.bytes;
+        let added = add(partial).and_then(|()| self.allowance.keep(partial.bytes.saturating_sub(before)));
+        match added {
+            Ok(room) => {
+                partial.room.merge(room);
+                None
+            }
+            Err(error) => self.refuse(error),
+        }
     }
 
     /// Gives up the document that is read; parts of it that still come are passed over.
@@ -350,13 +242,10 @@ impl Import {
     }
 }
 
-fn arrived(mut partial: Partial, ended_by: Option<&str>) -> Arrived {
+fn arrived(partial: Partial, ended_by: Option<&str>) -> Arrived {
     let (index, id) = (partial.index, partial.document.id.clone());
     let document = match ended_by {
-        None => {
-            partial.place.shrink(partial.bytes);
-            Ok(partial)
-        }
+        None => Ok(Whole { document: partial.document, room: partial.room }),
         Some(what) => {
             let message = format!(
                 "expected {} bytes of text and {} passages, got {} and {} until {what}",
@@ -386,10 +275,10 @@ impl Partial {
         Ok(())
     }
 
-    /// Counts more memory that it takes: it must not go beyond its place.
+    /// Counts more memory that it takes: it must not go beyond what it may.
     fn count(&mut self, bytes: usize) -> Result<()> {
         self.bytes = self.bytes.saturating_add(bytes);
-        let most = self.place.bytes();
+        let most = self.most;
         if self.bytes > most {
             let passages = self.passages;
             let message = format!(
@@ -431,6 +320,8 @@ fn vector_bytes(dimensions: usize) -> usize {
 pub(super) fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> {
     let missing = || Error::invalid_field("document", "EMPTY_DOCUMENT", "expected a document, got none");
     let document = stored.document.ok_or_else(missing)?;
+    convert::check_described(&document).map_err(|error| error.within("document"))?;
+    bounds::check_text("file_title", stored.file_title.len(), bounds::TITLE_BYTES)?;
     let hash = blake3::Hash::from_hex(&document.content_hash).map_err(|_| {
         let message = "expected a BLAKE3 in hexadecimal digits";
         Error::invalid_field("document.content_hash", "BAD_CONTENT_HASH", message)
@@ -460,6 +351,7 @@ pub(super) fn passage_in(passage: proto::StoredPassage) -> Result<NewPassage> {
     let span =
         passage.span.ok_or_else(|| Error::invalid_field("span", "NO_SPAN", "expected a span, got none"))?;
     let span_in = |span: proto::ByteSpan| Span::new(span.start, span.end);
+    bounds::check_headings(&passage.headings)?;
     Ok(NewPassage {
         span: span_in(span),
         headings: passage.headings,
