@@ -270,7 +270,7 @@ impl Keywords {
     }
 
     /// Merges what the index consists of into one without what was removed, after a rebuild if there must be one.
-    /// Searches and writes go on.
+    /// Searches and writes go on. That of a collection that is gone is left as it is: nobody rebuilds it any more.
     ///
     /// # Errors
     /// Whatever the disk gives, `CANCELLED`, and `KEYWORDS_NOT_READY` where the index must be rebuilt again meanwhile.
@@ -280,10 +280,13 @@ impl Keywords {
                 return Err(error);
             }
             check_cancelled(is_cancelled)?;
+            if self.is_deleted.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             std::thread::sleep(MERGE_POLL);
         }
         let mut merges = 0;
-        loop {
+        while !self.is_deleted.load(Ordering::Relaxed) {
             check_cancelled(is_cancelled)?;
             {
                 let mut state = self.state.lock();
@@ -299,6 +302,7 @@ impl Keywords {
             }
             std::thread::sleep(MERGE_POLL);
         }
+        Ok(())
     }
 
     /// Makes the index anew in another language when it is next needed.

@@ -183,7 +183,7 @@ fn page_out(
     page: Page,
     view: proto::DocumentView,
     filter: Option<&Filter>,
-    room: &AnswerRoom,
+    room: &PageRoom,
 ) -> Result<proto::ListDocumentsResponse> {
     let mut filling = Filling { store: catalog.store(), cid, filter, room, texts: 0 };
     let mut response = proto::ListDocumentsResponse::default();
@@ -194,8 +194,9 @@ fn page_out(
         let added = match listed {
             Err(damaged) => Added::Damaged(damaged),
             Ok(record) if view == proto::DocumentView::Full => filling.full(&record, is_first)?,
+            Ok(record) if !is_first && !room.fits(record_bytes(&record)) => Added::Full,
             Ok(record) => {
-                room.add(record_bytes(&record))?;
+                room.answer.add(record_bytes(&record))?;
                 Added::Document(Box::new(document_out(record)))
             }
         };
@@ -215,6 +216,25 @@ fn page_out(
     Ok(response)
 }
 
+/// Room for a page: it ends before it takes more memory than an answer may have bytes, but for its first document.
+struct PageRoom {
+    answer: AnswerRoom,
+    /// What the room had before anything was in it, and how much of that a page takes.
+    whole: usize,
+    most: usize,
+}
+
+impl PageRoom {
+    fn new(answer: AnswerRoom, most: usize) -> Self {
+        Self { whole: answer.left(), answer, most }
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        let taken = self.whole - self.answer.left();
+        taken.saturating_add(bytes) <= self.most
+    }
+}
+
 /// What became of a document that a page might have.
 enum Added {
     Document(Box<proto::Document>),
@@ -230,7 +250,7 @@ struct Filling<'a> {
     store: &'a Store,
     cid: u32,
     filter: Option<&'a Filter>,
-    room: &'a AnswerRoom,
+    room: &'a PageRoom,
     /// Bytes of the texts that are in it.
     texts: usize,
 }
@@ -239,11 +259,11 @@ impl Filling<'_> {
     fn full(&mut self, record: &DocumentRecord, is_first: bool) -> Result<Added> {
         let text = usize::try_from(record.text_bytes).unwrap_or(usize::MAX);
         let own = text.saturating_add(record_bytes(record));
-        let fits = self.texts.saturating_add(text) <= PAGE_TEXT_BYTES && own <= self.room.left();
+        let fits = self.texts.saturating_add(text) <= PAGE_TEXT_BYTES && self.room.fits(own);
         if !is_first && !fits {
             return Ok(Added::Full);
         }
-        self.room.add(own)?;
+        self.room.answer.add(own)?;
         let document = match self.store.readable_document(self.cid, &record.id) {
             Ok(Some(document)) => document,
             Ok(None) => return Ok(Added::Gone),
@@ -258,10 +278,10 @@ impl Filling<'_> {
             return Ok(Added::Gone);
         }
         let passages = passages_bytes(&document);
-        if !is_first && passages > self.room.left() {
+        if !is_first && !self.room.fits(passages) {
             return Ok(Added::Full);
         }
-        self.room.add(passages)?;
+        self.room.answer.add(passages)?;
         self.texts = self.texts.saturating_add(text);
         Ok(Added::Document(Box::new(full(document))))
     }
@@ -387,7 +407,7 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<proto::ListDocumentsRequest>,
     ) -> Reply<proto::ListDocumentsResponse> {
         let caller = caller(&request)?;
-        let room = answer_room(&request, self.max_message_bytes)?;
+        let room = PageRoom::new(answer_room(&request, self.max_message_bytes)?, self.max_message_bytes);
         let request = request.into_inner();
         let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
         let size = convert::page_size(request.page_size)?;

@@ -274,12 +274,7 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
     let synced = if events.is_empty() { inner.settled().map(drop) } else { live.sync() };
     histogram!(metrics::STORE_COMMIT_DURATION).record(started.elapsed());
     // What was applied can be read even if the sync failed, so the listener hears of it in any case.
-    let listener = inner.listener.read().clone();
-    let heard = |event| match &listener {
-        Some(listener) => task::guarded("INDEX_FAILED", || listener.committed(event)),
-        None => Ok(()),
-    };
-    let heard: Vec<Result<()>> = events.iter().map(heard).collect();
+    let heard = tell(inner, &events);
     drop(writer);
     let failure = synced.err();
     if let Some(error) = failure.as_ref().filter(|_| !events.is_empty()) {
@@ -290,6 +285,17 @@ fn commit(inner: &Inner, ops: Vec<Op>) {
         let unheard = || heard[events].iter().find_map(|heard| heard.as_ref().err());
         answer.send(failure.as_ref().map(Error::copy).or_else(|| unheard().map(not_indexed)));
     }
+}
+
+/// Tells the listener of changes, and what came of each. It is let go before anybody is answered: who has an answer may
+/// open what the listener had open.
+fn tell(inner: &Inner, events: &[Committed]) -> Vec<Result<()>> {
+    let listener = inner.listener.read().clone();
+    let heard = |event| match &listener {
+        Some(listener) => task::guarded("INDEX_FAILED", || listener.committed(event)),
+        None => Ok(()),
+    };
+    events.iter().map(heard).collect()
 }
 
 /// The error of a write that is on the disk, and that an index has not taken over.
