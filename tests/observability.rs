@@ -213,7 +213,9 @@ async fn metrics_tell_what_was_done() {
     assert!(after.sum(metrics::STORE_DISK, &[]) > 0.0 && after.sum(metrics::STORE_WRITABLE, &[]) == 1.0);
     let notes = [("collection", NOTES)];
     assert_eq!(after.sum(metrics::COLLECTION_DOCUMENTS, &notes), 2.0);
-    assert_eq!(after.sum(metrics::KEYWORD_PASSAGES, &notes), 3.0, "as of the last search");
+    // As of the last search, or of the deletion since, which a thread writes a second later.
+    let passages = after.sum(metrics::KEYWORD_PASSAGES, &notes);
+    assert!([2.0, 3.0].contains(&passages), "{passages}");
     assert_eq!(after.sum(metrics::INDEX_POINTS, &[("collection", NOTES), ("level", "passage")]), 2.0);
     assert_eq!(after.sum(metrics::INDEX_HEAD_POINTS, &[("collection", NOTES), ("level", "document")]), 2.0);
     assert_eq!(after.sum("trove_search_duration_seconds_count", &[("mode", "hybrid")]), 1.0);
