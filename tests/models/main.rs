@@ -10,6 +10,7 @@ mod hub;
 mod imports;
 mod ready_made;
 mod service;
+mod setup;
 mod spans;
 mod stand_in;
 
