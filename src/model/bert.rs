@@ -66,6 +66,9 @@ impl Architecture {
         if config.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
             return Err(unsupported("expected absolute positions"));
         }
+        if config.is_decoder == Some(true) {
+            return Err(unsupported("config.json: expected tokens that see all others, got is_decoder"));
+        }
         let told = |name: &str, value: Option<usize>| {
             let missing = || unsupported(format!("config.json: expected {name} of at least 1"));
             value.filter(|&v| v > 0).ok_or_else(missing)
@@ -444,6 +447,7 @@ mod tests {
             json!({"model_type": "t5"}),
             json!({"hidden_act": "relu"}),
             json!({"position_embedding_type": "relative_key"}),
+            json!({"is_decoder": true}),
             json!({"num_attention_heads": 3}),
             json!({"num_hidden_layers": 0}),
         ] {

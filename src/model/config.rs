@@ -75,6 +75,7 @@ pub(super) struct Config {
     hidden_act: Option<String>,
     activation: Option<String>,
     pub position_embedding_type: Option<String>,
+    pub is_decoder: Option<bool>,
     pub pad_token_id: Option<usize>,
     num_labels: Option<usize>,
     id2label: Option<BTreeMap<String, serde_json::Value>>,

@@ -69,20 +69,21 @@ impl Layout {
     ///
     /// # Errors
     /// `UNSUPPORTED_MODEL` for modules that are not known or in another order than is computed here, since the vectors
-    /// would be wrong.
-    fn of(modules: &[Module]) -> Result<Self> {
+    /// would be wrong. What an older Trove imported is taken as it was then (`is_imported`): any package, and no pooling
+    /// for a mean.
+    fn of(modules: &[Module], is_imported: bool) -> Result<Self> {
         let mut this = Self::default();
         let mut has_transformer = false;
         for module in modules {
             let folder = module.folder()?;
-            match module.name() {
+            match module.name(is_imported) {
                 "Dropout" => {}
                 "Transformer" if !has_transformer => {
                     (this.transformer, has_transformer) = (folder, true);
                 }
                 "Pooling" if has_transformer && this.pooling.is_none() => this.pooling = Some(folder),
                 "Dense" if this.pooling.is_some() => this.stages.push(Stage::Dense(folder)),
-                "Normalize" if this.pooling.is_some() => this.stages.push(Stage::Normalize),
+                "Normalize" if this.pooling.is_some() || is_imported => this.stages.push(Stage::Normalize),
                 known @ ("Transformer" | "Pooling" | "Dense" | "Normalize") => {
                     return Err(unsupported(format!(
                         "{MODULES}: expected one Transformer, then one Pooling, then any of Dense and Normalize, got \
@@ -98,7 +99,7 @@ impl Layout {
                 }
             }
         }
-        if !modules.is_empty() && this.pooling.is_none() {
+        if !modules.is_empty() && this.pooling.is_none() && !is_imported {
             return Err(unsupported(format!(
                 "{MODULES}: expected a module Pooling, which makes one vector of a text, got none"
             )));
@@ -107,7 +108,7 @@ impl Layout {
     }
 
     pub fn read(folder: &Folder) -> Result<Self> {
-        Self::of(&folder.json::<Vec<Module>>(MODULES)?.unwrap_or_default())
+        Self::of(&folder.json::<Vec<Module>>(MODULES)?.unwrap_or_default(), folder.record.is_some())
     }
 
     /// Where a file of the transformer or its tokenizer is.
@@ -198,7 +199,7 @@ impl Modules {
         let layout = &folder.layout;
         let file = layout.pooling();
         let config: Option<PoolingConfig> = folder.json(&file)?;
-        if config.is_none() && layout.pooling.is_some() {
+        if config.is_none() && layout.pooling.is_some() && folder.record.is_none() {
             return Err(folder.missing(&file));
         }
         let include_prompt = config.as_ref().and_then(|c| c.include_prompt).unwrap_or(true);
@@ -227,9 +228,9 @@ impl Modules {
 
 impl Module {
     /// The class without its package, which differs between versions; the whole of one from another package.
-    fn name(&self) -> &str {
-        let known = self.kind.starts_with(PACKAGE);
-        self.kind.rsplit('.').next().filter(|_| known).unwrap_or(&self.kind)
+    fn name(&self, of_any_package: bool) -> &str {
+        let is_known = of_any_package || self.kind.starts_with(PACKAGE);
+        self.kind.rsplit('.').next().filter(|_| is_known).unwrap_or(&self.kind)
     }
 
     fn folder(&self) -> Result<String> {
@@ -281,7 +282,7 @@ mod tests {
 
     fn layout(modules: &[(&str, &str)]) -> Result<Layout> {
         let module = |&(kind, path): &(&str, &str)| Module { kind: kind.to_owned(), path: path.to_owned() };
-        Layout::of(&modules.iter().map(module).collect::<Vec<_>>())
+        Layout::of(&modules.iter().map(module).collect::<Vec<_>>(), false)
     }
 
     #[test]
