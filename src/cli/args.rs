@@ -18,6 +18,7 @@ use super::keys::KeysArgs;
 use super::models::ModelsArgs;
 use super::rerank::TextRerankArgs;
 use super::search::SearchArgs;
+use super::setup::SetupArgs;
 use super::snapshots::SnapshotsCommand;
 use super::tokenize::TokenizeArgs;
 use super::transfer::{ExportArgs, ImportArgs};
@@ -26,6 +27,7 @@ use crate::access::Secret;
 /// What follows the help text of the program.
 const AFTER_HELP: &str = "\
 First steps:
+  trove setup                                 fetch the runtime library and the models
   trove serve                                 run the server (leave it running)
   trove index ~/notes                         index a folder
   trove search \"what did we decide on backups\"
@@ -81,6 +83,8 @@ pub struct ConnectionArgs {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Fetch what a server needs: the runtime library, the default encoder and a generator.
+    Setup(SetupArgs),
     /// Run the server.
     Serve(ServeArgs),
     /// Index files and folders.

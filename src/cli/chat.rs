@@ -1,6 +1,4 @@
-//! `trove chat`: questions and answers in turn, from standard input.
-
-use std::io::{self, BufRead, IsTerminal, Write};
+//! `trove chat`: questions and answers in turn, typed or from standard input.
 
 use anyhow::Result;
 use clap::Args;
@@ -8,8 +6,9 @@ use clap::Args;
 use super::ask::AnswerArgs;
 use super::ask::{self, Collected};
 use super::client::Client;
+use super::lines::{Line, Lines};
 use super::output::{line, note};
-use super::{EXIT_OK, EXIT_UNREACHABLE, failure, output};
+use super::{EXIT_OK, EXIT_UNREACHABLE, failure, output, small_talk};
 use crate::proto::{Message, Role};
 
 /// Arguments of `chat`.
@@ -18,6 +17,9 @@ pub struct ChatArgs {
     /// How questions are answered.
     #[command(flatten)]
     pub answer: AnswerArgs,
+    /// Do not keep what is typed for the next chat.
+    #[arg(long)]
+    pub no_history: bool,
 }
 
 /// What stands in the history for an answer that has no text.
@@ -27,19 +29,21 @@ const KEPT: usize = 200;
 
 /// Reads questions line by line until the end of the input or `/quit`.
 pub async fn run(client: &Client, json: bool, args: ChatArgs) -> Result<i32> {
-    let interactive = io::stdin().is_terminal();
-    if interactive {
-        note("ask a question; /sources shows where the last answer comes from, /new starts over, /quit ends");
+    let mut lines = Lines::open(!args.no_history);
+    if lines.is_edited() {
+        note("ask a question; /new starts over, /quit or Ctrl-D ends, /help tells more");
     }
     let mut history: Vec<Message> = Vec::new();
     let mut last: Option<Collected> = None;
     loop {
-        if interactive {
-            let mut stderr = io::stderr();
-            // Where a prompt cannot be shown nobody waits for it.
-            let _ = stderr.write_all(b"> ").and_then(|()| stderr.flush());
-        }
-        let Some(input) = next_line().await? else { return Ok(EXIT_OK) };
+        let input = match lines.next().await? {
+            Line::Text(input) => input,
+            Line::Interrupted => {
+                note("/quit or Ctrl-D ends");
+                continue;
+            }
+            Line::End => return Ok(EXIT_OK),
+        };
         match input.trim() {
             "" => {}
             "/quit" | "/exit" => return Ok(EXIT_OK),
@@ -48,9 +52,15 @@ pub async fn run(client: &Client, json: bool, args: ChatArgs) -> Result<i32> {
                 Some(answer) => ask::print_sources(answer)?,
                 None => note("there is no answer yet"),
             },
-            "/help" => note("/sources, /new, /quit; everything else is a question"),
+            "/help" => note(
+                "/sources shows those of the last answer again, /new starts over, /quit ends; all else is a question",
+            ),
             command if command.starts_with('/') => {
                 note(format!("unknown command {command}; /help lists them"))
+            }
+            // A program means what it sends.
+            thanks if !json && small_talk::reply(thanks).is_some() => {
+                line(small_talk::reply(thanks).unwrap_or_default())?;
             }
             question => match turn(client, json, &args, question, &history).await {
                 Ok(answer) => {
@@ -81,6 +91,7 @@ async fn turn(
     if !json {
         let answer = ask::print(client, request).await?;
         line("")?;
+        ask::print_sources(&answer)?;
         return Ok(answer);
     }
     let answer = ask::collect(client, request, |_| Ok(())).await?;
@@ -91,13 +102,4 @@ async fn turn(
 
 fn message(role: Role, content: &str) -> Message {
     Message { role: role.into(), content: content.to_owned() }
-}
-
-/// The next line of standard input, read off the async threads; none at its end.
-async fn next_line() -> Result<Option<String>> {
-    let read = tokio::task::spawn_blocking(|| {
-        let mut input = String::new();
-        io::stdin().lock().read_line(&mut input).map(|bytes| (bytes > 0).then_some(input))
-    });
-    Ok(read.await??)
 }

@@ -17,10 +17,13 @@ pub mod health;
 pub mod index;
 pub mod info;
 pub mod keys;
+mod lines;
 pub mod models;
 pub mod output;
 pub mod rerank;
 pub mod search;
+pub mod setup;
+mod small_talk;
 pub mod snapshots;
 mod snippet;
 pub mod tokenize;
@@ -79,11 +82,12 @@ pub async fn run(cli: Cli) -> Outcome {
 async fn dispatch(server: &str, connection: &ConnectionArgs, json: bool, command: Command) -> Result<i32> {
     let command = match command {
         Command::Keys(args) => return keys::run(json, args),
+        Command::Setup(args) => return setup::run(json, args).await,
         other => other,
     };
     let client = client::Client::new(server, connection)?;
     match command {
-        Command::Serve(_) | Command::Keys(_) => Ok(EXIT_USAGE),
+        Command::Serve(_) | Command::Keys(_) | Command::Setup(_) => Ok(EXIT_USAGE),
         Command::Index(args) => index::run(&client, json, args).await,
         Command::Search(args) => search::run(&client, json, args).await,
         Command::Ask(args) => ask::run(&client, json, args).await,

@@ -17,7 +17,7 @@ use crate::encoder;
 use crate::error::Error;
 use crate::model::decoder::{DecoderDir, DecoderImport};
 use crate::model::{
-    Import, Imported, ModelDir, ModelKind, Pull, PullProgress, Runtime, check_name, list_models,
+    Import, Imported, ModelDir, ModelKind, Pull, PullProgress, Pulled, Runtime, check_name, list_models,
 };
 use crate::proto::{GetServerInfoRequest, Model};
 
@@ -52,16 +52,19 @@ pub enum ModelsCommand {
         /// Replace another model of that name.
         #[arg(long)]
         replace: bool,
+        /// Take the token states below a head that is not used, such as that of a masked language model.
+        #[arg(long)]
+        without_head: bool,
     },
-    /// Fetch a model from the Hugging Face hub and take it in.
+    /// Fetch a model from the Hugging Face hub and take it in: an encoder, a cross-encoder or a generator.
     Pull {
-        /// Repository on the hub.
-        #[arg(value_name = "OWNER/NAME")]
+        /// Repository on the hub; of one with GGUF files, which of them, by quantization or name.
+        #[arg(value_name = "OWNER/NAME[:QUANT]")]
         repository: String,
         /// Branch, tag or commit; the main branch if left out.
         #[arg(long)]
         revision: Option<String>,
-        /// Name to give it; the repository's if left out.
+        /// Name to give it; the repository's or the GGUF file's if left out.
         #[arg(long)]
         name: Option<String>,
         /// Use only what is in the hub's cache.
@@ -70,6 +73,9 @@ pub enum ModelsCommand {
         /// Replace another model of that name.
         #[arg(long)]
         replace: bool,
+        /// Take the token states below a head that is not used, such as that of a masked language model.
+        #[arg(long)]
+        without_head: bool,
     },
 }
 
@@ -85,9 +91,12 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
     match args.command {
         ModelsCommand::List => list(client, json, &models).await,
         ModelsCommand::Show { name } => show(client, json, &models, &name).await,
-        ModelsCommand::Import { source, name, replace } => {
+        ModelsCommand::Import { source, name, replace, without_head } => {
             if DecoderDir::is_at(&source) {
-                return import_generator(json, models, source, name, replace).await;
+                let source = source.canonicalize().unwrap_or(source);
+                let own = if source.is_dir() { source.file_name() } else { source.file_stem() };
+                let name = name.or(own.map(|own| own.to_string_lossy().into_owned())).unwrap_or_default();
+                return import_generator(json, models, source, name, replace, None).await;
             }
             if !source.is_dir() {
                 let message = format!("expected a model directory or a GGUF file, got {}", source.display());
@@ -97,16 +106,17 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
             let own = own.as_deref().and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned());
             let name = name.or(own).unwrap_or_default();
             let label = source.display().to_string();
-            let (model, imported) = import(config, source, label, name, replace).await?;
+            let (model, imported) = import(config, source, label, name, replace, without_head).await?;
             report(json, &model, imported, None)
         }
-        ModelsCommand::Pull { repository, revision, name, offline, replace } => {
+        ModelsCommand::Pull { repository, revision, name, offline, replace, without_head } => {
             let bar = progress_bar();
             let pulled = {
                 let (bar, repository) = (bar.clone(), repository.clone());
                 blocking(move || {
-                    let pull = Pull { repository: &repository, revision: revision.as_deref(), offline };
-                    pull.run(move |PullProgress { total, done }| {
+                    let revision = revision.as_deref();
+                    let pull = Pull { repository: &repository, revision, offline, without_head };
+                    pull.run(&move |PullProgress { total, done }| {
                         bar.set_length(total);
                         bar.set_position(done);
                     })
@@ -114,11 +124,15 @@ pub async fn run(client: &Client, json: bool, args: ModelsArgs) -> Result<i32> {
                 .await
             };
             bar.finish_and_clear();
-            let pulled = pulled?;
-            let own = repository.rsplit('/').next().unwrap_or_default().to_owned();
-            let label = format!("{repository}@{}", pulled.commit);
-            let (model, imported) = import(config, pulled.path, label, name.unwrap_or(own), replace).await?;
-            report(json, &model, imported, Some((&pulled.commit, pulled.from_cache)))
+            let Pulled { path, name: own, commit, from_cache } = pulled?;
+            let name = name.unwrap_or(own);
+            if DecoderDir::is_at(&path) {
+                return import_generator(json, models, path, name, replace, Some((&commit, from_cache)))
+                    .await;
+            }
+            let label = format!("{repository}@{commit}");
+            let (model, imported) = import(config, path, label, name, replace, without_head).await?;
+            report(json, &model, imported, Some((&commit, from_cache)))
         }
     }
 }
@@ -129,6 +143,7 @@ async fn import(
     label: String,
     name: String,
     replace: bool,
+    without_head: bool,
 ) -> Result<(ModelDir, Imported)> {
     blocking(move || {
         let library = config.encoder.library.clone().unwrap_or_else(|| config.data_dir.join("runtime"));
@@ -140,7 +155,8 @@ async fn import(
             }
         };
         let models = config.data_dir.join("models");
-        let import = Import { source: &source, label: &label, models: &models, name: &name, replace };
+        let import =
+            Import { source: &source, label: &label, models: &models, name: &name, replace, without_head };
         import.run(|staged| encoder::check_model(staged, has_runtime))
     })
     .await
@@ -151,12 +167,10 @@ async fn import_generator(
     json: bool,
     models: PathBuf,
     source: PathBuf,
-    name: Option<String>,
+    name: String,
     replace: bool,
+    pulled: Option<(&str, bool)>,
 ) -> Result<i32> {
-    let source = source.canonicalize().unwrap_or(source);
-    let own = if source.is_dir() { source.file_name() } else { source.file_stem() };
-    let name = name.or(own.map(|own| own.to_string_lossy().into_owned())).unwrap_or_default();
     let (model, imported) = {
         let name = name.clone();
         let import = move || DecoderImport { source: &source, models: &models, name: &name, replace }.run();
@@ -164,11 +178,9 @@ async fn import_generator(
     };
     let what = told_of(imported);
     if json {
-        let mut value = about_generator(&model);
-        value["result"] = json!(what);
-        output::print_json(&value)?;
-        return Ok(EXIT_OK);
+        return print_taken(about_generator(&model), what, pulled);
     }
+    told_from_cache(pulled)?;
     output::line(format!(
         "{what} {name}: a generator in {}, {} tokens, revision {}",
         model.precision,
@@ -210,18 +222,9 @@ fn told_of(imported: Imported) -> &'static str {
 fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str, bool)>) -> Result<i32> {
     let what = told_of(imported);
     if json {
-        let mut value = about(model);
-        value["result"] = json!(what);
-        if let Some((commit, from_cache)) = pulled {
-            value["commit"] = json!(commit);
-            value["from_cache"] = json!(from_cache);
-        }
-        output::print_json(&value)?;
-        return Ok(EXIT_OK);
+        return print_taken(about(model), what, pulled);
     }
-    if let Some((commit, true)) = pulled {
-        output::line(format!("commit {commit} from the hub's cache"))?;
-    }
+    told_from_cache(pulled)?;
     let (form, key) = match model.kind {
         ModelKind::Encoder => (format!("{} dimensions", model.dimensions()), "encoder.models"),
         ModelKind::CrossEncoder(_) => ("a cross-encoder".to_owned(), "reranker.models"),
@@ -234,6 +237,23 @@ fn report(json: bool, model: &ModelDir, imported: Imported, pulled: Option<(&str
     ))?;
     output::line(format!("a server loads it if {key} names it: trove serve --set {key}={id}"))?;
     Ok(EXIT_OK)
+}
+
+fn print_taken(mut value: Value, what: &str, pulled: Option<(&str, bool)>) -> Result<i32> {
+    value["result"] = json!(what);
+    if let Some((commit, from_cache)) = pulled {
+        value["commit"] = json!(commit);
+        value["from_cache"] = json!(from_cache);
+    }
+    output::print_json(&value)?;
+    Ok(EXIT_OK)
+}
+
+fn told_from_cache(pulled: Option<(&str, bool)>) -> Result<()> {
+    match pulled {
+        Some((commit, true)) => Ok(output::line(format!("commit {commit} from the hub's cache"))?),
+        _ => Ok(()),
+    }
 }
 
 /// What a model is for.
@@ -421,7 +441,7 @@ async fn open(path: PathBuf) -> Result<ModelDir, Error> {
     opened.unwrap_or_else(|e| Err(Error::internal("LOAD_FAILED", "reading failed").with_source(e)))
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(work).await?.map_err(told)
@@ -450,7 +470,7 @@ fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }
 
-fn progress_bar() -> ProgressBar {
+pub(super) fn progress_bar() -> ProgressBar {
     let template = "{bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(0).with_style(style);

@@ -50,7 +50,7 @@ impl Rule {
             Rule::Between(least, most) => format!("a whole number from {least} to {most}"),
             Rule::Switch => "true or false".to_owned(),
             Rule::Fraction => "a number from 0 to 1".to_owned(),
-            Rule::DirectoryNames => "a list of one or more directory names".to_owned(),
+            Rule::DirectoryNames => "one or more directory names, separated by commas".to_owned(),
             Rule::Name => "a name".to_owned(),
             Rule::LogFilter => "a tracing filter, such as info or trove=debug".to_owned(),
         }
@@ -62,7 +62,7 @@ impl Rule {
             Rule::AtLeast(_) | Rule::Between(..) => json!(text.trim().parse::<u64>().ok()?),
             Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
             Rule::Fraction => json!(text.trim().parse::<f64>().ok()?),
-            Rule::DirectoryNames => text.split(',').map(|name| json!(name.trim())).collect(),
+            Rule::DirectoryNames => names_of(text)?.into_iter().map(Value::from).collect(),
             _ => json!(text),
         };
         self.value(value)
@@ -96,6 +96,21 @@ impl Rule {
         };
         fits.then_some(value)
     }
+}
+
+/// The names of a list that is separated by commas, or written as in the file: `a,b` or `["a", "b"]`.
+fn names_of(text: &str) -> Option<Vec<&str>> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.split(',').map(one_name).collect()
+}
+
+/// A name, without its quotes; none where what is left of a list's signs shows that it was meant otherwise.
+fn one_name(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let within = |quote: char| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
+    let name = within('"').or_else(|| within('\'')).unwrap_or(text);
+    (!name.contains(['[', ']', '"', '\''])).then_some(name)
 }
 
 /// Whether a text is an address that a client can connect to.

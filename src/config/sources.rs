@@ -276,6 +276,28 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_separated_by_commas_or_written_as_in_the_file() {
+        for (text, names) in [
+            ("a", &["a"][..]),
+            ("a, b", &["a", "b"]),
+            (r#"["a"]"#, &["a"]),
+            (r#" [ "a" , "b" ] "#, &["a", "b"]),
+            // What a shell leaves of the quotes.
+            ("[a, b]", &["a", "b"]),
+            ("['a']", &["a"]),
+        ] {
+            let loaded = Loaded::merge(None, [], &[flag("generator.models", text)]);
+            assert_eq!(loaded.config().unwrap().generator.models, names, "{text}");
+            let variable = variables(&[("TROVE__ENCODER__MODELS", text)]);
+            assert_eq!(Loaded::merge(None, variable, &[]).config().unwrap().encoder.models, names, "{text}");
+        }
+        for text in ["", "[]", "a,", "[\"a\"", "\"a", "[a]b", "../a"] {
+            let error = Loaded::merge(None, [], &[flag("generator.models", text)]).config().unwrap_err();
+            assert!(error.message.contains("separated by commas"), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn every_problem_is_told_at_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("trove.toml");

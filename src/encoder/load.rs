@@ -19,6 +19,8 @@ use crate::model::{
 
 /// Most sessions where the number is not given.
 const MAX_AUTO_SESSIONS: usize = 4;
+/// Shows whether a tokenizer tells cases apart.
+const CASES: &str = "The ABC of Łódź";
 /// Tokens by which a prompt and a passage may come to more than each by itself.
 const PROMPT_SLACK: usize = 2;
 
@@ -29,7 +31,7 @@ impl Encoder {
     /// What is wrong with the model ([`ModelDir::load`]), the tokenizer or the device; `WRONG_MODEL_KIND` for a
     /// cross-encoder; `INEXACT_SESSION` where its vectors are off.
     pub fn load(model_dir: &Path, options: EncoderOptions) -> Result<Arc<Self>> {
-        let (LoadedModel { model, mut graph, .. }, tokenizer) = read(model_dir)?;
+        let (LoadedModel { model, mut graph, projection, .. }, tokenizer) = read(model_dir)?;
         if model.kind != ModelKind::Encoder {
             return Err(wrong_kind(&model, "an encoder"));
         }
@@ -40,7 +42,8 @@ impl Encoder {
         let padding = padding(&model, &tokenizer);
         let (sessions, resolved) = Loading { graph: &graph, padding, check: &check }.sessions(options)?;
 
-        let table = graph.take_table();
+        // Input embeddings are of another space than what dense layers give.
+        let table = graph.take_table().filter(|_| !projection.is_dense());
         let info = EncoderInfo {
             id: model.id.clone(),
             revision: model.revision.clone(),
@@ -57,10 +60,22 @@ impl Encoder {
         };
         let bulk_room = (options.queue_capacity / 2).max(1);
         let (bulk, bulk_share) = (Fair::new(bulk_room), bulk_room.div_ceil(BULK_SHARE));
-        let workers = Workers::start("encoder", sessions, queue(&model, options), model.dimensions())?;
+        let workers = Workers::start("encoder", sessions, queue(&model, options), model.state_width())?;
         let large = Shares::new(options.queue_capacity.max(1));
         let read = Arc::new(Semaphore::new(super::READ_AT_ONCE));
-        Ok(Arc::new(Self { info, model, tokenizer, table, workers, read, bulk, bulk_share, large }))
+        let projection = Arc::new(projection);
+        Ok(Arc::new(Self {
+            info,
+            model,
+            tokenizer,
+            table,
+            projection,
+            workers,
+            read,
+            bulk,
+            bulk_share,
+            large,
+        }))
     }
 }
 
@@ -139,6 +154,14 @@ fn read(model_dir: &Path) -> Result<(LoadedModel, TextTokenizer)> {
         return Err(Error::precondition(
             "VOCABULARY_MISMATCH",
             format!("expected token ids below {rows}, which the model has, got {greatest} in tokenizer.json"),
+        ));
+    }
+    if loaded.model.lower_case && tokenizer.encode(CASES)?.ids != tokenizer.encode(&CASES.to_lowercase())?.ids
+    {
+        return Err(Error::precondition(
+            "UNSUPPORTED_MODEL",
+            "sentence_bert_config.json: do_lower_case wants texts in lower case, and tokenizer.json tells cases apart: \
+             add the normalizer Lowercase to it",
         ));
     }
     Ok((loaded, tokenizer))

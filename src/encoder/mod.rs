@@ -36,7 +36,7 @@ pub use crate::model::{Activation, CudaOptions, Device, Pooling, Precision};
 use crate::domain::{Span, scale_to_unit};
 use crate::error::{Error, Result};
 use crate::fair::{Fair, Shares};
-use crate::model::{ModelDir, StaticTable};
+use crate::model::{ModelDir, Projection, StaticTable};
 use crate::room::AnswerRoom;
 use crate::task;
 use plan::{Plan, Sequence, finish, reduce_static};
@@ -70,6 +70,8 @@ pub struct Encoder {
     tokenizer: TextTokenizer,
     /// Input embeddings, if the model has them in plain sight.
     table: Option<StaticTable>,
+    /// What becomes of pooled vectors.
+    projection: Arc<Projection>,
     workers: Workers,
     /// Room for texts that are tokenized.
     read: Arc<Semaphore>,
@@ -247,14 +249,14 @@ impl Encoder {
         room: &AnswerRoom,
     ) -> Result<EmbedOutput> {
         let vectors: usize = plans.iter().map(|plan| plan.spans.len()).sum();
-        room.add(vectors.saturating_mul(self.info.dimensions as usize * size_of::<f32>() + VECTOR_BYTES))?;
+        let width = self.model.state_width().max(self.model.dimensions());
+        room.add(vectors.saturating_mul(width * size_of::<f32>() + VECTOR_BYTES))?;
         let (partials, queue, inference) = match options.representation {
             Representation::Contextual => self.run(class, &plans).await?,
             Representation::Static => (self.look_up(&plans)?, Duration::ZERO, Duration::ZERO),
         };
         let mut results = Vec::with_capacity(plans.len());
-        for (plan, parts) in plans.into_iter().zip(partials) {
-            let vectors = finish(&plan, parts, self.info.dimensions as usize);
+        for (plan, vectors) in self.finish(plans, partials).await? {
             let trim = |mut vector: Vec<f32>| {
                 if let Some(dimensions) = options.dimensions {
                     vector.truncate(dimensions as usize);
@@ -285,9 +287,8 @@ impl Encoder {
         let plans =
             self.plan(bytes, move |context| passages.iter().map(|p| context.passage(p)).collect()).await?;
         let (partials, ..) = self.run(Class::Bulk, &plans).await?;
-        let sums_tokens = self.model.pooling == Pooling::Mean;
-        let vectors_of = |(plan, parts): (Plan, Vec<Vec<Vec<f32>>>)| {
-            let mut vectors = finish(&plan, parts, self.info.dimensions as usize);
+        let sums_tokens = self.model.sums_tokens();
+        let vectors_of = |(plan, mut vectors): (Plan, Vec<Vec<f32>>)| {
             let sum = if sums_tokens { vectors.pop() } else { None };
             // Whatever the model was trained on: stored vectors are compared by their dot products.
             vectors.iter_mut().for_each(|v| scale_to_unit(v));
@@ -299,7 +300,29 @@ impl Encoder {
             let sentences = found.zip(vectors).map(own).collect();
             PassageVectors { passage, sentences, sum, tokens: plan.tokens }
         };
-        Ok(plans.into_iter().zip(partials).map(vectors_of).collect())
+        Ok(self.finish(plans, partials).await?.into_iter().map(vectors_of).collect())
+    }
+
+    /// Puts the parts of plans together: the model's vectors of their groups. Dense layers are computed on a blocking
+    /// thread.
+    async fn finish(
+        &self,
+        plans: Vec<Plan>,
+        partials: Vec<Vec<Vec<Vec<f32>>>>,
+    ) -> Result<Vec<(Plan, Vec<Vec<f32>>)>> {
+        let (width, projection) = (self.model.state_width(), Arc::clone(&self.projection));
+        let is_dense = projection.is_dense();
+        let work = move || {
+            let finished = |(plan, parts): (Plan, Vec<Vec<Vec<f32>>>)| {
+                let vectors = finish(&plan, parts, width).into_iter().map(|v| projection.apply(v)).collect();
+                (plan, vectors)
+            };
+            plans.into_iter().zip(partials).map(finished).collect()
+        };
+        if !is_dense {
+            return Ok(work());
+        }
+        task::blocking("PROJECTION_FAILED", || Ok(work())).await
     }
 
     /// Makes plans for so many bytes of text, on a blocking thread unless that takes longer than the work.
@@ -351,7 +374,7 @@ impl Encoder {
                 "UNSUPPORTED_REPRESENTATION",
                 format!(
                     "representation: expected contextual for {}, whose graph has no table of input embeddings in \
-                     plain sight, got static",
+                     plain sight, or dense layers behind its pooling, got static",
                     self.info.id
                 ),
             )

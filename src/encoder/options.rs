@@ -181,7 +181,7 @@ pub struct PassageVectors {
     /// One per sentence.
     pub sentences: Vec<Vec<f32>>,
     /// What it adds to its document's vector: the sum of all token states, special ones included; where the model does
-    /// not pool by the mean, the passage's vector.
+    /// not pool by the mean or has dense layers behind its pooling, the passage's vector.
     pub sum: Vec<f32>,
     /// Tokens, special ones included.
     pub tokens: u32,

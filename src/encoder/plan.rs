@@ -120,7 +120,7 @@ impl Context<'_> {
         Ok(plan(&encoded.ids, groups, truncated, frame, room))
     }
 
-    /// The passage, its sentences and, where the model pools by the mean, the sum of its tokens.
+    /// The passage, its sentences and, where documents are sums of token states, the sum of its tokens.
     pub fn passage(&self, passage: &PassageInput) -> Result<Plan> {
         let prompt = self.prompt(self.model.passage_prompt())?;
         let mut encoded = self.encode(&format!("{prompt}{}", passage.text), &passage.text)?;
@@ -142,7 +142,7 @@ impl Context<'_> {
         };
         let mut groups = vec![whole(false)];
         groups.extend(passage.sentences.iter().map(sentence));
-        if pooling == Pooling::Mean {
+        if self.model.sums_tokens() {
             groups.push(whole(true));
         }
         Ok(plan(&encoded.ids, groups, false, &self.tokenizer.frame, self.room()))

@@ -88,7 +88,7 @@ impl Check<'_> {
             rows.iter().flat_map(|row| (0..longest).map(|i| i64::from(i < row.len()))).collect();
         let batch = Rows { ids: &ids, mask: &mask, types: &[], batch: rows.len(), sequence: longest };
         let hidden = session.run(&batch)?;
-        let width = self.model.dimensions();
+        let width = self.model.state_width();
         let pooled = |(row, states): (&Vec<u32>, &[f32])| {
             let states = states.get(..row.len() * width).unwrap_or_default();
             let mut vector = reduce(states, width, self.model.pooling);

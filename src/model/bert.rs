@@ -1,13 +1,14 @@
 //! Weights of the BERT family in safetensors, written as an ONNX graph of fused operators.
 
 use prost::Message;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::SafeTensors;
 
 use super::config::{Config, ModelKind};
 use super::dir::unsupported;
 use super::onnx::{Axis, FLOAT, Graph, INT32, MICROSOFT, Model, Node, OperatorSet, Tensor, ValueInfo};
 use super::table::StaticTable;
-use crate::error::{Error, Result};
+use super::weights;
+use crate::error::Result;
 
 /// Name of the writing program, by which a graph is known as one of these.
 pub(super) const PRODUCER: &str = "trove";
@@ -65,6 +66,9 @@ impl Architecture {
         if config.position_embedding_type.as_deref().is_some_and(|kind| kind != "absolute") {
             return Err(unsupported("expected absolute positions"));
         }
+        if config.is_decoder == Some(true) {
+            return Err(unsupported("config.json: expected tokens that see all others, got is_decoder"));
+        }
         let told = |name: &str, value: Option<usize>| {
             let missing = || unsupported(format!("config.json: expected {name} of at least 1"));
             value.filter(|&v| v > 0).ok_or_else(missing)
@@ -103,9 +107,7 @@ pub(super) fn build(
     architecture: &Architecture,
     safetensors: &[u8],
 ) -> Result<(Vec<u8>, Option<StaticTable>)> {
-    let weights = SafeTensors::deserialize(safetensors).map_err(|e| {
-        Error::data_loss("DAMAGED_MODEL", format!("model.safetensors cannot be read: {e}")).with_source(e)
-    })?;
+    let weights = weights::parse("model.safetensors", safetensors)?;
     let prefix = ["", "bert.", "roberta.", "distilbert."]
         .into_iter()
         .find(|prefix| weights.tensor(&format!("{prefix}{WORDS}")).is_ok())
@@ -367,33 +369,14 @@ impl Writer<'_> {
     }
 
     fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
-        let full = format!("{}{name}", self.prefix);
-        let damaged = |message: String| Error::data_loss("DAMAGED_MODEL", message);
-        let view =
-            self.weights.tensor(&full).map_err(|e| damaged(format!("tensor {full} cannot be read: {e}")))?;
-        if view.shape() != shape {
-            return Err(damaged(format!(
-                "expected tensor {full} of shape {shape:?}, got {:?}",
-                view.shape()
-            )));
-        }
-        let data = view.data();
-        match view.dtype() {
-            Dtype::F32 => Ok(data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect()),
-            Dtype::F16 => {
-                Ok(data.as_chunks::<2>().0.iter().map(|&b| half::f16::from_le_bytes(b).to_f32()).collect())
-            }
-            Dtype::BF16 => {
-                Ok(data.as_chunks::<2>().0.iter().map(|&b| half::bf16::from_le_bytes(b).to_f32()).collect())
-            }
-            other => Err(damaged(format!("expected tensor {full} in F32, F16 or BF16, got {other:?}"))),
-        }
+        weights::floats(&self.weights, &format!("{}{name}", self.prefix), shape)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use safetensors::Dtype;
     use serde_json::json;
 
     use super::*;
@@ -464,6 +447,7 @@ mod tests {
             json!({"model_type": "t5"}),
             json!({"hidden_act": "relu"}),
             json!({"position_embedding_type": "relative_key"}),
+            json!({"is_decoder": true}),
             json!({"num_attention_heads": 3}),
             json!({"num_hidden_layers": 0}),
         ] {

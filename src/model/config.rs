@@ -18,6 +18,8 @@ const OFFSET_POSITIONS: [&str; 8] = [
     "data2vec-text",
     "xlm-roberta-flash",
 ];
+/// How the name of a classifier of texts ends.
+const CLASSIFIER: &str = "ForSequenceClassification";
 /// The padding id of those families where the file does not tell.
 const OFFSET_PADDING: usize = 1;
 
@@ -73,6 +75,7 @@ pub(super) struct Config {
     hidden_act: Option<String>,
     activation: Option<String>,
     pub position_embedding_type: Option<String>,
+    pub is_decoder: Option<bool>,
     pub pad_token_id: Option<usize>,
     num_labels: Option<usize>,
     id2label: Option<BTreeMap<String, serde_json::Value>>,
@@ -85,6 +88,14 @@ pub(super) struct Config {
 #[serde(default)]
 struct SentenceTransformers {
     activation_fn: Option<String>,
+}
+
+/// Whether the class of an architecture has a head behind its token states: `BertForMaskedLM`, `BertLMHeadModel`.
+fn has_head(name: &str) -> bool {
+    let purpose = |rest: &str| rest.starts_with(|c: char| c.is_ascii_uppercase());
+    let names_purpose =
+        name.match_indices("For").any(|(at, word)| name.get(at + word.len()..).is_some_and(purpose));
+    names_purpose || name.contains("LMHead") || name.contains("DoubleHeads")
 }
 
 impl Config {
@@ -102,15 +113,42 @@ impl Config {
     /// What the model gives. A classifier with a single label is a cross-encoder; its activation is the one that
     /// sentence-transformers would use.
     pub fn kind(&self) -> ModelKind {
-        let classifies = |name: &String| name.ends_with("ForSequenceClassification");
-        let labels = self.num_labels.or(self.id2label.as_ref().map(BTreeMap::len));
-        if !self.architectures.iter().flatten().any(classifies) || labels != Some(1) {
+        let classifies = |name: &String| name.ends_with(CLASSIFIER);
+        if !self.architectures.iter().flatten().any(classifies) || self.labels() != 1 {
             return ModelKind::Encoder;
         }
         let told = self.sentence_transformers.as_ref().and_then(|s| s.activation_fn.as_ref());
         let told = told.or(self.sbert_ce_default_activation_function.as_ref());
         let is_identity = told.is_some_and(|name| name.ends_with("Identity"));
         ModelKind::CrossEncoder(if is_identity { Activation::Identity } else { Activation::Sigmoid })
+    }
+
+    /// Refuses a model whose head is not used here: its token states were trained for that head, and not to be
+    /// compared.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_MODEL` names the head, and says what to do.
+    pub fn check_head(&self) -> Result<()> {
+        if self.kind() != ModelKind::Encoder {
+            return Ok(());
+        }
+        let Some(name) = self.architectures.iter().flatten().find(|name| has_head(name)) else {
+            return Ok(());
+        };
+        let labels = match self.labels() {
+            labels if name.ends_with(CLASSIFIER) => format!(" of {labels} labels (a cross-encoder has one)"),
+            _ => String::new(),
+        };
+        Err(unsupported(format!(
+            "config.json: expected an encoder or a cross-encoder, got {name}{labels}, whose head Trove does not use and \
+             whose states were trained for it: take a model of sentence vectors; or, where the vectors are meant to be \
+             the pooled states below the head, as in a model of sentence-transformers, import it with --without-head"
+        )))
+    }
+
+    /// Labels of a classifier: two where the file does not tell, as in transformers.
+    fn labels(&self) -> usize {
+        self.num_labels.or(self.id2label.as_ref().map(BTreeMap::len)).unwrap_or(2)
     }
 
     /// Width of the hidden states.
@@ -152,5 +190,47 @@ impl Config {
 
     pub fn activation(&self) -> Option<&str> {
         self.hidden_act.as_deref().or(self.activation.as_deref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_head_that_is_not_used_is_refused_by_name() {
+        let check =
+            |config: serde_json::Value| serde_json::from_value::<Config>(config).unwrap().check_head();
+        for fine in [
+            json!({}),
+            json!({"architectures": null}),
+            json!({"architectures": ["BertModel"]}),
+            json!({"architectures": ["XLMRobertaModel"]}),
+            json!({"architectures": ["NomicBertModel"]}),
+            json!({"architectures": ["T5EncoderModel"]}),
+            json!({"architectures": ["BertForSequenceClassification"], "num_labels": 1}),
+            json!({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}),
+        ] {
+            assert!(check(fine.clone()).is_ok(), "{fine}");
+        }
+        for (name, told) in [
+            ("BertForMaskedLM", "BertForMaskedLM,"),
+            ("BertForQuestionAnswering", "BertForQuestionAnswering,"),
+            ("RobertaForTokenClassification", "RobertaForTokenClassification,"),
+            ("BertForMultipleChoice", "BertForMultipleChoice,"),
+            ("BertForPreTraining", "BertForPreTraining,"),
+            ("BertForNextSentencePrediction", "BertForNextSentencePrediction,"),
+            ("BertLMHeadModel", "BertLMHeadModel,"),
+            // What transformers leaves out: it has two labels.
+            ("BertForSequenceClassification", "of 2 labels"),
+        ] {
+            let error = check(json!({"architectures": [name]})).unwrap_err();
+            assert!(error.reason == "UNSUPPORTED_MODEL" && error.message.contains(told), "{error}");
+            assert!(error.message.contains("--without-head"), "{error}");
+        }
+        let three = json!({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}});
+        assert!(check(three).unwrap_err().message.contains("of 3 labels"));
     }
 }

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use super::bert::{self, Architecture};
 use super::config::{Config, ModelKind};
 use super::graph::GraphFile;
-use super::modules::{self, Modules, Pooling};
+use super::modules::{self, Layout, Modules, Pooling};
+use super::projection::{self, Projection};
 use super::record::{self, ImportRecord};
 use super::session::EncoderGraph;
 use crate::error::{Error, Result};
@@ -56,7 +57,11 @@ pub struct ModelDir {
     pub default_prompt: Option<String>,
     /// Id that fills up short rows, where config.json tells.
     pub padding: Option<u32>,
+    /// Whether texts are put into lower case before they are tokenized.
+    pub lower_case: bool,
     width: usize,
+    dimensions: usize,
+    has_dense: bool,
     vocabulary: Option<usize>,
 }
 
@@ -68,6 +73,17 @@ pub struct LoadedModel {
     pub graph: EncoderGraph,
     /// Contents of tokenizer.json.
     pub tokenizer: Bytes,
+    /// What becomes of its pooled vectors.
+    pub projection: Projection,
+}
+
+/// What becomes of a head in config.json that is not used here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// The model is refused.
+    Refused,
+    /// The states below it are taken.
+    LeftOut,
 }
 
 impl ModelDir {
@@ -76,7 +92,7 @@ impl ModelDir {
     /// # Errors
     /// `MODEL_NOT_FOUND`, `MODEL_FILE_MISSING`, `DAMAGED_MODEL` or `UNSUPPORTED_MODEL`.
     pub fn open(path: &Path) -> Result<Self> {
-        Ok(Self::read(&Folder::open(path)?, false)?.0)
+        Ok(Self::read(&Folder::open(path)?, false, Head::Refused)?.0)
     }
 
     /// The same, with the graph and the tokenizer.
@@ -84,11 +100,17 @@ impl ModelDir {
     /// # Errors
     /// Those of [`ModelDir::open`].
     pub fn load(path: &Path) -> Result<LoadedModel> {
+        Self::load_with(path, Head::Refused)
+    }
+
+    pub(super) fn load_with(path: &Path, head: Head) -> Result<LoadedModel> {
         let folder = Folder::open(path)?;
-        let (model, mut kept, config) = Self::read(&folder, true)?;
-        let tokenizer = kept.remove(TOKENIZER).ok_or_else(|| folder.missing(TOKENIZER))?;
+        let (model, mut kept, config) = Self::read(&folder, true, head)?;
+        let projection = Projection::read(&folder, &kept, model.width, model.dimensions)?;
+        let tokenizer = folder.layout.of_transformer(TOKENIZER);
+        let tokenizer = kept.remove(&tokenizer).ok_or_else(|| folder.missing(&tokenizer))?;
         let weights = kept.remove(&model.weights).ok_or_else(|| folder.missing(&model.weights))?;
-        let graph = if model.weights == SAFETENSORS {
+        let graph = if is_safetensors(&model.weights) {
             let (bytes, table) = bert::build(&Architecture::read(&config)?, &weights)?;
             let kind = model.kind;
             EncoderGraph { bytes: bytes.into(), file: None, fused: true, kind, width: model.width, table }
@@ -102,20 +124,25 @@ impl ModelDir {
             let file = external.then_some(file);
             EncoderGraph { bytes: weights, file, fused, kind: model.kind, width: model.width, table }
         };
-        Ok(LoadedModel { model, graph, tokenizer })
+        Ok(LoadedModel { model, graph, tokenizer, projection })
     }
 
-    fn read(folder: &Folder, keep: bool) -> Result<(Self, BTreeMap<String, Bytes>, Config)> {
-        let config: Config = folder.json(CONFIG)?.ok_or_else(|| folder.missing(CONFIG))?;
+    fn read(folder: &Folder, keep: bool, head: Head) -> Result<(Self, BTreeMap<String, Bytes>, Config)> {
+        let config = folder.config()?;
         if config.is_generator() {
             return Err(unsupported(format!(
                 "config.json: expected an encoder, got a model of family {:?} that writes text",
                 config.family()
             )));
         }
+        // What was imported was checked then, by the Trove of that day.
+        if head == Head::Refused && folder.record.is_none() {
+            config.check_head()?;
+        }
         let width = config.width()?;
         let weights = folder.weights(&config)?;
         let modules = Modules::read(folder)?;
+        let dimensions = projection::dimensions(folder, &modules, width)?;
         let max_tokens = match (modules.max_tokens, config.positions()) {
             (Some(limit), Some(positions)) => limit.min(positions),
             (Some(limit), None) | (None, Some(limit)) => limit,
@@ -141,7 +168,10 @@ impl ModelDir {
             prompts: modules.prompts,
             default_prompt: modules.default_prompt,
             padding: config.pad_token_id.and_then(|id| u32::try_from(id).ok()),
+            lower_case: modules.lower_case,
             width,
+            dimensions,
+            has_dense: folder.layout.dense().next().is_some(),
             vocabulary: config.vocab_size,
         };
         Ok((model, kept, config))
@@ -149,7 +179,17 @@ impl ModelDir {
 
     /// Width of the vectors.
     pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Width of a token's state.
+    pub fn state_width(&self) -> usize {
         self.width
+    }
+
+    /// Whether the vector of several texts is that of the sum of their token states.
+    pub fn sums_tokens(&self) -> bool {
+        self.pooling == Pooling::Mean && !self.has_dense
     }
 
     /// Name of the prompt that is put before a search's query: the one named so, else the default one.
@@ -177,6 +217,7 @@ impl ModelDir {
 pub(super) struct Folder {
     pub path: PathBuf,
     pub record: Option<ImportRecord>,
+    pub layout: Layout,
 }
 
 impl Folder {
@@ -187,12 +228,19 @@ impl Folder {
                 format!("no model directory at {}", path.display()),
             ));
         }
-        let mut folder = Self { path: path.to_owned(), record: None };
+        let mut folder = Self { path: path.to_owned(), record: None, layout: Layout::default() };
         folder.record = folder.json::<ImportRecord>(record::FILE)?;
         if let Some(record) = &folder.record {
             record.check()?;
         }
+        folder.layout = Layout::read(&folder)?;
         Ok(folder)
+    }
+
+    /// The transformer's configuration.
+    pub fn config(&self) -> Result<Config> {
+        let name = self.layout.of_transformer(CONFIG);
+        self.json(&name)?.ok_or_else(|| self.missing(&name))
     }
 
     /// Parses one of its files; `None` where it is not there.
@@ -221,17 +269,19 @@ impl Folder {
         if let Some(record) = &self.record {
             return Ok(record.weights.clone());
         }
-        let has = |name: &str| self.path.join(name).is_file();
+        let has = |name: &String| self.path.join(name).is_file();
         let architecture = Architecture::read(config);
-        if has(SAFETENSORS) && architecture.is_ok() {
-            return Ok(SAFETENSORS.to_owned());
+        let safetensors = self.layout.of_transformer(SAFETENSORS);
+        if has(&safetensors) && architecture.is_ok() {
+            return Ok(safetensors);
         }
-        if let Some(name) = ONNX.into_iter().find(|name| has(name)) {
-            return Ok(name.to_owned());
+        let graphs = ONNX.map(|name| self.layout.of_transformer(name));
+        if let Some(name) = graphs.iter().find(|name| has(name)) {
+            return Ok(name.clone());
         }
         match architecture {
-            Err(error) if has(SAFETENSORS) => Err(error),
-            _ => Err(self.missing(&format!("{SAFETENSORS}, {} or {}", ONNX[0], ONNX[1]))),
+            Err(error) if has(&safetensors) => Err(error),
+            _ => Err(self.missing(&format!("{safetensors}, {} or {}", graphs[0], graphs[1]))),
         }
     }
 
@@ -239,7 +289,8 @@ impl Folder {
     /// told to. Files of an imported directory must be those that were imported, and its revision is that of its
     /// source.
     pub fn contents(&self, weights: &str, keep: bool) -> Result<Contents> {
-        let mut names = self.named_files(weights)?;
+        let mut names = self.named_files(weights);
+        let (tokenizer, dense) = (self.layout.of_transformer(TOKENIZER), projection::files(self));
         let mut contents = Contents { revision: String::new(), names: Vec::new(), kept: BTreeMap::new() };
         let mut whole = blake3::Hasher::new();
         let mut next = 0;
@@ -262,8 +313,9 @@ impl Folder {
             } else {
                 whole.update(name.as_bytes()).update(&length.to_le_bytes())
             };
-            let is_graph = name == weights && weights != SAFETENSORS;
-            if is_graph || (keep && (name == TOKENIZER || name == weights)) {
+            let is_graph = name == weights && !is_safetensors(weights);
+            let is_used = || name == weights || name == tokenizer || dense.contains(&name);
+            if is_graph || (keep && is_used()) {
                 let mut bytes = Vec::new();
                 // What a file says of its size need not be true.
                 bytes
@@ -295,20 +347,22 @@ impl Folder {
 
     /// Files that may be there and decide what the model computes, in the order in which they are hashed: the order
     /// is part of the revision.
-    fn named_files(&self, weights: &str) -> Result<Vec<String>> {
-        let mut names = vec![CONFIG, TOKENIZER];
-        if weights == SAFETENSORS {
-            names.push(SAFETENSORS);
+    fn named_files(&self, weights: &str) -> Vec<String> {
+        let mut names = [CONFIG, TOKENIZER].map(|name| self.layout.of_transformer(name)).to_vec();
+        if is_safetensors(weights) {
+            names.push(weights.to_owned());
         }
-        names.extend([modules::MODULES, modules::POOLING, modules::LIMIT, modules::PROMPTS]);
-        let pooling = modules::pooling_file(self)?;
+        names.extend([modules::MODULES, modules::POOLING].map(str::to_owned));
+        names.extend([self.layout.of_transformer(modules::LIMIT), modules::PROMPTS.to_owned()]);
+        let pooling = self.layout.pooling();
         if pooling != modules::POOLING {
-            names.push(&pooling);
+            names.push(pooling);
         }
-        if weights != SAFETENSORS {
-            names.push(weights);
+        names.extend(projection::files(self));
+        if !is_safetensors(weights) {
+            names.push(weights.to_owned());
         }
-        Ok(names.into_iter().map(str::to_owned).collect())
+        names
     }
 }
 
@@ -318,6 +372,11 @@ pub(super) struct Contents {
     /// Files that are there.
     pub names: Vec<String>,
     pub kept: BTreeMap<String, Bytes>,
+}
+
+/// Whether weights are those that a graph is written of.
+pub(super) fn is_safetensors(weights: &str) -> bool {
+    weights.ends_with(SAFETENSORS)
 }
 
 /// Whether a file's name stays inside the directory that it is relative to.

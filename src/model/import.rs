@@ -6,7 +6,7 @@ use std::path::Path;
 
 use prost::bytes::Bytes;
 
-use super::dir::{Folder, LoadedModel, ModelDir, ONNX, SAFETENSORS, unreadable};
+use super::dir::{Folder, Head, LoadedModel, ModelDir, ONNX, is_safetensors, unreadable};
 use super::place::{Imported, Place, sync_dir, unwritable};
 use super::record::{self, FileRecord, ImportRecord};
 use crate::error::{Error, Result};
@@ -26,6 +26,9 @@ pub struct Import<'a> {
     pub name: &'a str,
     /// Whether another model of that name is replaced.
     pub replace: bool,
+    /// Whether a head that is not used here, such as that of a masked language model, is left out; without it such a
+    /// model is refused.
+    pub without_head: bool,
 }
 
 impl Import<'_> {
@@ -36,7 +39,8 @@ impl Import<'_> {
     /// `INVALID_MODEL_NAME`, `MODEL_EXISTS`, `MODEL_WRITE_FAILED`, and those of [`ModelDir::load`] and of the check.
     pub fn run(&self, check: impl FnOnce(&Path) -> Result<()>) -> Result<(ModelDir, Imported)> {
         super::check_name(self.name)?;
-        let LoadedModel { model, graph, .. } = ModelDir::load(self.source)?;
+        let head = if self.without_head { Head::LeftOut } else { Head::Refused };
+        let LoadedModel { model, graph, .. } = ModelDir::load_with(self.source, head)?;
         let place = Place::claim(self.models, self.name)?;
         if place.target.exists() {
             if let Ok(there) = ModelDir::open(&place.target)
@@ -61,10 +65,10 @@ impl Import<'_> {
     /// Writes the files, the record last.
     fn stage(&self, staged: &Path, model: &ModelDir, graph: Bytes) -> Result<()> {
         let folder = Folder::open(self.source)?;
-        let from_safetensors = model.weights == SAFETENSORS;
+        let from_safetensors = is_safetensors(&model.weights);
         let names = folder.contents(&model.weights, false)?.names;
         let mut files = Vec::with_capacity(names.len());
-        for name in names.iter().filter(|name| *name != SAFETENSORS || !from_safetensors) {
+        for name in names.iter().filter(|name| **name != model.weights || !from_safetensors) {
             let from = self.source.join(name);
             let source = File::open(&from).map_err(|e| unreadable(&from, e))?;
             files.push(write(staged, name, source)?);

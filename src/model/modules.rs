@@ -1,4 +1,4 @@
-//! The files that sentence-transformers puts beside a model: how token vectors are pooled, and prompts.
+//! The files that sentence-transformers puts beside a model: its modules, how token vectors are pooled, and prompts.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,13 @@ use crate::error::Result;
 pub(super) const MODULES: &str = "modules.json";
 /// Where the pooling is configured unless the list of modules tells.
 pub(super) const POOLING: &str = "1_Pooling/config.json";
-/// Token limit.
+/// Token limit, in the transformer's folder.
 pub(super) const LIMIT: &str = "sentence_bert_config.json";
 /// Prompts.
 pub(super) const PROMPTS: &str = "config_sentence_transformers.json";
+
+/// Package of the modules that are known; what others compute under the same names is not.
+const PACKAGE: &str = "sentence_transformers.";
 
 /// How token vectors become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +44,100 @@ impl Pooling {
     }
 }
 
+/// A module behind the pooling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// A dense layer, whose files are in this folder.
+    Dense(String),
+    /// Scales to unit length.
+    Normalize,
+}
+
+/// What the list of modules says: what follows what, and where each has its files.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layout {
+    /// Folder of the transformer and its tokenizer; empty for the directory itself.
+    transformer: String,
+    /// Folder of the pooling's configuration, where the list names one.
+    pooling: Option<String>,
+    /// What follows the pooling, in order.
+    pub stages: Vec<Stage>,
+}
+
+impl Layout {
+    /// Checks a list of modules; an empty one is that of a model with its files in the directory itself.
+    ///
+    /// # Errors
+    /// `UNSUPPORTED_MODEL` for modules that are not known or in another order than is computed here, since the vectors
+    /// would be wrong. What an older Trove imported is taken as it was then (`is_imported`): any package, and no pooling
+    /// for a mean.
+    fn of(modules: &[Module], is_imported: bool) -> Result<Self> {
+        let mut this = Self::default();
+        let mut has_transformer = false;
+        for module in modules {
+            let folder = module.folder()?;
+            match module.name(is_imported) {
+                "Dropout" => {}
+                "Transformer" if !has_transformer => {
+                    (this.transformer, has_transformer) = (folder, true);
+                }
+                "Pooling" if has_transformer && this.pooling.is_none() => this.pooling = Some(folder),
+                "Dense" if this.pooling.is_some() => this.stages.push(Stage::Dense(folder)),
+                "Normalize" if this.pooling.is_some() || is_imported => this.stages.push(Stage::Normalize),
+                known @ ("Transformer" | "Pooling" | "Dense" | "Normalize") => {
+                    return Err(unsupported(format!(
+                        "{MODULES}: expected one Transformer, then one Pooling, then any of Dense and Normalize, got \
+                         {known} in another place"
+                    )));
+                }
+                _ => {
+                    return Err(unsupported(format!(
+                        "{MODULES}: expected modules Transformer, Pooling, Dense, Normalize and Dropout of \
+                         sentence_transformers, got {}: without it the vectors would be wrong",
+                        module.kind
+                    )));
+                }
+            }
+        }
+        if !modules.is_empty() && this.pooling.is_none() && !is_imported {
+            return Err(unsupported(format!(
+                "{MODULES}: expected a module Pooling, which makes one vector of a text, got none"
+            )));
+        }
+        Ok(this)
+    }
+
+    pub fn read(folder: &Folder) -> Result<Self> {
+        Self::of(&folder.json::<Vec<Module>>(MODULES)?.unwrap_or_default(), folder.record.is_some())
+    }
+
+    /// Where a file of the transformer or its tokenizer is.
+    pub fn of_transformer(&self, name: &str) -> String {
+        within(&self.transformer, name)
+    }
+
+    /// Where the pooling is configured.
+    pub fn pooling(&self) -> String {
+        match self.pooling.as_deref() {
+            None | Some("") => POOLING.to_owned(),
+            Some(folder) => within(folder, "config.json"),
+        }
+    }
+
+    /// Folders of the dense layers.
+    pub fn dense(&self) -> impl Iterator<Item = &str> {
+        self.stages.iter().filter_map(|stage| match stage {
+            Stage::Dense(folder) => Some(folder.as_str()),
+            Stage::Normalize => None,
+        })
+    }
+}
+
+/// A name in a folder, which may be the directory itself.
+pub(super) fn within(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
 /// What the files say.
 #[derive(Debug, Clone)]
 pub(super) struct Modules {
@@ -49,6 +146,10 @@ pub(super) struct Modules {
     pub include_prompt: bool,
     pub normalize: bool,
     pub max_tokens: Option<usize>,
+    /// Whether texts are put into lower case before they are tokenized.
+    pub lower_case: bool,
+    /// Leading components of a vector that are kept.
+    pub truncate: Option<usize>,
     pub prompts: BTreeMap<String, String>,
     pub default_prompt: Option<String>,
 }
@@ -78,6 +179,7 @@ struct PoolingConfig {
 #[serde(default)]
 struct LimitConfig {
     max_seq_length: Option<usize>,
+    do_lower_case: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -85,42 +187,21 @@ struct LimitConfig {
 struct PromptConfig {
     prompts: Option<BTreeMap<String, String>>,
     default_prompt_name: Option<String>,
-}
-
-/// Files of a folder that decide how its vectors are made, beside those that every model has: the pooling's own
-/// configuration where the list of modules puts it elsewhere than usual.
-pub(super) fn pooling_file(folder: &Folder) -> Result<String> {
-    let modules: Vec<Module> = folder.json(MODULES)?.unwrap_or_default();
-    let pooling = modules.iter().find(|m| m.name() == "Pooling").map(|m| m.path.trim_matches('/'));
-    match pooling.filter(|path| !path.is_empty()) {
-        None => Ok(POOLING.to_owned()),
-        Some(path) if is_inside(path) => Ok(format!("{path}/config.json")),
-        Some(path) => {
-            Err(unsupported(format!("{MODULES}: expected a path inside the directory, got {path:?}")))
-        }
-    }
+    truncate_dim: Option<usize>,
 }
 
 impl Modules {
     /// Reads the files; without them, token vectors are averaged and not scaled.
     ///
     /// # Errors
-    /// `UNSUPPORTED_MODEL` for a module that changes vectors in a way that is not done here, such as a dense layer.
+    /// `UNSUPPORTED_MODEL`; `MODEL_FILE_MISSING` where the list names a pooling that has no file.
     pub fn read(folder: &Folder) -> Result<Self> {
-        let modules: Vec<Module> = folder.json(MODULES)?.unwrap_or_default();
-        for module in &modules {
-            match module.name() {
-                "Transformer" | "Pooling" | "Normalize" | "Dropout" => {}
-                other => {
-                    return Err(unsupported(format!(
-                        "modules.json: expected modules Transformer, Pooling and Normalize, got {other}: \
-                         without it the vectors would be wrong"
-                    )));
-                }
-            }
-        }
-        let file = pooling_file(folder)?;
+        let layout = &folder.layout;
+        let file = layout.pooling();
         let config: Option<PoolingConfig> = folder.json(&file)?;
+        if config.is_none() && layout.pooling.is_some() && folder.record.is_none() {
+            return Err(folder.missing(&file));
+        }
         let include_prompt = config.as_ref().and_then(|c| c.include_prompt).unwrap_or(true);
         let pooling = config.map_or(Ok(Pooling::Mean), |c| c.pooling(&file))?;
         let prompts: PromptConfig = folder.json(PROMPTS)?.unwrap_or_default();
@@ -131,11 +212,14 @@ impl Modules {
                 "{PROMPTS}: expected default_prompt_name to be one of the prompts, got {name:?}"
             )));
         }
+        let limit = folder.json::<LimitConfig>(&layout.of_transformer(LIMIT))?.unwrap_or_default();
         Ok(Self {
             pooling,
             include_prompt,
-            normalize: modules.iter().any(|m| m.name() == "Normalize"),
-            max_tokens: folder.json::<LimitConfig>(LIMIT)?.and_then(|c| c.max_seq_length),
+            normalize: layout.stages.last() == Some(&Stage::Normalize),
+            max_tokens: limit.max_seq_length,
+            lower_case: limit.do_lower_case.unwrap_or_default(),
+            truncate: prompts.truncate_dim,
             prompts: known,
             default_prompt,
         })
@@ -143,9 +227,21 @@ impl Modules {
 }
 
 impl Module {
-    /// The class without its package, which differs between versions.
-    fn name(&self) -> &str {
-        self.kind.rsplit('.').next().unwrap_or(&self.kind)
+    /// The class without its package, which differs between versions; the whole of one from another package.
+    fn name(&self, of_any_package: bool) -> &str {
+        let is_known = of_any_package || self.kind.starts_with(PACKAGE);
+        self.kind.rsplit('.').next().filter(|_| is_known).unwrap_or(&self.kind)
+    }
+
+    fn folder(&self) -> Result<String> {
+        let path = self.path.trim_matches('/');
+        if !path.is_empty() && !is_inside(path) {
+            return Err(unsupported(format!(
+                "{MODULES}: expected a path inside the directory, got {:?}",
+                self.path
+            )));
+        }
+        Ok(path.to_owned())
     }
 }
 
@@ -176,6 +272,49 @@ impl PoolingConfig {
             _ => Err(unsupported(format!(
                 "{file}: expected exactly one pooling mode of mean, cls, max and last token"
             ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(modules: &[(&str, &str)]) -> Result<Layout> {
+        let module = |&(kind, path): &(&str, &str)| Module { kind: kind.to_owned(), path: path.to_owned() };
+        Layout::of(&modules.iter().map(module).collect::<Vec<_>>(), false)
+    }
+
+    #[test]
+    fn modules_have_an_order_and_places() {
+        let plain = layout(&[]).unwrap();
+        assert_eq!((plain.of_transformer("a"), plain.pooling()), ("a".to_owned(), POOLING.to_owned()));
+        let [t, p, d, n] = ["Transformer", "Pooling", "Dense", "Normalize"]
+            .map(|name| format!("sentence_transformers.models.{name}"));
+        let (t, p, d, n) = (t.as_str(), p.as_str(), d.as_str(), n.as_str());
+        let dropout = "sentence_transformers.models.Dropout";
+        let moved =
+            layout(&[(t, "0_T/"), (p, "p/q"), (dropout, "1"), (d, "2_D"), (n, "3_N"), (d, "4_D")]).unwrap();
+        assert_eq!(moved.of_transformer("config.json"), "0_T/config.json");
+        assert_eq!(moved.pooling(), "p/q/config.json");
+        assert_eq!(moved.dense().collect::<Vec<_>>(), ["2_D", "4_D"]);
+        let newer = "sentence_transformers.base.modules.dense.Dense";
+        assert_eq!(layout(&[(t, ""), (p, ""), (newer, "2")]).unwrap().dense().count(), 1);
+        for (bad, named) in [
+            (&[(p, ""), (t, "")][..], "Pooling"),
+            (&[(t, ""), (d, "1_D"), (p, "2")], "Dense"),
+            (&[(t, ""), (p, ""), (p, "2")], "Pooling"),
+            (&[(t, ""), (t, ""), (p, "")], "Transformer"),
+            (&[(t, ""), (n, "")], "Normalize"),
+            (&[(t, "")], "Pooling"),
+            (&[(t, ""), (p, "../1_Pooling")], "../1_Pooling"),
+            (&[(t, "/etc/../.."), (p, "")], "etc"),
+            (&[("custom_st.Transformer", ""), (p, "")], "custom_st.Transformer"),
+            (&[("sentence_transformers.sparse_encoder.models.MLMTransformer", "")], "MLMTransformer"),
+            (&[(t, ""), (p, ""), ("sentence_transformers.models.LayerNorm", "2")], "LayerNorm"),
+        ] {
+            let error = layout(bad).unwrap_err();
+            assert!(error.reason == "UNSUPPORTED_MODEL" && error.message.contains(named), "{bad:?}: {error}");
         }
     }
 }

@@ -21,7 +21,7 @@ impl Runtime {
         let path = Self::find(library).ok_or_else(|| {
             Error::precondition(
                 "RUNTIME_NOT_FOUND",
-                format!("no ONNX Runtime library at {}; scripts/fetch.py fetches one", library.display()),
+                format!("no ONNX Runtime library at {}; `trove setup` fetches one", library.display()),
             )
         })?;
         let failed = |e: String| {

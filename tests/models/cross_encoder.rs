@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, TensorView};
 use tonic::Code;
-use trove::encoder::{Activation, CrossEncoder, Device, Encoder, Precision, check_model};
+use trove::encoder::{Activation, CrossEncoder, Device, Precision, check_model};
 use trove::error::Error;
 use trove::model::Import;
 use trove::proto::document_service_client::DocumentServiceClient;
@@ -199,8 +199,14 @@ async fn a_ready_made_or_imported_graph_scores_alike_and_the_activation_is_the_f
     let Some(data) = data() else { return };
     let dir = model(&BERT, &data, None);
     let models = tempfile::tempdir().unwrap();
-    let import =
-        Import { source: dir.path(), label: "a test", models: models.path(), name: "cross", replace: false };
+    let import = Import {
+        source: dir.path(),
+        label: "a test",
+        models: models.path(),
+        name: "cross",
+        replace: false,
+        without_head: false,
+    };
     import.run(|staged| check_model(staged, true)).unwrap();
     let imported = models.path().join("cross");
     let ready = tempfile::tempdir().unwrap();
@@ -229,13 +235,14 @@ fn each_kind_is_refused_as_the_other() {
         let error = load_cross_encoder(&dir, Device::Cpu, Precision::Fp32).err().unwrap();
         assert_eq!(error.reason, "WRONG_MODEL_KIND");
     }
-    // A classifier of several labels scores no pairs.
+    // A classifier of several labels scores no pairs, and its states are no vectors.
     let mut config = read_json(&dir.path().join("config.json"));
     config["id2label"] = serde_json::json!({"0": "no", "1": "yes"});
     write(dir.path(), "config.json", config.to_string());
-    let error = load_cross_encoder(dir.path(), Device::Cpu, Precision::Fp32).err().unwrap();
-    assert!(error.message.contains("one label"), "{}", error.message);
-    Encoder::load(dir.path(), options(Device::Cpu, Precision::Fp32)).unwrap();
+    let as_cross_encoder = load_cross_encoder(dir.path(), Device::Cpu, Precision::Fp32).err().unwrap();
+    for error in [as_cross_encoder, load(dir.path()).err().unwrap()] {
+        assert!(error.reason == "UNSUPPORTED_MODEL" && error.message.contains("of 2 labels"), "{error}");
+    }
     // A head that is not there is damage.
     let dir = copy(&minilm(&data));
     let mut config = read_json(&dir.path().join("config.json"));
@@ -254,7 +261,9 @@ async fn rerank_and_search_over_grpc() {
     let models = data.path().join("models");
     let cross = model(&BERT, &fetched, Some(IDENTITY));
     for (source, name) in [(minilm(&fetched).as_path(), "mini"), (cross.path(), "cross")] {
-        Import { source, label: "a test", models: &models, name, replace: false }.run(fine).unwrap();
+        Import { source, label: "a test", models: &models, name, replace: false, without_head: false }
+            .run(fine)
+            .unwrap();
     }
     let server = Server::start_with(data.path(), "mini", "cross").await;
     let loaded = server.models().await;

@@ -8,7 +8,7 @@ use trove::model::{Import, Imported, ModelDir, list_models};
 use super::{TEXTS, copy, cosine, data, load, minilm, refused, stdout_json, tiny, trove, vectors, write};
 
 fn import<'a>(source: &'a Path, models: &'a Path, name: &'a str) -> Import<'a> {
-    Import { source, label: "a test", models, name, replace: false }
+    Import { source, label: "a test", models, name, replace: false, without_head: false }
 }
 
 fn fine(_: &Path) -> trove::error::Result<()> {

@@ -2,13 +2,17 @@
 
 mod broken;
 mod cross_encoder;
+mod dense;
 mod devices;
 mod families;
+mod heads;
 mod hub;
 mod imports;
 mod ready_made;
 mod service;
+mod setup;
 mod spans;
+mod stand_in;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -40,17 +44,28 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny-roberta")
 }
 
+/// A BERT-style model with random weights whose modules are in folders of their own, with dense layers.
+fn tiny_dense() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny-dense")
+}
+
 /// A copy of a model's directory that a test may change.
 fn copy(from: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for folder in ["", "onnx", "1_Pooling"] {
-        let Ok(entries) = std::fs::read_dir(from.join(folder)) else { continue };
-        std::fs::create_dir_all(dir.path().join(folder)).unwrap();
-        for entry in entries.flatten().filter(|e| e.path().is_file()) {
-            std::fs::copy(entry.path(), dir.path().join(folder).join(entry.file_name())).unwrap();
+    copy_into(from, dir.path());
+    dir
+}
+
+fn copy_into(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy_into(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
         }
     }
-    dir
 }
 
 fn write(dir: &Path, name: &str, contents: impl AsRef<[u8]>) {

@@ -139,9 +139,9 @@ async fn sentence_transformers_files_are_honoured() {
     );
     assert_eq!(refused(dir.path()).reason, "UNSUPPORTED_MODEL");
 
-    modules(&[("Transformer", ""), ("Pooling", "2_Pooling"), ("Dense", "3_Dense")]);
+    modules(&[("Transformer", ""), ("Pooling", "2_Pooling"), ("WordWeights", "3_WordWeights")]);
     let error = refused(dir.path());
-    assert!(error.reason == "UNSUPPORTED_MODEL" && error.message.contains("Dense"), "{error}");
+    assert!(error.reason == "UNSUPPORTED_MODEL" && error.message.contains("WordWeights"), "{error}");
     modules(&[("Transformer", ""), ("Pooling", "../2_Pooling")]);
     assert_eq!(refused(dir.path()).reason, "UNSUPPORTED_MODEL");
 }

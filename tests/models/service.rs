@@ -118,7 +118,9 @@ pub(super) fn fine(_: &Path) -> trove::error::Result<()> {
 /// Imports a model into a data directory.
 fn import(source: &Path, data: &Path, name: &str, replace: bool) {
     let models = data.join("models");
-    Import { source, label: "a test", models: &models, name, replace }.run(fine).unwrap();
+    Import { source, label: "a test", models: &models, name, replace, without_head: false }
+        .run(fine)
+        .unwrap();
 }
 
 #[tokio::test]

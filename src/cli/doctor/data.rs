@@ -33,7 +33,7 @@ fn is_usable(report: &mut Report, data: &Path) -> bool {
     let metadata = match std::fs::metadata(data) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let remedy = "`make models` or scripts/fetch.py makes it, with the runtime and the models; or set data_dir";
+            let remedy = "`trove setup` makes it, with the runtime and the models; or set data_dir";
             report.problem(name, format!("{shown} does not exist"), remedy);
             return false;
         }

@@ -16,8 +16,8 @@ use crate::model::decoder::DecoderDir;
 use crate::model::{ModelDir, Runtime};
 use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options, model_dir, named};
 
-/// How to get what `make demo` and `make test` fetch.
-const FETCH: &str = "`make models` or scripts/fetch.py fetches it";
+/// How to get the library and the default models.
+const FETCH: &str = "`trove setup` fetches it";
 /// Context of the generator that is tried: its KV cache is small.
 const TRIAL_CONTEXT: usize = 256;
 /// Most tokens of a context whose size is left to the program.

@@ -13,7 +13,7 @@ use crate::model::dir::unreadable;
 use crate::model::place;
 
 /// Files beside the graph that decide what the model computes, in the order they are hashed.
-pub(super) const BESIDE: [&str; 5] = [
+pub(in crate::model) const BESIDE: [&str; 5] = [
     "config.json",
     "generation_config.json",
     "tokenizer.json",
@@ -22,7 +22,7 @@ pub(super) const BESIDE: [&str; 5] = [
 ];
 
 /// A graph and the files of its weights: the name that is given here, and the exporters'.
-pub(super) const GRAPH_FILES: [&str; 3] = [GRAPH_FILE, DATA_FILE, "model.onnx_data"];
+pub(in crate::model) const GRAPH_FILES: [&str; 3] = [GRAPH_FILE, DATA_FILE, "model.onnx_data"];
 /// Weights that a graph can be written of.
 pub(super) const WEIGHTS: &str = "model.safetensors";
 

@@ -21,6 +21,7 @@ mod tokenizer;
 #[cfg(feature = "fuzzing")]
 pub use config::LlamaConfig;
 pub use dir::DecoderDir;
+pub(super) use dir::{BESIDE, GRAPH_FILES};
 pub use graph::{DATA_FILE, GRAPH_FILE};
 pub use import::{DecoderImport, GRAPH_DIR, ImportedDecoder, import_gguf, import_llama_safetensors};
 pub use session::{DecoderOptions, DecoderSession, Run, Sharing, Step};
