@@ -144,7 +144,7 @@ pub fn safetensors_seeds() -> Vec<Vec<u8>> {
 pub fn config(bytes: &[u8]) {
     let (_, weights) = fuzz::safetensors_seed();
     fuzz::safetensors(bytes, &weights);
-    fuzz::llama_config(bytes);
+    fuzz::decoder_config(bytes);
 }
 
 pub fn config_seeds() -> Vec<Vec<u8>> {

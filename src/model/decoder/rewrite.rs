@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::graph::{SEQUENCE_LENGTHS, TOTAL_LENGTH};
+use super::graph::{SCORE_CAP, SEQUENCE_LENGTHS, TOTAL_LENGTH, WINDOW};
 use super::operators::{ATTENTION, BLOCK_OFFSETS, DOMAIN, OUTPUT_MULTIPLE};
 use crate::model::onnx::{Axis, Graph, INT32, Model, Node, OperatorSet, ValueInfo};
 
@@ -37,18 +37,11 @@ pub(super) fn for_operators(model: &mut Model) {
                 inputs.extend([SLOTS, POSITIONS].map(str::to_owned));
                 inputs.extend(node.input.iter().skip(7).cloned());
                 let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-                let attribute = |name: &str| {
-                    node.attribute
-                        .iter()
-                        .find(|attribute| attribute.name == name)
-                        .and_then(|a| a.i)
-                        .unwrap_or(0)
-                };
                 let output = node.output.first().map_or("", String::as_str);
-                let new = Node::new(ATTENTION, DOMAIN, &inputs, output)
-                    .int("layer", layer)
-                    .int("num_heads", attribute("num_heads"))
-                    .int("rotary_interleaved", attribute("rotary_interleaved"));
+                let mut new = Node::new(ATTENTION, DOMAIN, &inputs, output).int("layer", layer);
+                let of_both = ["num_heads", "rotary_interleaved", "scale", WINDOW, SCORE_CAP];
+                let kept = node.attribute.iter().filter(|a| of_both.contains(&a.name.as_str()));
+                new.attribute.extend(kept.cloned());
                 nodes.push(new);
                 layer += 1;
             }
