@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::config::DecoderConfig;
+use super::graph;
 use super::load::{load_shared, written};
 use super::session::{DecoderOptions, DecoderSession, Run, Step};
 use super::tests::{cosine, options, runtime};
 use super::{GRAPH_DIR, GRAPH_FILE, import_safetensors};
+use crate::model::gguf::Gguf;
 
 #[derive(Deserialize)]
 struct Golden {
@@ -85,4 +88,71 @@ fn every_family_computes_what_transformers_does() {
             assert!(cosine(half, got) > 0.999, "{name}, token {at} in 16-bit floats: {}", cosine(half, got));
         }
     }
+}
+
+/// The same models as GGUF files, whose weights are rounded to 16-bit floats.
+#[test]
+fn gguf_files_compute_what_transformers_does() {
+    if !runtime() {
+        return;
+    }
+    let golden = golden();
+    for name in ["llama", "llama3", "smollm3", "qwen2", "qwen3", "phi3_long", "gemma2", "gemma3"] {
+        let file = Gguf::open(&folder().join(format!("{name}.gguf"))).unwrap();
+        let config = DecoderConfig::from_gguf(&file).unwrap();
+        let from_hub = std::fs::read(folder().join(name).join("config.json")).unwrap();
+        let from_hub = DecoderConfig::from_json(&from_hub).unwrap();
+        assert_eq!((config.tied, &config.blocks), (from_hub.tied, &from_hub.blocks), "{name}");
+        let directory = tempfile::tempdir().unwrap();
+        // Gemma's scores are scaled by another width here, which GGUF files do not tell.
+        let config = DecoderConfig { score_scale: from_hub.score_scale, ..config };
+        graph::write(&config, &file, directory.path()).unwrap();
+        let graph = directory.path().join(GRAPH_FILE);
+        let mut session = DecoderSession::load(&graph, of_context(64, 1)).unwrap();
+        let got = whole(&mut session, &golden.ids);
+        for (&row, expected) in golden.rows.iter().zip(&golden.logits[name]) {
+            let difference = difference(&got[row], expected);
+            assert!(difference < 1e-3, "{name}, token {row}: {difference}");
+        }
+    }
+}
+
+#[test]
+fn several_files_are_read_by_their_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let source = directory.path().join("source");
+    std::fs::create_dir(&source).unwrap();
+    for entry in std::fs::read_dir(folder().join("qwen3")).unwrap().flatten() {
+        std::fs::copy(entry.path(), source.join(entry.file_name())).unwrap();
+    }
+    let import = || import_safetensors(&source, &directory.path().join("model"));
+    assert!(import().unwrap().bytes > 100_000);
+    let part = source.join("model-00002-of-00002.safetensors");
+    let whole = std::fs::read(&part).unwrap();
+
+    let refused = |expected: &str, named: &str| {
+        let error = import().unwrap_err();
+        assert_eq!(error.reason, expected, "{error:?}");
+        assert!(error.message.contains(named), "{}", error.message);
+    };
+    for cut in [0, 4, 9, 300, whole.len() - 1] {
+        std::fs::write(&part, &whole[..cut]).unwrap();
+        refused("DAMAGED_MODEL", "model-00002-of-00002.safetensors");
+    }
+    std::fs::write(&part, [&whole[..], b"more"].concat()).unwrap();
+    refused("DAMAGED_MODEL", "expected");
+    std::fs::remove_file(&part).unwrap();
+    refused("MODEL_FILE_MISSING", "model-00002-of-00002.safetensors");
+    std::fs::write(&part, &whole).unwrap();
+
+    let index = source.join("model.safetensors.index.json");
+    let text = std::fs::read_to_string(&index).unwrap();
+    std::fs::write(&index, text.replace("model-00002-of", "../model-00002-of")).unwrap();
+    refused("DAMAGED_MODEL", "inside the directory");
+    std::fs::write(&index, text.replace("model.norm.weight", "model.form.weight")).unwrap();
+    refused("DAMAGED_MODEL", "model.form.weight");
+    std::fs::write(&index, "{").unwrap();
+    refused("DAMAGED_MODEL", "index.json");
+    std::fs::write(&index, &text).unwrap();
+    import().unwrap();
 }

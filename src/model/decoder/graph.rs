@@ -1,10 +1,9 @@
 //! Writes a decoder as an ONNX graph of fused operators.
 //!
-//! Quantized weights keep their file's values: `y = x · (scale · q)ᵀ + s · offsetᵀ`, where the first product is a
-//! symmetric `MatMulNBits` and `s` holds the sums of `x` over the blocks of the weights. The only rounding is that of
-//! the activations to 8 bits within the operator (`accuracy_level` 4).
+//! Quantized weights keep their file's numbers, in the order that the operator `BlockProduct` reads; the only rounding is that
+//! of the activations to 8 bits within it. [`super::standard`] writes the operators that every provider has instead.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -12,9 +11,12 @@ use std::path::Path;
 use prost::Message;
 
 use super::config::{Activation, DecoderConfig};
+use super::operators::{BLOCK_PRODUCT, DOMAIN};
+use super::packed;
+use super::standard::{bytes_of, nibbles_of};
 use super::tensors::{Source, Tensor};
 use crate::error::Result;
-use crate::model::gguf::{BlockRows, Weights};
+use crate::model::gguf::{BlockRows, Blocks, Weights};
 use crate::model::onnx::{
     Axis, FLOAT, Graph, INT32, INT64, MICROSOFT, Model, Node, OperatorSet, Tensor as Initializer, UINT8,
     ValueInfo,
@@ -40,39 +42,39 @@ pub(super) const IR_VERSION: i64 = 8;
 pub(super) const OPSET: i64 = 17;
 /// ONNX Runtime maps external data that starts on a page.
 const PAGE: u64 = 4096;
-/// `MatMulNBits`: activations in 8-bit integers.
-const ACCURACY_LEVEL: i64 = 4;
 
 /// Attributes of `GroupQueryAttention`: how many keys a token sees, and the cap of scores.
 pub(super) const WINDOW: &str = "local_window_size";
 pub(super) const SCORE_CAP: &str = "softcap";
-/// What `MatMulNBits` takes for zero.
+/// Bits of a float.
+const FLOAT_BITS: usize = 32;
+/// What is zero of the embedding's values as they are stored.
 const NIBBLE_ZERO: f32 = 8.0;
 const BYTE_ZERO: f32 = 128.0;
 
-/// Writes graph and weights into a directory that exists; gives the type of most weights.
-pub(super) fn write(config: &DecoderConfig, source: &dyn Source, dir: &Path) -> Result<&'static str> {
+/// Writes graph and weights into a directory that exists; gives the type of most weights, such as `int4`.
+pub(super) fn write(config: &DecoderConfig, source: &dyn Source, dir: &Path) -> Result<String> {
     source.check_names(config)?;
     let data = DataFile::create(&dir.join(DATA_FILE))?;
-    let mut writer =
-        Writer { source, config, graph: Graph::default(), data, sums: HashSet::new(), precision: "fp32" };
+    let mut writer = Writer { source, config, graph: Graph::default(), data, counts: BTreeMap::new() };
     writer.write()?;
-    let Writer { graph, data, precision, .. } = writer;
+    let Writer { graph, data, counts, .. } = writer;
     data.finish()?;
     let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
-    let model = Model {
-        ir_version: IR_VERSION,
-        producer_name: "trove".to_owned(),
-        graph: Some(graph),
-        opset_import: vec![opset("", OPSET), opset(MICROSOFT, 1)],
-    };
+    let mut opset_import = vec![opset("", OPSET), opset(MICROSOFT, 1)];
+    if graph.node.iter().any(|node| node.domain == DOMAIN) {
+        opset_import.push(opset(DOMAIN, 1));
+    }
+    let model =
+        Model { ir_version: IR_VERSION, producer_name: "trove".to_owned(), graph: Some(graph), opset_import };
     let path = dir.join(GRAPH_FILE);
     let written = File::create(&path).and_then(|mut file| {
         file.write_all(&model.encode_to_vec())?;
         file.sync_all()
     });
     written.map_err(|e| unwritable(&path, e))?;
-    Ok(precision)
+    let most = counts.into_iter().max_by_key(|&(_, count)| count).map_or(FLOAT_BITS, |(bits, _)| bits);
+    Ok(if most == FLOAT_BITS { "fp32".to_owned() } else { format!("int{most}") })
 }
 
 struct Writer<'a> {
@@ -80,9 +82,8 @@ struct Writer<'a> {
     config: &'a DecoderConfig,
     graph: Graph,
     data: DataFile,
-    /// Names of block sums that the graph has already.
-    sums: HashSet<String>,
-    precision: &'static str,
+    /// Weights of matrices by their bits.
+    counts: BTreeMap<usize, usize>,
 }
 
 impl Writer<'_> {
@@ -151,7 +152,7 @@ impl Writer<'_> {
 
     /// Rows of the embedding, `[batch * sequence, hidden]`; quantized ones stay quantized in memory.
     fn embedding(&mut self) -> Result<()> {
-        let DecoderConfig { vocabulary, hidden, tied, .. } = *self.config;
+        let DecoderConfig { vocabulary, hidden, .. } = *self.config;
         self.integers("shape.flat", &[-1]);
         self.graph.node.push(Node::new("Reshape", "", &[INPUT_IDS, "shape.flat"], "ids"));
         let blocks = match self.source.matrix(Tensor::Embedding, vocabulary, hidden)? {
@@ -160,21 +161,19 @@ impl Writer<'_> {
                 self.graph.node.push(Node::new("Gather", "", &["embedding.weight", "ids"], "embedded"));
                 return Ok(());
             }
-            Weights::Blocks(blocks) => blocks,
+            Weights::Blocks(blocks) => blocks.to_rows(),
         };
         let per_row = blocks.blocks_per_row;
-        // An output matrix of the same file's tensor shares the tensors.
-        let name = if tied { "output" } else { "embedding" };
         let (packed, zero) = if blocks.bits == 4 {
             (nibbles_of(&blocks), NIBBLE_ZERO)
         } else {
             (bytes_of(&blocks), BYTE_ZERO)
         };
         let width = blocks.block * blocks.bits / 8;
-        self.store(&format!("{name}.weight"), &[vocabulary, per_row, width], UINT8, &packed)?;
-        self.store_floats(&format!("{name}.scales"), &[vocabulary, per_row], &blocks.scales)?;
-        self.graph.node.push(Node::new("Gather", "", &[&format!("{name}.weight"), "ids"], "embedding.bytes"));
-        self.graph.node.push(Node::new("Gather", "", &[&format!("{name}.scales"), "ids"], "embedding.scale"));
+        self.store("embedding.weight", &[vocabulary, per_row, width], UINT8, &packed)?;
+        self.store_floats("embedding.scales", &[vocabulary, per_row], &blocks.scales)?;
+        self.graph.node.push(Node::new("Gather", "", &["embedding.weight", "ids"], "embedding.bytes"));
+        self.graph.node.push(Node::new("Gather", "", &["embedding.scales", "ids"], "embedding.scale"));
         self.floats("embedding.zero", &[], &[zero]);
         self.integers("axis.last", &[2]);
         self.graph
@@ -461,8 +460,9 @@ impl Writer<'_> {
         output: &str,
     ) -> Result<()> {
         let weight = format!("{name}.weight");
-        let blocks = match weights {
+        match weights {
             Weights::Dense(values) => {
+                *self.counts.entry(FLOAT_BITS).or_default() += values.len();
                 let rows = values.len() / columns;
                 let mut transposed = vec![0.0; values.len()];
                 for (row, from) in values.chunks_exact(columns).enumerate() {
@@ -470,59 +470,20 @@ impl Writer<'_> {
                 }
                 self.store_floats(&weight, &[columns, rows], &transposed)?;
                 self.graph.node.push(Node::new("MatMul", "", &[input, &weight], output));
-                return Ok(());
             }
-            Weights::Blocks(blocks) => blocks,
-        };
-        let rows = blocks.rows();
-        let scales = format!("{name}.scales");
-        if !self.data.names.contains(&weight) {
-            let packed = if blocks.bits == 4 { nibbles_of(&blocks) } else { bytes_of(&blocks) };
-            let width = blocks.block * blocks.bits / 8;
-            self.store(&weight, &[rows, blocks.blocks_per_row, width], UINT8, &packed)?;
-            self.store_floats(&scales, &[rows, blocks.blocks_per_row], &blocks.scales)?;
+            Weights::Blocks(blocks) => {
+                let rows = blocks.rows();
+                *self.counts.entry(blocks.kind.bits()).or_default() += rows * columns;
+                let packed = packed::pack(&blocks)?;
+                self.store(&weight, &[packed.len()], UINT8, &packed)?;
+                let node = Node::new(BLOCK_PRODUCT, DOMAIN, &[input, &weight], output)
+                    .int("kind", blocks.kind.number().into())
+                    .int("columns", columns as i64)
+                    .int("outputs", rows as i64);
+                self.graph.node.push(node);
+            }
         }
-        if blocks.bits == 4 || self.precision == "fp32" {
-            self.precision = if blocks.bits == 4 { "int4" } else { "int8" };
-        }
-        let symmetric =
-            if blocks.offsets.is_some() { format!("{name}.symmetric") } else { output.to_owned() };
-        let node = Node::new("MatMulNBits", MICROSOFT, &[input, &weight, &scales], &symmetric)
-            .int("K", columns as i64)
-            .int("N", rows as i64)
-            .int("bits", blocks.bits as i64)
-            .int("block_size", blocks.block as i64)
-            .int("accuracy_level", ACCURACY_LEVEL);
-        self.graph.node.push(node);
-        let Some(offsets) = &blocks.offsets else { return Ok(()) };
-
-        let per_row = blocks.blocks_per_row;
-        let mut transposed = vec![0.0; offsets.len()];
-        for (row, from) in offsets.chunks_exact(per_row).enumerate() {
-            from.iter().enumerate().for_each(|(block, &x)| transposed[block * rows + row] = x);
-        }
-        let offset = format!("{name}.offsets");
-        self.store_floats(&offset, &[per_row, rows], &transposed)?;
-        let sums = self.block_sums(input, columns, blocks.block);
-        self.graph.node.push(Node::new("Gemm", "", &[&sums, &offset, &symmetric], output));
         Ok(())
-    }
-
-    /// Sums of an input over blocks of its columns, once for each input: `[rows, columns / block]`.
-    fn block_sums(&mut self, input: &str, columns: usize, block: usize) -> String {
-        let sums = format!("{input}.sums{block}");
-        if !self.sums.insert(sums.clone()) {
-            return sums;
-        }
-        let count = columns / block;
-        let shape = format!("shape.blocks.{count}.{block}");
-        self.integers(&shape, &[-1, count as i64, block as i64]);
-        self.integers("axis.last", &[2]);
-        let blocks = format!("{input}.blocks{block}");
-        self.graph.node.push(Node::new("Reshape", "", &[input, &shape], &blocks));
-        let node = Node::new("ReduceSum", "", &[&blocks, "axis.last"], &sums).int("keepdims", 0);
-        self.graph.node.push(node);
-        sums
     }
 
     /// The norm of an input, whose weights get a name.
@@ -601,7 +562,7 @@ fn rope_tables(number: usize) -> [String; 2] {
 fn join(parts: Vec<Weights>) -> std::result::Result<Weights, Vec<Weights>> {
     let agree = parts.windows(2).all(|pair| match pair {
         [Weights::Dense(_), Weights::Dense(_)] => true,
-        [Weights::Blocks(a), Weights::Blocks(b)] => a.same_format(b),
+        [Weights::Blocks(a), Weights::Blocks(b)] => (a.kind, a.columns) == (b.kind, b.columns),
         _ => false,
     });
     if !agree {
@@ -610,34 +571,12 @@ fn join(parts: Vec<Weights>) -> std::result::Result<Weights, Vec<Weights>> {
     let joined = parts.into_iter().reduce(|mut all, part| {
         match (&mut all, part) {
             (Weights::Dense(all), Weights::Dense(part)) => all.extend(part),
-            (Weights::Blocks(all), Weights::Blocks(part)) => {
-                all.values.extend(part.values);
-                all.scales.extend(part.scales);
-                if let (Some(all), Some(part)) = (&mut all.offsets, part.offsets) {
-                    all.extend(part);
-                }
-            }
+            (Weights::Blocks(Blocks { bytes: all, .. }), Weights::Blocks(part)) => all.extend(part.bytes),
             _ => {}
         }
         all
     });
     joined.ok_or_else(Vec::new)
-}
-
-/// As `MatMulNBits` wants them: an unsigned byte each, zero at 128.
-fn bytes_of(blocks: &BlockRows) -> Vec<u8> {
-    blocks.values.iter().map(|&q| (i16::from(q) + 128) as u8).collect()
-}
-
-/// As `MatMulNBits` wants them: two to a byte, the first one low, zero at 8.
-fn nibbles_of(blocks: &BlockRows) -> Vec<u8> {
-    blocks
-        .values
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .map(|&[low, high]| (low + 8) as u8 | ((high + 8) as u8) << 4)
-        .collect()
 }
 
 /// The weights' file; tensors start on pages.

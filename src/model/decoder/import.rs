@@ -23,7 +23,7 @@ pub const GRAPH_DIR: &str = "onnx";
 pub struct ImportedDecoder {
     /// The model directory.
     pub path: PathBuf,
-    /// Type of most weights: `int4`, `int8` or `fp32`.
+    /// Type of most weights, such as `int4` or `fp32`.
     pub precision: String,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
@@ -124,12 +124,12 @@ pub fn import_gguf(path: &Path, out_dir: &Path) -> Result<ImportedDecoder> {
     let precision = graph::write(&config, &file, &staging.graph_dir)?;
     staging.write_json("tokenizer.json", &tokens.tokenizer)?;
     staging.write_json("tokenizer_config.json", &tokens.tokenizer_config)?;
-    let config_json = config_json(&config, precision, tokens.start_id, &tokens.end_ids);
+    let config_json = config_json(&config, &precision, tokens.start_id, &tokens.end_ids);
     staging.write_json("config.json", &config_json)?;
     let generation = json!({ "bos_token_id": tokens.start_id, "eos_token_id": tokens.end_ids });
     staging.write_json("generation_config.json", &generation)?;
     let bytes = staging.publish(out_dir)?;
-    Ok(imported(&config, precision, bytes, out_dir))
+    Ok(imported(&config, &precision, bytes, out_dir))
 }
 
 /// Writes the graph of a Hugging Face directory with `config.json` of a [`Family`](super::Family) that is known, and
@@ -145,7 +145,7 @@ pub fn import_safetensors(source: &Path, out_dir: &Path) -> Result<ImportedDecod
     let staging = Staging::create(out_dir)?;
     let precision = graph::write(&config, &weights, &staging.graph_dir)?;
     let bytes = staging.publish(out_dir)?;
-    Ok(imported(&config, precision, bytes, out_dir))
+    Ok(imported(&config, &precision, bytes, out_dir))
 }
 
 fn imported(config: &DecoderConfig, precision: &str, bytes: u64, path: &Path) -> ImportedDecoder {

@@ -15,6 +15,7 @@ use super::rewrite::for_operators;
 use super::session::{Cache, CacheShape, DecoderOptions, DecoderSession};
 use super::shared::{Memory, SharedCache, copy_graph};
 use super::slots::SlotCache;
+use super::standard::to_standard;
 use crate::error::{Error, Result};
 use crate::model::device::{Device, Precision, SessionOptions};
 use crate::model::half::to_half;
@@ -52,10 +53,17 @@ impl DecoderSession {
 /// With caches in buffers of the device, in 16-bit floats: `GroupQueryAttention` on CUDA takes no others.
 pub(super) fn load_shared(path: &Path, mut model: Model, options: DecoderOptions) -> Result<DecoderSession> {
     let (layers, shape, vocabulary) = sizes(&model, options)?;
+    let weights = to_standard(&mut model, path.parent().unwrap_or(path))?;
     if let Some(graph) = &mut model.graph {
         to_half(graph, |output| output.starts_with("present."));
     }
-    let session = commit_model(path, &model, builder(options)?, options)?;
+    let mut builder_with = builder(options)?;
+    for (name, value) in weights {
+        let failed = |e: String| session_error(&of(options), &e);
+        builder_with =
+            builder_with.with_external_initializer(name, value).map_err(|e| failed(e.to_string()))?;
+    }
+    let session = commit_model(path, &model, builder_with, options)?;
     let memory = if options.device == Device::Cuda { Memory::Cuda(options.cuda) } else { Memory::Host };
     let copier = commit_model(path, &copy_graph(), builder(options)?, options)?;
     let cache = SharedCache::new(session, copier, layers, shape, vocabulary, memory)?;

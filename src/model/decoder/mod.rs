@@ -10,12 +10,14 @@ mod growing;
 mod import;
 mod load;
 mod operators;
+mod packed;
 mod record;
 mod rewrite;
 mod safetensors;
 mod session;
 mod shared;
 mod slots;
+mod standard;
 mod tensors;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Graphs that [`super::graph`] has written, made into what a provider runs best.
+//! Graphs that [`super::graph`] has written, made into what the CPU runs best.
 
 use std::collections::HashMap;
 
@@ -11,8 +11,8 @@ pub(super) const SLOTS: &str = "slots";
 /// Input: the position of each token in its slot, `[rows]`.
 pub(super) const POSITIONS: &str = "positions";
 
-/// For the CPU: attention over caches of the operator's own, and offsets of blocks in one operator; without the inputs and
-/// outputs that held the caches.
+/// Attention over caches of the operator's own, and offsets of blocks in one operator, where an older version wrote them;
+/// without the inputs and outputs that held the caches.
 pub(super) fn for_operators(model: &mut Model) {
     let Some(graph) = &mut model.graph else { return };
     let outputs = output_widths(graph);
@@ -71,7 +71,9 @@ pub(super) fn for_operators(model: &mut Model) {
         graph.input.push(ValueInfo::tensor(name, INT32, vec![Axis::Free("tokens")]));
     }
     prune(graph);
-    model.opset_import.push(OperatorSet { domain: DOMAIN.to_owned(), version: 1 });
+    if model.opset_import.iter().all(|import| import.domain != DOMAIN) {
+        model.opset_import.push(OperatorSet { domain: DOMAIN.to_owned(), version: 1 });
+    }
 }
 
 /// Columns of the initializers of rank 2.

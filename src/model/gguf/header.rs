@@ -119,6 +119,16 @@ impl Value {
         }
     }
 
+    /// Its elements, where it is an array of 32-bit floats.
+    pub fn as_floats(&self) -> Option<Vec<f32>> {
+        match self {
+            Value::Array(Array::Numbers { kind: FLOAT32, bytes }) => {
+                Some(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// Its elements, where it is an array of integers.
     pub fn as_integers(&self) -> Option<Vec<i64>> {
         let Value::Array(Array::Numbers { kind, bytes }) = self else { return None };
