@@ -10,7 +10,7 @@ use super::graph;
 use super::load::{load_shared, written};
 use super::session::{DecoderOptions, DecoderSession, Run, Step};
 use super::tests::{cosine, options, runtime};
-use super::{GRAPH_DIR, GRAPH_FILE, import_safetensors};
+use super::{DecoderImport, GRAPH_DIR, GRAPH_FILE, import_safetensors};
 use crate::model::gguf::Gguf;
 
 #[derive(Deserialize)]
@@ -155,4 +155,15 @@ fn several_files_are_read_by_their_index() {
     refused("DAMAGED_MODEL", "index.json");
     std::fs::write(&index, &text).unwrap();
     import().unwrap();
+}
+
+#[test]
+fn a_directory_without_a_tokenizer_is_refused_before_its_weights_are_read() {
+    let models = tempfile::tempdir().unwrap();
+    let source = folder().join("qwen2");
+    let import = DecoderImport { source: &source, models: models.path(), name: "tiny", replace: false };
+    let error = import.run().unwrap_err();
+    assert_eq!(error.reason, "MODEL_FILE_MISSING");
+    assert!(error.message.contains("tokenizer.json"), "{}", error.message);
+    assert!(std::fs::read_dir(models.path()).unwrap().flatten().all(|entry| !entry.path().is_dir()));
 }

@@ -18,6 +18,9 @@ use crate::model::place::{Imported, Place, remove, sync_dir, unwritable};
 /// Folder of the graph within a model directory.
 pub const GRAPH_DIR: &str = "onnx";
 
+/// The tokenizer that a generator needs.
+const TOKENIZER: &str = "tokenizer.json";
+
 /// What an import made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedDecoder {
@@ -90,6 +93,17 @@ impl DecoderImport<'_> {
                 copy(&graph.with_file_name(name), &folder.join(name))?;
             }
         } else {
+            // Before all weights are read.
+            if !self.source.join(TOKENIZER).is_file() {
+                return Err(Error::not_found(
+                    "MODEL_FILE_MISSING",
+                    format!(
+                        "expected {TOKENIZER} in {}; tokenizer.model and vocab.json are not read, but `transformers` \
+                         makes the file of them: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+                        self.source.display()
+                    ),
+                ));
+            }
             import_safetensors(self.source, staged)?;
         }
         let beside = BESIDE.map(str::to_owned);

@@ -461,6 +461,29 @@ fn the_graph_in_half_precision_computes_the_same() {
     }
 }
 
+/// Older versions wrote products of 4 and 8 bits, whose offsets are added by an operator of their own.
+#[test]
+fn graphs_of_older_versions_compute_the_same() {
+    if !runtime() {
+        return;
+    }
+    let directory = small_graph();
+    let path = directory.path().join(GRAPH_FILE);
+    let mut model = loading::written(&path).unwrap().unwrap();
+    let weights = super::standard::to_standard(&mut model, directory.path()).unwrap();
+    let op_types = |model: &Model| -> Vec<String> {
+        model.graph.iter().flat_map(|graph| &graph.node).map(|node| node.op_type.clone()).collect()
+    };
+    assert!(op_types(&model).iter().any(|op| op == "MatMulNBits"));
+    assert!(op_types(&model).iter().all(|op| op != "BlockProduct"));
+    let mut old = loading::load_slots(&path, model, weights, options(3)).unwrap();
+    chunks_and_moved_caches(&mut old, |a, b| a == b);
+    let (old, new) = (prefill(&mut old, 0, &IDS), prefill(&mut load(&path, 1), 0, &IDS));
+    for (old, new) in old.chunks_exact(CONFIG.vocabulary).zip(new.chunks_exact(CONFIG.vocabulary)) {
+        assert!(cosine(old, new) > 0.999, "{}", cosine(old, new));
+    }
+}
+
 /// Gives a graph the inputs and outputs of ready-made exports.
 fn to_hub_layout(path: &Path) {
     let mut model = Model::decode(std::fs::read(path).unwrap().as_slice()).unwrap();

@@ -50,7 +50,7 @@ fn windows_and_positions_by_block() {
     };
     let window = ("sliding_window", json!(8));
     let kind = |name: &str| ("model_type", json!(name));
-    assert_eq!(windows(&[window.clone()]), [None; 6], "llama has none");
+    assert_eq!(windows(std::slice::from_ref(&window)), [None; 6], "llama has none");
     assert_eq!(windows(&[kind("mistral"), window.clone()]), [Some(8); 6]);
     assert_eq!(windows(&[kind("mistral"), ("sliding_window", Value::Null)]), [None; 6]);
     assert_eq!(windows(&[kind("qwen2"), window.clone(), ("use_sliding_window", json!(false))]), [None; 6]);

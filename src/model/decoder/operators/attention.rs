@@ -163,7 +163,7 @@ impl OrtKernel for AttentionKernel {
                 (stride, (query, stride, wide), (query, stride, wide + narrow))
             }
         };
-        let pairs = cos.as_ref().map(|table| shape_of(table)).transpose()?.map_or(0, |(_, pairs)| pairs);
+        let pairs = cos.as_ref().map(shape_of).transpose()?.map_or(0, |(_, pairs)| pairs);
         let inputs = Inputs {
             query,
             stride,
