@@ -44,7 +44,15 @@ impl DecoderSession {
         let options = DecoderOptions { device, ..options };
         match (written(graph)?, device) {
             (Some(model), Device::Cuda) => load_shared(graph, model, options),
-            (Some(model), _) => load_slots(graph, model, Vec::new(), options),
+            (Some(mut model), _) => {
+                // Without vector instructions for them ONNX Runtime's products are faster, though they take more memory.
+                let weights = if operators::has_fast_products() {
+                    Vec::new()
+                } else {
+                    to_standard(&mut model, graph.parent().unwrap_or(graph))?
+                };
+                load_slots(graph, model, weights, options)
+            }
             (None, _) => load_growing(graph, options),
         }
     }

@@ -600,7 +600,10 @@ fn files_that_are_no_llama_are_refused() {
     let mut text = Vec::new();
     put_string(&mut text, "mamba");
     std::fs::write(&other, Builder::new().value("general.architecture", 8, &text).build()).unwrap();
-    assert!(import(&other).message.contains("mamba"));
+    let message = import(&other).message;
+    assert!(message.contains("mamba") && message.contains("qwen2"), "{message}");
+    std::fs::write(&other, Builder::new().value("split.count", 2, &3_u16.to_le_bytes()).build()).unwrap();
+    assert!(import(&other).message.contains("3 parts"));
     std::fs::write(&other, b"GGUF").unwrap();
     assert_eq!(import(&other).reason, "DAMAGED_MODEL");
     // Nothing of a failed import is left.

@@ -93,6 +93,11 @@ fn lies_and_unknown_things_have_clear_errors() {
     assert_eq!(tensor(&[33], 8, &[0; 64]), Err("DAMAGED_MODEL"));
     assert_eq!(tensor(&[1; 5], 0, &[0; 64]), Err("DAMAGED_MODEL"));
     assert_eq!(tensor(&[4], 4711, &[0; 64]), Err("UNSUPPORTED_MODEL"));
+    for (kind, named) in [(11, "got Q3_K"), (23, "got IQ4_XS"), (4711, "got type 4711")] {
+        let file = Builder::new().tensor("t", &[256], kind, &[0; 256]).build();
+        let message = header::read(file.as_slice(), file.len() as u64).unwrap_err().message;
+        assert!(message.contains(named) && message.contains("Q4_K_M"), "{message}");
+    }
     let twice = Builder::new().value("key", 7, &[1]).value("key", 7, &[1]).build();
     assert_eq!(reason(&twice), "DAMAGED_MODEL");
     let odd = Builder::new().value("general.alignment", 4, &3_u32.to_le_bytes()).build();

@@ -91,6 +91,11 @@ impl DecoderConfig {
     /// # Errors
     /// `UNSUPPORTED_MODEL` for another architecture or something of it that is not computed here, `DAMAGED_MODEL`.
     pub fn from_gguf(file: &Gguf) -> Result<Self> {
+        if let Some(parts) = file.unsigned("split.count")?.filter(|&parts| parts > 1) {
+            return Err(unsupported(format!(
+                "expected a GGUF file in one piece, got one of {parts} parts; `llama-gguf-split --merge` joins them"
+            )));
+        }
         let family = Family::of_gguf(file.string("general.architecture")?.unwrap_or_default())?;
         let data = Metadata { file, architecture: family.gguf_name() };
         let layers = layers(data.required("block_count")?)?;

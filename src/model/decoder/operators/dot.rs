@@ -82,6 +82,8 @@ pub(super) struct Groups<'a> {
 /// The functions chosen for this processor.
 #[derive(Clone, Copy)]
 pub(super) struct Dot {
+    /// Whether it uses more than plain Rust.
+    pub is_vectorized: bool,
     quantize: fn(&[f32], &mut Filled<'_>),
     product: fn(Groups<'_>, &Activations, Range<usize>, &mut [&mut [f32]]),
 }
@@ -108,7 +110,7 @@ impl Dot {
 
     /// Plain Rust.
     pub fn portable() -> Self {
-        Self { quantize, product: product::<Plain> }
+        Self { is_vectorized: false, quantize, product: product::<Plain> }
     }
 
     /// Rounds rows of floats.
@@ -456,8 +458,8 @@ mod x86 {
 
     use super::{Activations, Dot, Filled, GROUP, Groups, Lanes, PLANE, QUAD, product, quantize};
 
-    pub const VNNI: Dot = Dot { quantize: quantize_vnni, product: product_vnni };
-    pub const AVX2: Dot = Dot { quantize: quantize_avx2, product: product_avx2 };
+    pub const VNNI: Dot = Dot { is_vectorized: true, quantize: quantize_vnni, product: product_vnni };
+    pub const AVX2: Dot = Dot { is_vectorized: true, quantize: quantize_avx2, product: product_avx2 };
 
     pub fn has_vnni() -> bool {
         is_x86_feature_detected!("avx512f")

@@ -33,6 +33,11 @@ pub(super) fn domain(cache: Arc<KvCache>) -> ort::Result<OperatorDomain> {
         .add(offsets::BlockOffsets)
 }
 
+/// Whether products with quantized weights have vector instructions here.
+pub(super) fn has_fast_products() -> bool {
+    dot::Dot::get().is_vectorized
+}
+
 fn floats(value: &impl Deref<Target = DynValue>) -> ort::Result<&[f32]> {
     value.try_extract_tensor::<f32>().map(|(_, data)| data)
 }
