@@ -13,6 +13,13 @@ pub const CONFIG_WORDS: &[&str] = &[
     "\"head_dim\":",
     "\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8}",
     "\"linear\"",
+    "\"longrope\"",
+    "\"qwen2\"",
+    "\"gemma3_text\"",
+    "\"phi3\"",
+    "\"smollm3\"",
+    "\"sliding_window\":2",
+    "\"layer_types\":[\"sliding_attention\"]",
     "\"pad_token_id\":",
     "null",
 ];
@@ -72,16 +79,24 @@ pub fn gguf(bytes: &[u8]) {
     });
 }
 
-/// A llama of one block in single precision.
+/// A llama of one block in single precision, with a tokenizer of either kind.
 pub fn gguf_seeds() -> Vec<Vec<u8>> {
-    let (uint32, float32, string, array) = (4_u32, 6_u32, 8_u32, 9_u32);
+    vec![gguf_seed(false), gguf_seed(true)]
+}
+
+fn gguf_seed(is_sentencepiece: bool) -> Vec<u8> {
+    let (uint32, int32, float32, string, array) = (4_u32, 5_u32, 6_u32, 8_u32, 9_u32);
     let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
     let strings = |values: &[&str]| {
         let mut bytes = [string.to_le_bytes().as_slice(), &(values.len() as u64).to_le_bytes()].concat();
         values.iter().for_each(|value| bytes.extend(text(value)));
         bytes
     };
+    let three = |kind: u32, values: [[u8; 4]; 3]| {
+        [kind.to_le_bytes().as_slice(), &3_u64.to_le_bytes(), &values.concat()].concat()
+    };
     let number = |value: u32| value.to_le_bytes().to_vec();
+    let model = if is_sentencepiece { "llama" } else { "gpt2" };
     let values = [
         ("general.architecture", string, text("llama")),
         ("llama.block_count", uint32, number(1)),
@@ -91,10 +106,12 @@ pub fn gguf_seeds() -> Vec<Vec<u8>> {
         ("llama.attention.head_count_kv", uint32, number(1)),
         ("llama.context_length", uint32, number(8)),
         ("llama.rope.freq_base", float32, 10_000_f32.to_le_bytes().to_vec()),
-        ("tokenizer.ggml.model", string, text("gpt2")),
+        ("tokenizer.ggml.model", string, text(model)),
         ("tokenizer.ggml.pre", string, text("smollm")),
         ("tokenizer.ggml.tokens", array, strings(&["a", "b", "ab"])),
         ("tokenizer.ggml.merges", array, strings(&["a b"])),
+        ("tokenizer.ggml.scores", array, three(float32, [-1_f32, -2.0, -3.0].map(f32::to_le_bytes))),
+        ("tokenizer.ggml.token_type", array, three(int32, [1_i32; 3].map(i32::to_le_bytes))),
         ("tokenizer.ggml.eos_token_id", uint32, number(2)),
     ];
     let tensors: [(&str, &[u64]); 11] = [
@@ -128,13 +145,24 @@ pub fn gguf_seeds() -> Vec<Vec<u8>> {
         offset += (4 * dimensions.iter().product::<u64>()).next_multiple_of(32);
     }
     file.resize(file.len().next_multiple_of(32) + offset as usize, 1);
-    vec![file]
+    file
 }
 
+/// Weights of an encoder, and of a decoder.
 pub fn safetensors(bytes: &[u8]) {
     let (config, _) = fuzz::safetensors_seed();
     fuzz::safetensors(&config, bytes);
+    with_folder(|folder| {
+        put(&folder.join("config.json"), LLAMA);
+        put(&folder.join("model.safetensors"), bytes);
+        let _ = decoder::import_safetensors(folder, &folder.join("imported"));
+    });
 }
+
+/// A small decoder's configuration.
+const LLAMA: &[u8] = br#"{"model_type":"llama","hidden_size":4,"intermediate_size":4,"num_hidden_layers":1,
+    "num_attention_heads":2,"num_key_value_heads":1,"vocab_size":3,"max_position_embeddings":8,
+    "rms_norm_eps":1e-5,"rope_theta":10000,"rope_scaling":{"rope_type":"llama3","factor":8}}"#;
 
 pub fn safetensors_seeds() -> Vec<Vec<u8>> {
     vec![fuzz::safetensors_seed().1]
@@ -144,14 +172,11 @@ pub fn safetensors_seeds() -> Vec<Vec<u8>> {
 pub fn config(bytes: &[u8]) {
     let (_, weights) = fuzz::safetensors_seed();
     fuzz::safetensors(bytes, &weights);
-    fuzz::llama_config(bytes);
+    fuzz::decoder_config(bytes);
 }
 
 pub fn config_seeds() -> Vec<Vec<u8>> {
-    let llama = br#"{"model_type":"llama","hidden_size":4,"intermediate_size":4,"num_hidden_layers":1,
-        "num_attention_heads":2,"num_key_value_heads":1,"vocab_size":3,"max_position_embeddings":8,
-        "rms_norm_eps":1e-5,"rope_theta":10000,"rope_scaling":{"rope_type":"llama3","factor":8}}"#;
-    vec![fuzz::safetensors_seed().0, llama.to_vec()]
+    vec![fuzz::safetensors_seed().0, LLAMA.to_vec()]
 }
 
 /// The small files of a model directory, each after the other, between bytes of 0x1e.

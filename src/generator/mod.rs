@@ -47,7 +47,7 @@ pub struct Generator {
 
 impl Generator {
     /// Loads a model directory; [`crate::model::Runtime::init`] must have been called. A directory that holds a GGUF file
-    /// or llama safetensors and no graph gets its graph written first.
+    /// or safetensors and no graph gets its graph written first.
     ///
     /// # Errors
     /// Those of [`DecoderDir::open`] and [`DecoderSession::load`]; `VOCABULARY_MISMATCH`, `BAD_CHAT_TEMPLATE`,

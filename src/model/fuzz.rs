@@ -7,7 +7,7 @@ use safetensors::SafeTensors;
 
 use super::bert::{self, Architecture};
 use super::config::Config;
-use super::decoder::LlamaConfig;
+use super::decoder::DecoderConfig;
 use super::graph::GraphFile;
 
 /// Weights in safetensors under a configuration that fits them: a graph is written of them, or there is an error.
@@ -23,8 +23,8 @@ pub fn safetensors(config: &[u8], weights: &[u8]) {
 }
 
 /// A decoder's configuration.
-pub fn llama_config(json: &[u8]) {
-    if let Ok(config) = LlamaConfig::from_json(json) {
+pub fn decoder_config(json: &[u8]) {
+    if let Ok(config) = DecoderConfig::from_json(json) {
         let _ = format!("{config:?}");
     }
 }

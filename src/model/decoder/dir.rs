@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::graph::{DATA_FILE, GRAPH_FILE};
-use super::import::{GRAPH_DIR, import_gguf, import_llama_safetensors};
+use super::import::{GRAPH_DIR, import_gguf, import_safetensors};
 use super::record::{self, Checksums};
+use super::safetensors::Safetensors;
 use crate::error::{Error, Result};
 use crate::model::dir::unreadable;
 use crate::model::place;
@@ -23,8 +24,6 @@ pub(in crate::model) const BESIDE: [&str; 5] = [
 
 /// A graph and the files of its weights: the name that is given here, and the exporters'.
 pub(in crate::model) const GRAPH_FILES: [&str; 3] = [GRAPH_FILE, DATA_FILE, "model.onnx_data"];
-/// Weights that a graph can be written of.
-pub(super) const WEIGHTS: &str = "model.safetensors";
 
 /// A directory of a decoder-only model in the Hugging Face layout.
 #[derive(Debug, Clone)]
@@ -156,7 +155,7 @@ impl DecoderDir {
         find_graph(path).is_some()
     }
 
-    /// Reads a model directory. One that holds a GGUF file or llama safetensors and no graph gets its graph written
+    /// Reads a model directory. One that holds a GGUF file or safetensors and no graph gets its graph written
     /// first, once.
     ///
     /// # Errors
@@ -262,7 +261,7 @@ fn import(dir: &Path) -> Result<PathBuf> {
     tracing::info!(model = %dir.display(), "writing the model's graph");
     match files.as_slice() {
         [file] => import_gguf(file, dir)?,
-        [] if dir.join(WEIGHTS).is_file() => import_llama_safetensors(dir)?,
+        [] if Safetensors::is_at(dir) => import_safetensors(dir, dir)?,
         [] => return Err(missing(dir, "onnx/model.onnx, a GGUF file or model.safetensors")),
         many => {
             return Err(Error::precondition(

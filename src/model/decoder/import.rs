@@ -2,27 +2,31 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use super::config::LlamaConfig;
-use super::dir::{BESIDE, DecoderDir, GRAPH_FILES, WEIGHTS, find_graph};
+use super::config::DecoderConfig;
+use super::dir::{BESIDE, DecoderDir, GRAPH_FILES, find_graph};
 use super::graph;
 use super::record::Checksums;
+use super::safetensors::Safetensors;
 use super::tokenizer;
 use crate::error::{Error, Result};
+use crate::model::dir::unreadable;
 use crate::model::gguf::Gguf;
 use crate::model::place::{Imported, Place, remove, sync_dir, unwritable};
 
 /// Folder of the graph within a model directory.
 pub const GRAPH_DIR: &str = "onnx";
 
+/// The tokenizer that a generator needs.
+const TOKENIZER: &str = "tokenizer.json";
+
 /// What an import made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedDecoder {
     /// The model directory.
     pub path: PathBuf,
-    /// Type of most weights: `int4`, `int8` or `fp32`.
+    /// Type of most weights, such as `int4` or `fp32`.
     pub precision: String,
     /// Tokens in the vocabulary.
     pub vocabulary: usize,
@@ -35,7 +39,7 @@ pub struct ImportedDecoder {
 /// A generator to take into a models' directory.
 #[derive(Debug, Clone, Copy)]
 pub struct DecoderImport<'a> {
-    /// A GGUF file, or a directory in the Hugging Face layout with a graph or llama safetensors.
+    /// A GGUF file, or a directory in the Hugging Face layout with a graph or safetensors.
     pub source: &'a Path,
     /// The models' directory.
     pub models: &'a Path,
@@ -89,10 +93,18 @@ impl DecoderImport<'_> {
                 copy(&graph.with_file_name(name), &folder.join(name))?;
             }
         } else {
-            let weights = staged.join(WEIGHTS);
-            copy(&self.source.join(WEIGHTS), &weights)?;
-            import_llama_safetensors(staged)?;
-            remove(&weights)?;
+            // Before all weights are read.
+            if !self.source.join(TOKENIZER).is_file() {
+                return Err(Error::not_found(
+                    "MODEL_FILE_MISSING",
+                    format!(
+                        "expected {TOKENIZER} in {}; tokenizer.model and vocab.json are not read, but `transformers` \
+                         makes the file of them: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+                        self.source.display()
+                    ),
+                ));
+            }
+            import_safetensors(self.source, staged)?;
         }
         let beside = BESIDE.map(str::to_owned);
         let of_graph = GRAPH_FILES.map(|name| format!("{GRAPH_DIR}/{name}"));
@@ -109,7 +121,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     std::fs::copy(from, to).and_then(|_| File::open(to)?.sync_all()).map_err(|e| unwritable(to, e))
 }
 
-/// Turns a llama-architecture GGUF file into a model directory in the Hugging Face layout: `onnx/model.onnx` with its
+/// Turns a GGUF file of a [`Family`](super::Family) that is known into a model directory in the Hugging Face layout: `onnx/model.onnx` with its
 /// weights beside it, `config.json`, `generation_config.json`, `tokenizer.json` and `tokenizer_config.json`. The weights
 /// keep the file's quantization.
 ///
@@ -120,45 +132,37 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 /// `NOT_GGUF`, `DAMAGED_MODEL`, `UNSUPPORTED_MODEL`, `VOCABULARY_MISMATCH`, `MODEL_FILE_MISSING`, `MODEL_WRITE_FAILED`.
 pub fn import_gguf(path: &Path, out_dir: &Path) -> Result<ImportedDecoder> {
     let file = Gguf::open(path)?;
-    let config = LlamaConfig::from_gguf(&file)?;
+    let config = DecoderConfig::from_gguf(&file)?;
     let tokens = tokenizer::build(&file, config.vocabulary, config.context)?;
     let staging = Staging::create(out_dir)?;
     let precision = graph::write(&config, &file, &staging.graph_dir)?;
     staging.write_json("tokenizer.json", &tokens.tokenizer)?;
     staging.write_json("tokenizer_config.json", &tokens.tokenizer_config)?;
-    let config_json = config_json(&config, precision, tokens.start_id, &tokens.end_ids);
+    let config_json = config_json(&config, &precision, tokens.start_id, &tokens.end_ids);
     staging.write_json("config.json", &config_json)?;
     let generation = json!({ "bos_token_id": tokens.start_id, "eos_token_id": tokens.end_ids });
     staging.write_json("generation_config.json", &generation)?;
     let bytes = staging.publish(out_dir)?;
-    Ok(imported(&config, precision, bytes, out_dir))
+    Ok(imported(&config, &precision, bytes, out_dir))
 }
 
-/// Writes the graph of a Hugging Face directory with `config.json` of model type `llama` and `model.safetensors` into
-/// that directory, as `onnx/model.onnx` with its weights beside it.
+/// Writes the graph of a Hugging Face directory with `config.json` of a [`Family`](super::Family) that is known, and
+/// `model.safetensors` or several such files with `model.safetensors.index.json`, into a directory, which may be the same:
+/// as `onnx/model.onnx` with its weights beside it.
 ///
 /// # Errors
 /// As of [`import_gguf`].
-pub fn import_llama_safetensors(model_dir: &Path) -> Result<ImportedDecoder> {
-    let read = |name: &str| {
-        let path = model_dir.join(name);
-        std::fs::read(&path).map_err(|e| {
-            Error::not_found("MODEL_FILE_MISSING", format!("cannot read {}: {e}", path.display()))
-                .with_source(e)
-        })
-    };
-    let config = LlamaConfig::from_json(&read("config.json")?)?;
-    let bytes = read("model.safetensors")?;
-    let weights = SafeTensors::deserialize(&bytes).map_err(|e| {
-        Error::data_loss("DAMAGED_MODEL", format!("model.safetensors cannot be read: {e}")).with_source(e)
-    })?;
-    let staging = Staging::create(model_dir)?;
+pub fn import_safetensors(source: &Path, out_dir: &Path) -> Result<ImportedDecoder> {
+    let path = source.join("config.json");
+    let config = DecoderConfig::from_json(&std::fs::read(&path).map_err(|e| unreadable(&path, e))?)?;
+    let weights = Safetensors::open(source, &config)?;
+    let staging = Staging::create(out_dir)?;
     let precision = graph::write(&config, &weights, &staging.graph_dir)?;
-    let bytes = staging.publish(model_dir)?;
-    Ok(imported(&config, precision, bytes, model_dir))
+    let bytes = staging.publish(out_dir)?;
+    Ok(imported(&config, &precision, bytes, out_dir))
 }
 
-fn imported(config: &LlamaConfig, precision: &str, bytes: u64, path: &Path) -> ImportedDecoder {
+fn imported(config: &DecoderConfig, precision: &str, bytes: u64, path: &Path) -> ImportedDecoder {
     ImportedDecoder {
         path: path.to_owned(),
         precision: precision.to_owned(),
@@ -168,21 +172,20 @@ fn imported(config: &LlamaConfig, precision: &str, bytes: u64, path: &Path) -> I
     }
 }
 
-fn config_json(config: &LlamaConfig, precision: &str, start_id: Option<u32>, end_ids: &[u32]) -> Value {
+fn config_json(config: &DecoderConfig, precision: &str, start_id: Option<u32>, end_ids: &[u32]) -> Value {
     json!({
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [config.family.class()],
+        "model_type": config.family.model_type(),
         "hidden_size": config.hidden,
         "intermediate_size": config.inner,
-        "num_hidden_layers": config.layers,
+        "num_hidden_layers": config.layers(),
         "num_attention_heads": config.heads,
         "num_key_value_heads": config.kv_heads,
         "head_dim": config.head,
         "vocab_size": config.vocabulary,
         "max_position_embeddings": config.context,
         "rms_norm_eps": config.norm_epsilon,
-        "rope_theta": config.rope_base,
-        "hidden_act": "silu",
+        "rope_theta": config.ropes.first().map(|rope| rope.base),
         "tie_word_embeddings": config.tied,
         "weight_type": precision,
         "bos_token_id": start_id,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
-use ort::value::{Outlet, ValueType};
+use ort::value::{DynValue, Outlet, ValueType};
 use prost::Message;
 
 use super::graph::{LOGIT_ROWS, LOGITS};
@@ -15,6 +15,7 @@ use super::rewrite::for_operators;
 use super::session::{Cache, CacheShape, DecoderOptions, DecoderSession};
 use super::shared::{Memory, SharedCache, copy_graph};
 use super::slots::SlotCache;
+use super::standard::to_standard;
 use crate::error::{Error, Result};
 use crate::model::device::{Device, Precision, SessionOptions};
 use crate::model::half::to_half;
@@ -43,7 +44,15 @@ impl DecoderSession {
         let options = DecoderOptions { device, ..options };
         match (written(graph)?, device) {
             (Some(model), Device::Cuda) => load_shared(graph, model, options),
-            (Some(model), _) => load_slots(graph, model, options),
+            (Some(mut model), _) => {
+                // Without vector instructions for them ONNX Runtime's products are faster, though they take more memory.
+                let weights = if operators::has_fast_products() {
+                    Vec::new()
+                } else {
+                    to_standard(&mut model, graph.parent().unwrap_or(graph))?
+                };
+                load_slots(graph, model, weights, options)
+            }
             (None, _) => load_growing(graph, options),
         }
     }
@@ -52,10 +61,12 @@ impl DecoderSession {
 /// With caches in buffers of the device, in 16-bit floats: `GroupQueryAttention` on CUDA takes no others.
 pub(super) fn load_shared(path: &Path, mut model: Model, options: DecoderOptions) -> Result<DecoderSession> {
     let (layers, shape, vocabulary) = sizes(&model, options)?;
+    let weights = to_standard(&mut model, path.parent().unwrap_or(path))?;
     if let Some(graph) = &mut model.graph {
         to_half(graph, |output| output.starts_with("present."));
     }
-    let session = commit_model(path, &model, builder(options)?, options)?;
+    let builder_of_weights = with_weights(builder(options)?, weights, options)?;
+    let session = commit_model(path, &model, builder_of_weights, options)?;
     let memory = if options.device == Device::Cuda { Memory::Cuda(options.cuda) } else { Memory::Host };
     let copier = commit_model(path, &copy_graph(), builder(options)?, options)?;
     let cache = SharedCache::new(session, copier, layers, shape, vocabulary, memory)?;
@@ -67,13 +78,20 @@ pub(super) fn load_shared(path: &Path, mut model: Model, options: DecoderOptions
     ))
 }
 
-fn load_slots(path: &Path, mut model: Model, options: DecoderOptions) -> Result<DecoderSession> {
+/// With caches of the operators' own. `weights` are those that are not in the file beside the graph.
+pub(super) fn load_slots(
+    path: &Path,
+    mut model: Model,
+    weights: Vec<(String, DynValue)>,
+    options: DecoderOptions,
+) -> Result<DecoderSession> {
     let (layers, shape, vocabulary) = sizes(&model, options)?;
     for_operators(&mut model);
     let cache = Arc::new(KvCache::new(layers, shape)?);
     let failed = |e: String| session_error(&of(options), &e);
     let domain = operators::domain(Arc::clone(&cache)).map_err(|e| failed(e.to_string()))?;
     let builder = builder(options)?.with_operators(domain).map_err(|e| failed(e.to_string()))?;
+    let builder = with_weights(builder, weights, options)?;
     let session = commit_model(path, &model, builder, options)?;
     let cache = SlotCache::new(session, cache, shape, vocabulary)?;
     Ok(DecoderSession::new(
@@ -171,6 +189,19 @@ fn builder(options: DecoderOptions) -> Result<SessionBuilder> {
         .map_err(|e| failed(e.to_string()))?;
     if let Some(provider) = provider(&resolved)? {
         builder = builder.with_execution_providers([provider]).map_err(|e| failed(e.to_string()))?;
+    }
+    Ok(builder)
+}
+
+/// Gives a session weights by their names in its graph.
+fn with_weights(
+    mut builder: SessionBuilder,
+    weights: Vec<(String, DynValue)>,
+    options: DecoderOptions,
+) -> Result<SessionBuilder> {
+    for (name, value) in weights {
+        let failed = |e: String| session_error(&of(options), &e);
+        builder = builder.with_external_initializer(name, value).map_err(|e| failed(e.to_string()))?;
     }
     Ok(builder)
 }

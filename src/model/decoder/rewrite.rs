@@ -1,8 +1,8 @@
-//! Graphs that [`super::graph`] has written, made into what a provider runs best.
+//! Graphs that [`super::graph`] has written, made into what the CPU runs best.
 
 use std::collections::HashMap;
 
-use super::graph::{SEQUENCE_LENGTHS, TOTAL_LENGTH};
+use super::graph::{SCORE_CAP, SEQUENCE_LENGTHS, TOTAL_LENGTH, WINDOW};
 use super::operators::{ATTENTION, BLOCK_OFFSETS, DOMAIN, OUTPUT_MULTIPLE};
 use crate::model::onnx::{Axis, Graph, INT32, Model, Node, OperatorSet, ValueInfo};
 
@@ -11,8 +11,8 @@ pub(super) const SLOTS: &str = "slots";
 /// Input: the position of each token in its slot, `[rows]`.
 pub(super) const POSITIONS: &str = "positions";
 
-/// For the CPU: attention over caches of the operator's own, and offsets of blocks in one operator; without the inputs and
-/// outputs that held the caches.
+/// Attention over caches of the operator's own, and offsets of blocks in one operator, where an older version wrote them;
+/// without the inputs and outputs that held the caches.
 pub(super) fn for_operators(model: &mut Model) {
     let Some(graph) = &mut model.graph else { return };
     let outputs = output_widths(graph);
@@ -37,18 +37,11 @@ pub(super) fn for_operators(model: &mut Model) {
                 inputs.extend([SLOTS, POSITIONS].map(str::to_owned));
                 inputs.extend(node.input.iter().skip(7).cloned());
                 let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-                let attribute = |name: &str| {
-                    node.attribute
-                        .iter()
-                        .find(|attribute| attribute.name == name)
-                        .and_then(|a| a.i)
-                        .unwrap_or(0)
-                };
                 let output = node.output.first().map_or("", String::as_str);
-                let new = Node::new(ATTENTION, DOMAIN, &inputs, output)
-                    .int("layer", layer)
-                    .int("num_heads", attribute("num_heads"))
-                    .int("rotary_interleaved", attribute("rotary_interleaved"));
+                let mut new = Node::new(ATTENTION, DOMAIN, &inputs, output).int("layer", layer);
+                let of_both = ["num_heads", "rotary_interleaved", "scale", WINDOW, SCORE_CAP];
+                let kept = node.attribute.iter().filter(|a| of_both.contains(&a.name.as_str()));
+                new.attribute.extend(kept.cloned());
                 nodes.push(new);
                 layer += 1;
             }
@@ -78,7 +71,9 @@ pub(super) fn for_operators(model: &mut Model) {
         graph.input.push(ValueInfo::tensor(name, INT32, vec![Axis::Free("tokens")]));
     }
     prune(graph);
-    model.opset_import.push(OperatorSet { domain: DOMAIN.to_owned(), version: 1 });
+    if model.opset_import.iter().all(|import| import.domain != DOMAIN) {
+        model.opset_import.push(OperatorSet { domain: DOMAIN.to_owned(), version: 1 });
+    }
 }
 
 /// Columns of the initializers of rank 2.

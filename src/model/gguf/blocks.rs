@@ -1,12 +1,10 @@
-//! Block formats of ggml (`ggml-common.h`, `ggml-quants.c`), each as signed integers with a scale and an offset a block.
+//! Quantized matrices: as a file has them, and as signed integers with a scale and an offset a block.
 
 use half::{bf16, f16};
 
+use super::block::{Block, PART, SUPER};
 use super::{Weights, damaged};
 use crate::error::Result;
-
-/// Elements of a K-quant's super-block.
-const SUPER: usize = 256;
 
 /// Types of tensors that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +21,52 @@ pub enum TensorType {
     Q4K,
     Q5K,
     Q6K,
+}
+
+/// Rows of quantized weights as a file has them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocks {
+    /// Their format.
+    pub kind: TensorType,
+    /// Elements of a row: whole blocks.
+    pub columns: usize,
+    /// Row by row.
+    pub bytes: Vec<u8>,
+}
+
+impl Blocks {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        let (elements, bytes) = self.kind.block();
+        self.bytes.len() / (self.columns / elements * bytes).max(1)
+    }
+
+    /// As integers with scales and offsets.
+    pub fn to_rows(&self) -> BlockRows {
+        let kind = self.kind;
+        let (elements, size) = kind.block();
+        let count = self.bytes.len() / size * elements;
+        let (bits, block) = match kind {
+            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q4K => (4, PART),
+            TensorType::Q6K => (8, PART / 2),
+            _ => (8, PART),
+        };
+        let mut rows = BlockRows {
+            bits,
+            block,
+            blocks_per_row: self.columns / block,
+            values: Vec::with_capacity(count),
+            scales: Vec::with_capacity(count / block),
+            offsets: kind.has_minimum().then(|| Vec::with_capacity(count / block)),
+        };
+        self.bytes.chunks_exact(size).for_each(|chunk| rows.push(kind, &Block::read(kind, chunk)));
+        rows
+    }
+
+    /// The weights as floats, row by row.
+    pub fn to_floats(&self) -> Vec<f32> {
+        self.to_rows().to_floats()
+    }
 }
 
 /// Rows of quantized weights: each is `scale * value + offset` of its block.
@@ -58,10 +102,30 @@ impl BlockRows {
         blocks.flat_map(value).collect()
     }
 
-    /// Whether two of them can be one matrix.
-    pub fn same_format(&self, other: &Self) -> bool {
-        (self.bits, self.block, self.blocks_per_row) == (other.bits, other.block, other.blocks_per_row)
-            && self.offsets.is_some() == other.offsets.is_some()
+    fn push(&mut self, kind: TensorType, block: &Block) {
+        let [scale, second] = block.floats();
+        // Four bits hold -8 to 7; of more bits there is room for each format's own zero.
+        let zero = match kind {
+            TensorType::Q4_0 | TensorType::Q4_1 | TensorType::Q4K => 8,
+            TensorType::Q5_0 => 16,
+            TensorType::Q6K => 32,
+            _ => 0,
+        };
+        let elements = kind.block().0;
+        for (part, values) in block.values[..elements].chunks_exact(self.block).enumerate() {
+            let (scale, offset) = match kind {
+                TensorType::Q4K | TensorType::Q5K => {
+                    (scale * f32::from(block.scales[part]), -second * f32::from(block.minima[part]))
+                }
+                TensorType::Q6K => (scale * f32::from(block.scales[part] as i8), 0.0),
+                _ => (scale, second),
+            };
+            self.scales.push(scale);
+            if let Some(offsets) = &mut self.offsets {
+                offsets.push(zero as f32 * scale + offset);
+            }
+            self.values.extend(values.iter().map(|&value| value as i8 - zero));
+        }
     }
 }
 
@@ -85,6 +149,11 @@ impl TensorType {
         Self::ALL.iter().find(|entry| entry.0 == number).map(|entry| entry.1)
     }
 
+    /// GGUF's number of it.
+    pub fn number(self) -> u32 {
+        Self::ALL.iter().find(|entry| entry.1 == self).map_or(0, |entry| entry.0)
+    }
+
     /// Names of all, for messages.
     pub fn names() -> String {
         Self::ALL.map(|entry| entry.2).join(", ")
@@ -106,11 +175,28 @@ impl TensorType {
         }
     }
 
+    /// Bits of a value; those of a float.
+    pub fn bits(self) -> usize {
+        match self {
+            Self::F32 => 32,
+            Self::F16 | Self::Bf16 => 16,
+            Self::Q4_0 | Self::Q4_1 | Self::Q4K => 4,
+            Self::Q5_0 | Self::Q5_1 | Self::Q5K => 5,
+            Self::Q6K => 6,
+            Self::Q8_0 => 8,
+        }
+    }
+
+    /// Whether something is added to or taken from each value times its scale.
+    pub fn has_minimum(self) -> bool {
+        matches!(self, Self::Q4_1 | Self::Q5_1 | Self::Q4K | Self::Q5K)
+    }
+
     /// Decodes whole rows of a number of elements.
     ///
     /// # Errors
     /// `DAMAGED_MODEL` where the bytes are not whole rows.
-    pub fn decode(self, bytes: &[u8], columns: usize) -> Result<Weights> {
+    pub fn decode(self, bytes: Vec<u8>, columns: usize) -> Result<Weights> {
         let (elements, size) = self.block();
         if columns == 0
             || !columns.is_multiple_of(elements)
@@ -118,149 +204,15 @@ impl TensorType {
         {
             return Err(damaged(format!("expected rows of {columns} elements, got {} bytes", bytes.len())));
         }
-        let dense = |values: Vec<f32>| Ok(Weights::Dense(values));
-        let (bits, block, offset) = match self {
+        let narrow = bytes.as_chunks::<2>().0.iter();
+        Ok(match self {
             Self::F32 => {
-                return dense(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect());
+                let wide = bytes.as_chunks::<4>().0.iter();
+                Weights::Dense(wide.map(|&b| f32::from_le_bytes(b)).collect())
             }
-            Self::F16 => {
-                return dense(
-                    bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-                );
-            }
-            Self::Bf16 => {
-                return dense(
-                    bytes.as_chunks::<2>().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-                );
-            }
-            Self::Q4_0 => (4, 32, false),
-            Self::Q4_1 | Self::Q4K => (4, 32, true),
-            Self::Q5_0 | Self::Q8_0 => (8, 32, false),
-            Self::Q5_1 | Self::Q5K => (8, 32, true),
-            Self::Q6K => (8, 16, false),
-        };
-        let count = bytes.len() / size * elements;
-        let mut out = Output {
-            values: Vec::with_capacity(count),
-            scales: Vec::with_capacity(count / block),
-            offsets: Vec::with_capacity(if offset { count / block } else { 0 }),
-        };
-        bytes.chunks_exact(size).for_each(|chunk| self.decode_block(chunk, &mut out));
-        let blocks_per_row = columns / block;
-        let offsets = offset.then_some(out.offsets);
-        Ok(Weights::Blocks(BlockRows {
-            bits,
-            block,
-            blocks_per_row,
-            values: out.values,
-            scales: out.scales,
-            offsets,
-        }))
+            Self::F16 => Weights::Dense(narrow.map(|&b| f16::from_le_bytes(b).to_f32()).collect()),
+            Self::Bf16 => Weights::Dense(narrow.map(|&b| bf16::from_le_bytes(b).to_f32()).collect()),
+            kind => Weights::Blocks(Blocks { kind, columns, bytes }),
+        })
     }
-
-    /// `chunk` is one block of [`TensorType::block`] bytes.
-    fn decode_block(self, chunk: &[u8], out: &mut Output) {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => {}
-            Self::Q4_0 => {
-                out.scales.push(half_at(chunk, 0));
-                out.values.extend(nibbles(&chunk[2..]).map(|q| q as i8 - 8));
-            }
-            Self::Q4_1 => {
-                let (d, m) = (half_at(chunk, 0), half_at(chunk, 2));
-                out.block(d, m + 8.0 * d, nibbles(&chunk[4..]).map(|q| q as i8 - 8));
-            }
-            Self::Q5_0 => {
-                out.scales.push(half_at(chunk, 0));
-                out.values.extend(fifth_bits(&chunk[2..6], nibbles(&chunk[6..])).map(|q| q as i8 - 16));
-            }
-            Self::Q5_1 => {
-                let (d, m) = (half_at(chunk, 0), half_at(chunk, 2));
-                out.block(d, m, fifth_bits(&chunk[4..8], nibbles(&chunk[8..])).map(|q| q as i8));
-            }
-            Self::Q8_0 => {
-                out.scales.push(half_at(chunk, 0));
-                out.values.extend(chunk[2..].iter().map(|&q| q as i8));
-            }
-            Self::Q4K => {
-                let (d, dmin) = (half_at(chunk, 0), half_at(chunk, 2));
-                for (pair, quants) in chunk[16..].chunks_exact(32).enumerate() {
-                    for high in 0..2 {
-                        let (scale, min) = scale_and_min(&chunk[4..16], 2 * pair + high);
-                        let scale = d * scale;
-                        let quants = quants.iter().map(|&q| ((q >> (4 * high)) & 15) as i8 - 8);
-                        out.block(scale, 8.0 * scale - dmin * min, quants);
-                    }
-                }
-            }
-            Self::Q5K => {
-                let (d, dmin) = (half_at(chunk, 0), half_at(chunk, 2));
-                let fifths = &chunk[16..48];
-                for (pair, quants) in chunk[48..].chunks_exact(32).enumerate() {
-                    for high in 0..2 {
-                        let number = 2 * pair + high;
-                        let (scale, min) = scale_and_min(&chunk[4..16], number);
-                        let quants = quants
-                            .iter()
-                            .zip(fifths)
-                            .map(|(&q, &h)| (((q >> (4 * high)) & 15) | (((h >> number) & 1) << 4)) as i8);
-                        out.block(d * scale, -dmin * min, quants);
-                    }
-                }
-            }
-            Self::Q6K => {
-                let d = half_at(chunk, 208);
-                out.scales.extend(chunk[192..208].iter().map(|&scale| d * f32::from(scale as i8)));
-                for (low, high) in chunk[..128].chunks_exact(64).zip(chunk[128..192].chunks_exact(32)) {
-                    for quarter in 0..4 {
-                        let from = 32 * (quarter % 2);
-                        let shift = 4 * (quarter / 2);
-                        let quants = low[from..from + 32].iter().zip(high);
-                        out.values.extend(quants.map(|(&l, &h)| {
-                            (((l >> shift) & 15) | (((h >> (2 * quarter)) & 3) << 4)) as i8 - 32
-                        }));
-                    }
-                }
-            }
-        }
-    }
-}
-
-struct Output {
-    values: Vec<i8>,
-    scales: Vec<f32>,
-    offsets: Vec<f32>,
-}
-
-impl Output {
-    fn block(&mut self, scale: f32, offset: f32, values: impl Iterator<Item = i8>) {
-        self.scales.push(scale);
-        self.offsets.push(offset);
-        self.values.extend(values);
-    }
-}
-
-fn half_at(chunk: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([chunk[at], chunk[at + 1]]).to_f32()
-}
-
-/// All low halves, then all high halves.
-fn nibbles(bytes: &[u8]) -> impl Iterator<Item = u8> {
-    bytes.iter().map(|&b| b & 15).chain(bytes.iter().map(|&b| b >> 4))
-}
-
-/// Adds bit `i` of a 32-bit number as the fifth of element `i`.
-fn fifth_bits(bits: &[u8], low: impl Iterator<Item = u8>) -> impl Iterator<Item = u8> {
-    low.enumerate().map(move |(i, q)| q | (((bits[i / 8] >> (i % 8)) & 1) << 4))
-}
-
-/// The six-bit scale and minimum of one of a super-block's eight parts.
-fn scale_and_min(packed: &[u8], part: usize) -> (f32, f32) {
-    let (scale, min) = if part < 4 {
-        (packed[part] & 63, packed[part + 4] & 63)
-    } else {
-        let both = packed[part + 4];
-        ((both & 15) | ((packed[part - 4] >> 6) << 4), (both >> 4) | ((packed[part] >> 6) << 4))
-    };
-    (f32::from(scale), f32::from(min))
 }

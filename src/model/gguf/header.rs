@@ -119,6 +119,16 @@ impl Value {
         }
     }
 
+    /// Its elements, where it is an array of 32-bit floats.
+    pub fn as_floats(&self) -> Option<Vec<f32>> {
+        match self {
+            Value::Array(Array::Numbers { kind: FLOAT32, bytes }) => {
+                Some(bytes.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b)).collect())
+            }
+            _ => None,
+        }
+    }
+
     /// Its elements, where it is an array of integers.
     pub fn as_integers(&self) -> Option<Vec<i64>> {
         let Value::Array(Array::Numbers { kind, bytes }) = self else { return None };
@@ -165,10 +175,37 @@ impl TensorInfo {
     }
 }
 
+/// Types of ggml that are not read.
+const OTHER_TYPES: [(u32, &str); 18] = [
+    (9, "Q8_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K"),
+    (15, "Q8_K"),
+    (16, "IQ2_XXS"),
+    (17, "IQ2_XS"),
+    (18, "IQ3_XXS"),
+    (19, "IQ1_S"),
+    (20, "IQ4_NL"),
+    (21, "IQ3_S"),
+    (22, "IQ2_S"),
+    (23, "IQ4_XS"),
+    (24, "I8"),
+    (28, "F64"),
+    (29, "IQ1_M"),
+    (34, "TQ1_0"),
+    (35, "TQ2_0"),
+    (39, "MXFP4"),
+];
+
 fn unknown_type(name: &str, kind: u32) -> Error {
+    let known = OTHER_TYPES.iter().find(|entry| entry.0 == kind);
+    let got = known.map_or_else(|| format!("type {kind}"), |entry| entry.1.to_owned());
     Error::precondition(
         "UNSUPPORTED_MODEL",
-        format!("tensor {name}: expected one of the types {}, got type {kind}", TensorType::names()),
+        format!(
+            "tensor {name}: expected one of the types {}, got {got}; take the file of another quantization, such as Q4_K_M",
+            TensorType::names()
+        ),
     )
 }
 

@@ -3,6 +3,7 @@
 //! Every length is checked against what is left of the file before memory is taken, so that memory is bounded by the
 //! size of the file whatever it says.
 
+pub(crate) mod block;
 mod blocks;
 #[cfg(test)]
 pub(crate) mod builder;
@@ -15,7 +16,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-pub use blocks::{BlockRows, TensorType};
+pub use blocks::{BlockRows, Blocks, TensorType};
 pub use header::{Array, TensorInfo, Value};
 
 use crate::error::{Error, Result};
@@ -36,7 +37,7 @@ pub enum Weights {
     /// Row by row.
     Dense(Vec<f32>),
     /// Quantized in blocks along the rows.
-    Blocks(BlockRows),
+    Blocks(Blocks),
 }
 
 impl Gguf {
@@ -97,6 +98,11 @@ impl Gguf {
         self.typed(key, "an array of integers", Value::as_integers)
     }
 
+    /// An array of 32-bit floats, where the key is there.
+    pub fn floats(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        self.typed(key, "an array of floats", Value::as_floats)
+    }
+
     fn typed<'a, T>(
         &'a self,
         key: &str,
@@ -143,7 +149,7 @@ impl Gguf {
             )
             .with_source(e)
         })?;
-        kind.decode(&bytes, columns)
+        kind.decode(bytes, columns)
     }
 
     /// A vector of floats.

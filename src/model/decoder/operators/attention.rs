@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 
 use super::cache::{KvCache, LayerCache};
 use super::kernel::{Kernel, LANES, Panels, Rows, exp};
-use super::{floats, integers, missing};
+use super::{floats, integers, missing, shape as shape_of};
+use crate::model::decoder::graph::{SCORE_CAP, WINDOW};
 
 /// Keys that are scored before their values are summed.
 const CHUNK: usize = 256;
@@ -25,11 +26,13 @@ const TILE: usize = 16;
 /// Below this many scores of a step one thread is faster than several.
 const SMALL: usize = 4096;
 
-/// `Attention(query, key?, value?, slots, positions, cos, sin) → attended`.
+/// `Attention(query, key?, value?, slots, positions, cos?, sin?) → attended`.
 ///
 /// Rows are tokens, in any order of slots; those of one slot that follow each other have positions that do. Without `key`
 /// and `value`, `query` holds all three side by side. The rotated keys and the values are written into the cache at the
-/// row's slot and position before any row looks at them.
+/// row's slot and position before any row looks at them. The tables are `[positions, pairs]`: so many pairs of a head are
+/// rotated, none without tables. With `local_window_size` a row sees so many positions, its own included; with `softcap`
+/// scores `s` become `softcap · tanh(s / softcap)`.
 pub(super) struct Attention(pub Arc<KvCache>);
 
 impl Operator for Attention {
@@ -47,8 +50,8 @@ impl Operator for Attention {
             OperatorInput::optional(Float32),
             OperatorInput::required(Int32),
             OperatorInput::required(Int32),
-            OperatorInput::required(Float32),
-            OperatorInput::required(Float32),
+            OperatorInput::optional(Float32),
+            OperatorInput::optional(Float32),
         ]
     }
 
@@ -65,6 +68,9 @@ impl Operator for Attention {
             layer: attribute("layer")?,
             heads: attribute("num_heads")?,
             interleaved: attribute("rotary_interleaved")? == 1,
+            scale: context.get::<f32>("scale"),
+            window: attribute(WINDOW).ok().filter(|&window| window > 0).unwrap_or(usize::MAX),
+            cap: context.get::<f32>(SCORE_CAP).filter(|&cap| cap > 0.0),
             cache: Arc::clone(&self.0),
             kernel: Kernel::get(),
         })
@@ -75,6 +81,10 @@ pub(super) struct AttentionKernel {
     layer: usize,
     heads: usize,
     interleaved: bool,
+    /// Of the products of queries and keys; one over the root of the width where it is not told.
+    scale: Option<f32>,
+    window: usize,
+    cap: Option<f32>,
     cache: Arc<KvCache>,
     kernel: Kernel,
 }
@@ -121,9 +131,14 @@ struct Inputs<'a> {
     stride: usize,
     cos: &'a [f32],
     sin: &'a [f32],
+    /// Columns of the tables.
+    pairs: usize,
     width: usize,
     group: usize,
     interleaved: bool,
+    scale: f32,
+    window: usize,
+    cap: Option<f32>,
 }
 
 impl OrtKernel for AttentionKernel {
@@ -133,7 +148,6 @@ impl OrtKernel for AttentionKernel {
         let slots = context.input(3)?.ok_or_else(|| missing("slots"))?;
         let positions = context.input(4)?.ok_or_else(|| missing("positions"))?;
         let (cos, sin) = (context.input(5)?, context.input(6)?);
-        let (cos, sin) = (cos.ok_or_else(|| missing("cos"))?, sin.ok_or_else(|| missing("sin"))?);
 
         let (slots, positions) = (integers(&slots)?, integers(&positions)?);
         let shape = self.cache.shape;
@@ -149,24 +163,30 @@ impl OrtKernel for AttentionKernel {
                 (stride, (query, stride, wide), (query, stride, wide + narrow))
             }
         };
+        let pairs = cos.as_ref().map(shape_of).transpose()?.map_or(0, |(_, pairs)| pairs);
         let inputs = Inputs {
             query,
             stride,
-            cos: floats(&cos)?,
-            sin: floats(&sin)?,
+            cos: cos.as_ref().map(|table| floats(table)).transpose()?.unwrap_or_default(),
+            sin: sin.as_ref().map(|table| floats(table)).transpose()?.unwrap_or_default(),
+            pairs,
             width,
             group: self.heads / shape.heads.max(1),
             interleaved: self.interleaved,
+            scale: self.scale.unwrap_or(1.0 / (width as f32).sqrt()),
+            window: self.window,
+            cap: self.cap,
         };
         let within =
             |list: &[i32], bound: usize| list.iter().all(|&x| usize::try_from(x).is_ok_and(|x| x < bound));
-        let known = inputs.cos.len().min(inputs.sin.len()) / (width / 2).max(1);
+        let known = inputs.cos.len().min(inputs.sin.len()).checked_div(pairs).unwrap_or(usize::MAX);
         let whole = rows > 0
             && positions.len() == rows
             && query.len() == rows * stride
             && keys.0.len() == rows * keys.1
             && values.0.len() == rows * values.1
             && inputs.group * shape.heads == self.heads
+            && 2 * pairs <= width
             && within(slots, shape.slots)
             && within(positions, shape.capacity.min(known));
         let layer = self.cache.layers.get(self.layer).filter(|_| whole).ok_or_else(|| {
@@ -192,9 +212,10 @@ impl OrtKernel for AttentionKernel {
         let layer = &*layer;
 
         let mut scratch = self.cache.scratch.lock();
-        let count = scratch.plan(slots, positions, shape.heads);
+        let count = scratch.plan(slots, positions, shape.heads, self.window);
         let tasks = scratch.tasks.get(..count).unwrap_or(&[]);
-        let scores: usize = positions.iter().map(|&p| p as usize + 1).sum::<usize>() * self.heads;
+        let scores: usize =
+            positions.iter().map(|&p| (p as usize + 1).min(self.window)).sum::<usize>() * self.heads;
         if scores < SMALL || count < 2 {
             tasks.iter().for_each(|task| task.lock().run(&inputs, layer, self.kernel));
         } else {
@@ -217,9 +238,9 @@ impl OrtKernel for AttentionKernel {
 impl Inputs<'_> {
     /// Rotary position embedding (Su et al. 2021, arXiv:2104.09864) of one head.
     fn rotate(&self, head: &mut [f32], position: usize) {
-        let half = self.width / 2;
-        let table = position * half..(position + 1) * half;
+        let table = position * self.pairs..(position + 1) * self.pairs;
         let (Some(cos), Some(sin)) = (self.cos.get(table.clone()), self.sin.get(table)) else { return };
+        let (head, _) = head.split_at_mut((2 * self.pairs).min(head.len()));
         let turn = |a: &mut f32, b: &mut f32, cos: f32, sin: f32| {
             (*a, *b) = (*a * cos - *b * sin, *b * cos + *a * sin);
         };
@@ -230,7 +251,7 @@ impl Inputs<'_> {
             }
             return;
         }
-        let (low, high) = head.split_at_mut(half);
+        let (low, high) = head.split_at_mut(head.len() / 2);
         for (((a, b), &cos), &sin) in low.iter_mut().zip(high).zip(cos).zip(sin) {
             turn(a, b, cos, sin);
         }
@@ -240,7 +261,7 @@ impl Inputs<'_> {
 impl Scratch {
     /// Makes the tasks of a step; gives their number. Tasks of the same tokens and heads over further chunks follow each
     /// other.
-    fn plan(&mut self, slots: &[i32], positions: &[i32], heads: usize) -> usize {
+    fn plan(&mut self, slots: &[i32], positions: &[i32], heads: usize, window: usize) -> usize {
         let mut count = 0;
         let mut start = 0;
         while start < slots.len() {
@@ -248,10 +269,12 @@ impl Scratch {
             let end = (start + 1..slots.len()).take(TILE - 1).find(|&row| !follows(row));
             let end = end.unwrap_or(slots.len().min(start + TILE));
             let chunks = (positions[end - 1] as usize + 1).div_ceil(CHUNK);
+            // The first token sees the earliest keys.
+            let seen = (positions[start] as usize + 1).saturating_sub(window) / CHUNK;
             // Few tokens have too few heads for all threads.
             let step = if end - start < TILE { 1 } else { chunks };
             for kv_head in 0..heads {
-                for first in (0..chunks).step_by(step) {
+                for first in (seen..chunks).step_by(step) {
                     if count == self.tasks.len() {
                         self.tasks.push(Mutex::default());
                     }
@@ -275,7 +298,6 @@ impl Task {
         let (width, group) = (inputs.width, inputs.group);
         let value_width = layer.value_width();
         let (count, position) = (self.rows.len() * group, self.position);
-        let scale = 1.0 / (width as f32).sqrt();
         self.queries.clear();
         for (at, row) in self.rows.clone().enumerate() {
             for head in 0..group {
@@ -284,15 +306,19 @@ impl Task {
                 self.queries.extend_from_slice(&inputs.query[from..from + width]);
                 let query = &mut self.queries[start..];
                 inputs.rotate(query, self.position + at);
-                query.iter_mut().for_each(|x| *x *= scale);
+                query.iter_mut().for_each(|x| *x *= inputs.scale);
             }
         }
         self.state.reset(count, value_width);
         for chunk in self.chunks.clone() {
             let first = chunk * CHUNK;
-            let visible = |vector: usize| (position + vector / group + 1).saturating_sub(first).min(CHUNK);
-            let most = visible(count - 1);
-            if most == 0 {
+            let visible = |vector: usize| {
+                let end = position + vector / group + 1;
+                let of_chunk = |key: usize| key.saturating_sub(first).min(CHUNK);
+                of_chunk(end.saturating_sub(inputs.window))..of_chunk(end)
+            };
+            let most = visible(count - 1).end;
+            if visible(0).start >= most {
                 continue;
             }
             let panels = most.div_ceil(LANES);
@@ -312,11 +338,15 @@ impl Task {
             self.sums.clear();
             for (vector, scores) in self.scores.chunks_exact_mut(CHUNK).enumerate() {
                 let visible = visible(vector);
-                scores[visible..panels * LANES].fill(f32::NEG_INFINITY);
-                self.sums.push(if visible == 0 {
+                self.sums.push(if visible.is_empty() {
                     scores[..panels * LANES].fill(0.0);
                     (f32::NEG_INFINITY, 0.0)
                 } else {
+                    if let Some(cap) = inputs.cap {
+                        kernel.bend(&mut scores[visible.clone()], cap);
+                    }
+                    scores[..visible.start].fill(f32::NEG_INFINITY);
+                    scores[visible.end..panels * LANES].fill(f32::NEG_INFINITY);
                     kernel.softmax(&mut scores[..panels * LANES])
                 });
             }

@@ -51,6 +51,7 @@ pub(super) struct Rows<'a> {
 pub(super) struct Kernel {
     accumulate: fn(Rows<'_>, usize, Panels<'_>, &mut [f32], usize),
     softmax: fn(&mut [f32]) -> (f32, f32),
+    bend: fn(&mut [f32], f32),
 }
 
 impl Kernel {
@@ -64,10 +65,10 @@ impl Kernel {
         #[cfg(target_arch = "x86_64")]
         {
             if x86::has_avx512() {
-                return Self { accumulate: x86::accumulate_avx512, softmax: x86::softmax_avx512 };
+                return x86::AVX512;
             }
             if x86::has_avx2() {
-                return Self { accumulate: x86::accumulate_avx2, softmax: x86::softmax_avx2 };
+                return x86::AVX2;
             }
         }
         Self::portable()
@@ -78,6 +79,7 @@ impl Kernel {
         Self {
             accumulate: |a, depth, b, out, stride| tiles::<Plain, 4, 1>(a, depth, b, out, stride),
             softmax,
+            bend,
         }
     }
 
@@ -101,6 +103,11 @@ impl Kernel {
     /// infinity becomes zero.
     pub fn softmax(&self, scores: &mut [f32]) -> (f32, f32) {
         (self.softmax)(scores)
+    }
+
+    /// Makes scores `s` into `cap · tanh(s / cap)`.
+    pub fn bend(&self, scores: &mut [f32], cap: f32) {
+        (self.bend)(scores, cap);
     }
 }
 
@@ -259,6 +266,15 @@ fn softmax(scores: &mut [f32]) -> (f32, f32) {
     (greatest, sum)
 }
 
+/// By `tanh |x| = (1 − e^(−2|x|)) / (1 + e^(−2|x|))`; each score by itself.
+#[inline(always)]
+fn bend(scores: &mut [f32], cap: f32) {
+    for score in scores {
+        let power = exp(-2.0 * (*score / cap).abs());
+        *score = (cap * (1.0 - power) / (1.0 + power)).copysign(*score);
+    }
+}
+
 /// `e^x` for x of zero and below, zero below −87; within 2 units in the last place. Halves of ln 2 and the polynomial as
 /// in Cephes' `expf` (Moshier).
 #[inline(always)]
@@ -287,7 +303,11 @@ mod x86 {
         _mm512_storeu_ps,
     };
 
-    use super::{LANES, Panels, Rows, Vector, softmax, tiles};
+    use super::{Kernel, LANES, Panels, Rows, Vector, bend, softmax, tiles};
+
+    pub const AVX512: Kernel =
+        Kernel { accumulate: accumulate_avx512, softmax: softmax_avx512, bend: bend_avx512 };
+    pub const AVX2: Kernel = Kernel { accumulate: accumulate_avx2, softmax: softmax_avx2, bend: bend_avx2 };
 
     pub fn has_avx512() -> bool {
         is_x86_feature_detected!("avx512f")
@@ -297,24 +317,44 @@ mod x86 {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
     }
 
-    pub fn accumulate_avx512(a: Rows<'_>, depth: usize, b: Panels<'_>, out: &mut [f32], stride: usize) {
+    fn accumulate_avx512(a: Rows<'_>, depth: usize, b: Panels<'_>, out: &mut [f32], stride: usize) {
         // SAFETY: chosen only where `has_avx512` found the feature.
         unsafe { accumulate_wide(a, depth, b, out, stride) }
     }
 
-    pub fn accumulate_avx2(a: Rows<'_>, depth: usize, b: Panels<'_>, out: &mut [f32], stride: usize) {
+    fn accumulate_avx2(a: Rows<'_>, depth: usize, b: Panels<'_>, out: &mut [f32], stride: usize) {
         // SAFETY: chosen only where `has_avx2` found the features.
         unsafe { accumulate_narrow(a, depth, b, out, stride) }
     }
 
-    pub fn softmax_avx512(scores: &mut [f32]) -> (f32, f32) {
+    fn softmax_avx512(scores: &mut [f32]) -> (f32, f32) {
         // SAFETY: as of `accumulate_avx512`.
         unsafe { softmax_wide(scores) }
     }
 
-    pub fn softmax_avx2(scores: &mut [f32]) -> (f32, f32) {
+    fn softmax_avx2(scores: &mut [f32]) -> (f32, f32) {
         // SAFETY: as of `accumulate_avx2`.
         unsafe { softmax_narrow(scores) }
+    }
+
+    fn bend_avx512(scores: &mut [f32], cap: f32) {
+        // SAFETY: as of `accumulate_avx512`.
+        unsafe { bend_wide(scores, cap) }
+    }
+
+    fn bend_avx2(scores: &mut [f32], cap: f32) {
+        // SAFETY: as of `accumulate_avx2`.
+        unsafe { bend_narrow(scores, cap) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn bend_wide(scores: &mut [f32], cap: f32) {
+        bend(scores, cap);
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    fn bend_narrow(scores: &mut [f32], cap: f32) {
+        bend(scores, cap);
     }
 
     #[target_feature(enable = "avx512f")]
@@ -403,7 +443,7 @@ mod tests {
         let mut all = vec![Kernel::portable(), Kernel::get()];
         #[cfg(target_arch = "x86_64")]
         if x86::has_avx2() {
-            all.push(Kernel { accumulate: x86::accumulate_avx2, softmax: x86::softmax_avx2 });
+            all.push(x86::AVX2);
         }
         all
     }
@@ -483,6 +523,23 @@ mod tests {
                 assert_eq!(greatest, 3.0);
                 assert!((f64::from(sum) - expected).abs() < 1e-4 * expected);
                 assert!(!masked || scores[5] == 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn scores_bend_towards_the_cap_and_each_by_itself() {
+        for kernel in kernels() {
+            let scores: Vec<f32> =
+                numbers(40, 7).iter().map(|x| x * 200.0).chain([0.0, 1e-3, 1e30]).collect();
+            let mut bent = scores.clone();
+            kernel.bend(&mut bent, 50.0);
+            for (&score, &bent) in scores.iter().zip(&bent) {
+                let expected = 50.0 * (f64::from(score) / 50.0).tanh();
+                assert!((f64::from(bent) - expected).abs() < 1e-5, "{score}: {bent} {expected}");
+                let mut alone = [score];
+                kernel.bend(&mut alone, 50.0);
+                assert_eq!(alone, [bent]);
             }
         }
     }
