@@ -31,6 +31,9 @@ impl Span {
     }
 }
 
+/// Separates the cells of a table's row in extracted text; a row is a block of its own.
+pub const CELL: char = '\t';
+
 /// A run of a document's text under one heading path and on one page.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Section {

@@ -6,7 +6,7 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 use zip::ZipArchive;
 
-use super::{Builder, broken};
+use super::{Builder, CELL, broken};
 use crate::domain::Extracted;
 use crate::error::{Error, Result};
 
@@ -142,6 +142,7 @@ fn parse(xml: &[u8], styles: &Styles) -> Result<Extracted> {
     let mut title = None;
     let mut paragraph = Paragraph::default();
     let (mut in_text, mut passed_over) = (false, 0usize);
+    let mut rows: Vec<String> = Vec::new();
     loop {
         buffer.clear();
         let event =
@@ -153,6 +154,7 @@ fn parse(xml: &[u8], styles: &Styles) -> Result<Extracted> {
                 passed_over = passed_over.saturating_sub(1);
             }
             _ if passed_over > 0 => {}
+            Event::Start(e) if e.local_name().as_ref() == "tr" => rows.push(String::new()),
             Event::Start(e) | Event::Empty(e) if e.local_name().as_ref() != "t" => {
                 mark(&e, styles, &mut paragraph);
             }
@@ -165,8 +167,19 @@ fn parse(xml: &[u8], styles: &Styles) -> Result<Extracted> {
             },
             Event::End(e) => match e.local_name().as_ref() {
                 "t" => in_text = false,
+                "tc" => rows.last_mut().into_iter().for_each(|row| row.push(CELL)),
+                // A table in a cell is part of the cell.
+                "tr" => match (rows.pop(), rows.last_mut()) {
+                    (Some(row), Some(outer)) => push_words(outer, &row),
+                    (Some(row), None) => builder.block(&row),
+                    (None, _) => {}
+                },
                 "p" => {
                     let done = std::mem::take(&mut paragraph);
+                    if let Some(row) = rows.last_mut() {
+                        push_words(row, &done.text);
+                        continue;
+                    }
                     if done.is_title {
                         title.get_or_insert(done.text.clone());
                     }
@@ -180,9 +193,20 @@ fn parse(xml: &[u8], styles: &Styles) -> Result<Extracted> {
             _ => {}
         }
     }
+    rows.iter().for_each(|row| builder.block(row));
     builder.block(&paragraph.text);
     let title = title.or_else(|| builder.first_heading());
     builder.finish(title)
+}
+
+/// Adds the words of a paragraph to a row of a table, in which only cells are divided otherwise.
+fn push_words(row: &mut String, text: &str) {
+    for word in text.split_whitespace() {
+        if !row.is_empty() && !row.ends_with([' ', CELL]) {
+            row.push(' ');
+        }
+        row.push_str(word);
+    }
 }
 
 /// A fallback says again what the alternative before it says, `tabs` are the places of tab stops, and `pPrChange` has
@@ -231,6 +255,23 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn rows_of_tables_are_blocks_of_cells() {
+        let cell = |text: &str| format!("<w:tc><w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:tc>");
+        let row = |cells: &[&str]| {
+            format!("<w:tr>{}</w:tr>", cells.iter().map(|text| cell(text)).collect::<String>())
+        };
+        let inner = format!("<w:tc><w:tbl>{}</w:tbl></w:tc>", row(&["a", "b"]));
+        let body = format!(
+            "<w:tbl>{}{}<w:tr>{}{inner}</w:tr></w:tbl><w:p><w:r><w:t>after</w:t></w:r></w:p>",
+            row(&["Model", "Price"]),
+            row(&["EM-940", "1,250  euros"]),
+            cell("x"),
+        );
+        let found = extract(&docx(&body)).unwrap();
+        assert_eq!(found.text, "Model\tPrice\n\nEM-940\t1,250 euros\n\nx\ta b\n\nafter");
+    }
 
     fn docx(body: &str) -> Vec<u8> {
         docx_with(body, None)

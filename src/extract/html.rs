@@ -1,7 +1,7 @@
 use scraper::node::Element;
 use scraper::{ElementRef, Html, Node, Selector};
 
-use super::Builder;
+use super::{Builder, CELL};
 use crate::domain::Extracted;
 use crate::error::Result;
 
@@ -89,15 +89,23 @@ impl Reader {
     }
 
     fn space(&mut self) {
-        if !self.block.is_empty() && !self.block.ends_with([' ', '\n']) {
+        if !self.block.is_empty() && !self.block.ends_with([' ', '\n', CELL]) {
             self.block.push(' ');
+        }
+    }
+
+    /// What separates a cell from the one before.
+    fn cell(&mut self) {
+        if !self.block.trim_end().is_empty() {
+            self.block.truncate(self.block.trim_end_matches(' ').len());
+            self.block.push(CELL);
         }
     }
 
     fn open(&mut self, name: &str) {
         match name {
             "br" => self.block.push('\n'),
-            "td" | "th" => self.space(),
+            "td" | "th" => self.cell(),
             "pre" => {
                 self.flush();
                 self.preformatted += 1;
@@ -197,7 +205,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(found.title.as_deref(), Some("T"));
-        assert_eq!(found.text, "A\n\nx yz w\nv\n\nB\n\na\n  b\n\n1 2");
+        assert_eq!(found.text, "A\n\nx yz w\nv\n\nB\n\na\n  b\n\n1\t2");
         assert_eq!(found.sections[1].headings, ["A", "B"]);
     }
 

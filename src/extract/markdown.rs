@@ -1,6 +1,6 @@
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
-use super::Builder;
+use super::{Builder, CELL};
 use crate::domain::Extracted;
 use crate::error::Result;
 
@@ -22,7 +22,7 @@ pub(super) fn extract(text: &str) -> Result<Extracted> {
             Event::Text(t) if in_front_matter => front_matter.push_str(&t),
             Event::Text(t) | Event::Code(t) => block.push_str(&t),
             Event::SoftBreak | Event::HardBreak => block.push('\n'),
-            Event::End(TagEnd::TableCell) => block.push(' '),
+            Event::End(TagEnd::TableCell) => block.push(CELL),
             Event::End(TagEnd::Heading(level)) => builder.heading(level as u8, &std::mem::take(&mut block)),
             // An item of a tight list has no paragraph, so it ends where a nested block starts.
             Event::Start(tag) if starts_block(&tag) => builder.block(&std::mem::take(&mut block)),
@@ -80,6 +80,13 @@ mod tests {
         let paths: Vec<_> = found.sections.iter().map(|s| s.headings.join("/")).collect();
         assert_eq!(paths, ["", "A b", "A b/C", "D"]);
         assert_eq!(found.sections[2].span.slice(&found.text), Some("C\n\nx = 1"));
+    }
+
+    #[test]
+    fn rows_of_tables_keep_their_cells_apart() {
+        let found =
+            extract("| Crane | Lift |\n|---|---|\n| North | 11 t |\n| South west | 25 t |\n").unwrap();
+        assert_eq!(found.text, "Crane\tLift\n\nNorth\t11 t\n\nSouth west\t25 t");
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod worker;
 pub use kind::{PLAIN, essence, media_type_of};
 pub use worker::{Extractor, MAX_TEXT_BYTES, MEMORY_VARIABLE, worker_main};
 
-use crate::domain::Extracted;
+use crate::domain::{CELL, Extracted};
 use crate::error::{Error, Result};
 use builder::Builder;
 use kind::{DOCX, HTML, MARKDOWN, PDF, SUPPORTED};

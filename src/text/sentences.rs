@@ -12,8 +12,9 @@ const ABBREVIATIONS: &[&str] = &[
 
 /// Spans of the sentences within a range, white space around them left out.
 ///
-/// A single line break is a wrap; a blank line, or one that is only a rule, ends a sentence. A range that is
-/// out of bounds or cuts a character has no sentences.
+/// A single line break is a wrap; a blank line, one that is only a rule, and the end of a line that ends in a double
+/// colon, as AsciiDoc's terms and reStructuredText's announcements do, end a sentence. A range that is out of bounds or
+/// cuts a character has no sentences.
 pub fn sentences(text: &str, range: Span) -> Vec<Span> {
     let Some(piece) = range.slice(text) else {
         return Vec::new();
@@ -46,7 +47,11 @@ fn paragraphs(text: &str) -> Vec<(usize, usize)> {
                 found.push((start, at));
             }
         } else {
-            start.get_or_insert(at);
+            let begun = *start.get_or_insert(at);
+            if line.trim_end().ends_with("::") {
+                found.push((begun, at + line.len()));
+                start = None;
+            }
         }
         at += line.len();
     }
@@ -110,6 +115,14 @@ mod tests {
         );
         assert!(of(" \n\n ").is_empty());
         assert!(sentences("é", Span::new(1, 2)).is_empty());
+    }
+
+    #[test]
+    fn a_double_colon_ends_what_it_announces() {
+        assert_eq!(
+            of("A mistake. How do I\nchange it?::\n\tYou can amend\nit. Then push.\nUse std::vec."),
+            ["A mistake.", "How do I\nchange it?::", "You can amend\nit.", "Then push.", "Use std::vec."]
+        );
     }
 
     #[test]
