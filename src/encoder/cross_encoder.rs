@@ -6,6 +6,7 @@ use super::plan::{Part, Sequence};
 use super::queue::Class;
 use super::tokens::{PairFrame, TextTokenizer};
 use super::workers::Workers;
+use crate::domain::Span;
 use crate::error::{Error, Result};
 use crate::model::{Activation, Pooling};
 use crate::task;
@@ -137,7 +138,25 @@ impl Pairs {
         Ok(self.join(&self.tokens(query)?, &self.tokens(text)?))
     }
 
-    fn tokens(&self, text: &str) -> Result<Vec<u32>> {
+    /// A query and a text as one sequence, of which the first token and each of the text are parts, with the spans of the
+    /// text's tokens. The text is cut where it is too long; it may be empty.
+    pub fn token_parts(&self, query: &[u32], text: &str) -> Result<(Sequence, Vec<Span>)> {
+        let encoded = self.tokenizer.encode(text)?;
+        let (kept_query, kept_text) = kept(query.len(), encoded.ids.len().max(1), self.room);
+        let query = query.get(..kept_query).unwrap_or(query);
+        let text = encoded.ids.get(..kept_text).unwrap_or(&encoded.ids);
+        let (ids, first_type) = self.frame.join(query, text);
+        let first = self.frame.open.len() + query.len() + self.frame.between.len();
+        let part = |token: usize| Part { group: token, range: token..token + 1, pooling: Pooling::Mean };
+        let parts = std::iter::once(0).chain(first..first + text.len()).map(part).collect();
+        let mut spans = encoded.spans;
+        spans.truncate(text.len());
+        Ok((Sequence { ids, first_type, parts }, spans))
+    }
+
+    /// # Errors
+    /// `EMPTY_INPUT` where there is none.
+    pub fn tokens(&self, text: &str) -> Result<Vec<u32>> {
         let ids = self.tokenizer.encode(text)?.ids;
         if ids.is_empty() {
             return Err(Error::invalid("EMPTY_INPUT", "expected a text, got none"));

@@ -120,11 +120,11 @@ fn wrong_kind(model: &ModelDir, expected: &str) -> Error {
     )
 }
 
-fn padding(model: &ModelDir, tokenizer: &TextTokenizer) -> u32 {
+pub(super) fn padding(model: &ModelDir, tokenizer: &TextTokenizer) -> u32 {
     model.padding.or(tokenizer.padding).unwrap_or(0)
 }
 
-fn queue(model: &ModelDir, options: EncoderOptions) -> Arc<Queue> {
+pub(super) fn queue(model: &ModelDir, options: EncoderOptions) -> Arc<Queue> {
     Arc::new(Queue::new(options.queue_capacity, options.max_batch_tokens, Meter::new(&model.id)))
 }
 
@@ -146,7 +146,19 @@ pub fn check_model(model_dir: &Path, with_session: bool) -> Result<()> {
 
 /// Reads a model and its tokenizer, which must fit each other.
 fn read(model_dir: &Path) -> Result<(LoadedModel, TextTokenizer)> {
-    let loaded = ModelDir::load(model_dir)?;
+    with_tokenizer(ModelDir::load(model_dir)?)
+}
+
+/// The same of a model with an adapter that gives so many values of each token.
+pub(super) fn read_adapted(
+    model_dir: &Path,
+    adapter: &[u8],
+    width: usize,
+) -> Result<(LoadedModel, TextTokenizer)> {
+    with_tokenizer(ModelDir::load_adapted(model_dir, adapter, width)?)
+}
+
+fn with_tokenizer(loaded: LoadedModel) -> Result<(LoadedModel, TextTokenizer)> {
     let tokenizer = TextTokenizer::read(&loaded.tokenizer)?;
     let rows = loaded.graph.vocabulary().or(loaded.model.vocabulary());
     let greatest = tokenizer.greatest_id();
@@ -197,12 +209,12 @@ fn plain(threads: usize) -> SessionOptions {
 }
 
 /// Compares a session with exact fp32.
-type Compare<'a> = dyn Fn(&mut EncoderSession, &mut EncoderSession, Precision) -> Result<()> + 'a;
+pub(super) type Compare<'a> = dyn Fn(&mut EncoderSession, &mut EncoderSession, Precision) -> Result<()> + 'a;
 
-struct Loading<'a> {
-    graph: &'a EncoderGraph,
-    padding: u32,
-    check: &'a Compare<'a>,
+pub(super) struct Loading<'a> {
+    pub graph: &'a EncoderGraph,
+    pub padding: u32,
+    pub check: &'a Compare<'a>,
 }
 
 /// Sessions of each model where so many are wanted; zero leaves it to the program.
@@ -213,7 +225,7 @@ pub fn sessions(wanted: usize) -> usize {
 
 impl Loading<'_> {
     /// Sessions that agree with fp32, of the first candidate that does.
-    fn sessions(&self, options: EncoderOptions) -> Result<(Vec<EncoderSession>, SessionOptions)> {
+    pub fn sessions(&self, options: EncoderOptions) -> Result<(Vec<EncoderSession>, SessionOptions)> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = sessions(options.sessions);
         let threads = if options.threads == 0 { (cores / count).max(1) } else { options.threads };

@@ -8,6 +8,7 @@ mod meter;
 mod options;
 mod plan;
 mod queue;
+mod reader;
 mod registry;
 mod tokens;
 mod trace;
@@ -28,6 +29,7 @@ pub use options::{
     EmbedOptions, EmbedOutput, EmbedResult, EncoderInfo, EncoderOptions, Level, Overflow, PassageInput,
     PassageVectors, Representation,
 };
+pub use reader::{Reader, Reading};
 pub use registry::{CrossEncoders, Encoders};
 pub use tokens::Token;
 

@@ -3,6 +3,7 @@
 use prost::Message;
 use safetensors::SafeTensors;
 
+use super::adapter::Adapter;
 use super::config::{Config, ModelKind};
 use super::dir::unsupported;
 use super::onnx::{Axis, FLOAT, Graph, INT32, MICROSOFT, Model, Node, OperatorSet, Tensor, ValueInfo};
@@ -25,6 +26,17 @@ enum Family {
     DistilBert,
 }
 
+/// What follows the layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// Nothing: the hidden states are the output.
+    None,
+    /// A cross-encoder's, which makes one logit of the first token's state.
+    Pair,
+    /// A dense layer that makes so many values of each token's state. Its tensors are `reader.weight` and `reader.bias`.
+    Tokens(usize),
+}
+
 /// What the graph of a model looks like.
 #[derive(Debug, Clone)]
 pub(super) struct Architecture {
@@ -39,8 +51,7 @@ pub(super) struct Architecture {
     /// Rows of the table of token types; zero where there is none.
     types: usize,
     epsilon: f32,
-    /// Whether a cross-encoder's head follows, which makes one logit of the first token's state.
-    head: bool,
+    pub head: Head,
 }
 
 impl Architecture {
@@ -85,9 +96,9 @@ impl Architecture {
             position_offset: config.position_offset(),
             types: if typed { told("type_vocab_size", config.type_vocab_size)? } else { 0 },
             epsilon: config.layer_norm_eps.unwrap_or(1e-12),
-            head: config.kind() != ModelKind::Encoder,
+            head: if config.kind() == ModelKind::Encoder { Head::None } else { Head::Pair },
         };
-        if this.head && family == Family::DistilBert {
+        if this.head != Head::None && family == Family::DistilBert {
             return Err(unsupported(
                 "model.safetensors: expected a cross-encoder of family bert, roberta, xlm-roberta or camembert, got \
                  \"distilbert\"; a ready-made onnx/model.onnx runs for any family",
@@ -101,18 +112,20 @@ impl Architecture {
 }
 
 /// Builds the graph: inputs `input_ids` and `attention_mask` (int32, `[batch, sequence]`), output
-/// `last_hidden_state`. Gives the input embeddings too. A cross-encoder has an input `token_type_ids` where its
-/// family tells query and text apart by it, and the output `logits`, `[batch, 1]`.
+/// `last_hidden_state`. Gives the input embeddings too. What reads two texts has an input `token_type_ids` where its
+/// family tells them apart by it; a cross-encoder has the output `logits`, `[batch, 1]`. An adapter changes the weights.
 pub(super) fn build(
     architecture: &Architecture,
     safetensors: &[u8],
+    adapter: Option<&Adapter<'_>>,
 ) -> Result<(Vec<u8>, Option<StaticTable>)> {
     let weights = weights::parse("model.safetensors", safetensors)?;
     let prefix = ["", "bert.", "roberta.", "distilbert."]
         .into_iter()
         .find(|prefix| weights.tensor(&format!("{prefix}{WORDS}")).is_ok())
         .unwrap_or_default();
-    let mut writer = Writer { weights, prefix, config: architecture, graph: Graph::default(), table: None };
+    let mut writer =
+        Writer { weights, adapter, prefix, config: architecture, graph: Graph::default(), table: None };
     writer.write()?;
     let opset = |domain: &str, version| OperatorSet { domain: domain.to_owned(), version };
     let model = Model {
@@ -124,6 +137,8 @@ pub(super) fn build(
     Ok((model.encode_to_vec(), writer.table))
 }
 
+/// Output with a vector for each token.
+const STATES: &str = "last_hidden_state";
 const WORDS: &str = "embeddings.word_embeddings.weight";
 const TYPES: &str = "embeddings.token_type_embeddings.weight";
 
@@ -181,6 +196,7 @@ impl Names {
 
 struct Writer<'a> {
     weights: SafeTensors<'a>,
+    adapter: Option<&'a Adapter<'a>>,
     prefix: &'static str,
     config: &'a Architecture,
     graph: Graph,
@@ -196,12 +212,14 @@ impl Writer<'_> {
         if self.has_types() {
             self.graph.input.push(ValueInfo::tensor("token_type_ids", INT32, axes()));
         }
-        self.graph.output = vec![if self.config.head {
-            ValueInfo::tensor("logits", FLOAT, vec![Axis::Free("batch"), Axis::Fixed(1)])
-        } else {
-            let mut out_axes = axes();
-            out_axes.push(Axis::Fixed(self.config.hidden as i64));
-            ValueInfo::tensor("last_hidden_state", FLOAT, out_axes)
+        let of_tokens = |width: usize| {
+            let out_axes = axes().into_iter().chain([Axis::Fixed(width as i64)]).collect();
+            ValueInfo::tensor(STATES, FLOAT, out_axes)
+        };
+        self.graph.output = vec![match self.config.head {
+            Head::None => of_tokens(self.config.hidden),
+            Head::Pair => ValueInfo::tensor("logits", FLOAT, vec![Axis::Free("batch"), Axis::Fixed(1)]),
+            Head::Tokens(width) => of_tokens(width),
         }];
 
         self.embeddings()?;
@@ -209,16 +227,21 @@ impl Writer<'_> {
         let mut state = "embedded".to_owned();
         for layer in 0..layers {
             let last = layer + 1 == layers;
-            let output = if last { "last_hidden_state".to_owned() } else { format!("layer{layer}") };
+            let is_output = last && self.config.head == Head::None;
+            let output = if is_output { STATES.to_owned() } else { format!("layer{layer}") };
             self.layer(layer, &state, &output)?;
             state = output;
         }
-        if self.config.head { self.head(&state) } else { Ok(()) }
+        match self.config.head {
+            Head::None => Ok(()),
+            Head::Pair => self.pair_head(&state),
+            Head::Tokens(width) => self.dense("reader", self.config.hidden, width, &state, STATES),
+        }
     }
 
     /// Whether tokens are of two types.
     fn has_types(&self) -> bool {
-        self.config.head && self.config.types > 1
+        self.config.head != Head::None && self.config.types > 1
     }
 
     /// Where every token is of type 0, that type's row is added to the positions here. Rows before the first position
@@ -251,7 +274,7 @@ impl Writer<'_> {
     }
 
     /// One logit of the first token's state: a dense layer, tanh, and another one.
-    fn head(&mut self, state: &str) -> Result<()> {
+    fn pair_head(&mut self, state: &str) -> Result<()> {
         let hidden = self.config.hidden;
         let [dense, out] = match self.config.family {
             Family::Roberta => ["classifier.dense".to_owned(), "classifier.out_proj".to_owned()],
@@ -369,6 +392,18 @@ impl Writer<'_> {
     }
 
     fn read(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let Some(adapter) = self.adapter else {
+            return self.base(name, shape);
+        };
+        if let Some(whole) = adapter.whole(name, shape)? {
+            return Ok(whole);
+        }
+        let mut values = self.base(name, shape)?;
+        adapter.add(name, shape, &mut values)?;
+        Ok(values)
+    }
+
+    fn base(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         weights::floats(&self.weights, &format!("{}{name}", self.prefix), shape)
     }
 }
@@ -429,7 +464,7 @@ mod tests {
     #[test]
     fn a_graph_is_written_and_bad_weights_are_refused() {
         let fine = architecture(json!({})).unwrap();
-        let (graph, table) = build(&fine, &safetensors()).unwrap();
+        let (graph, table) = build(&fine, &safetensors(), None).unwrap();
         assert!(Model::decode(graph.as_slice()).unwrap().graph.unwrap().node.len() == 8);
         assert_eq!(table.unwrap().vocabulary(), 5);
         for wrong in [
@@ -439,7 +474,7 @@ mod tests {
             json!({"num_hidden_layers": 1_000_000_000_000_u64}),
             json!({"intermediate_size": 9}),
         ] {
-            let built = build(&architecture(wrong.clone()).unwrap(), &safetensors());
+            let built = build(&architecture(wrong.clone()).unwrap(), &safetensors(), None);
             let error = built.map(drop).unwrap_err();
             assert_eq!(error.reason, "DAMAGED_MODEL", "{wrong}");
         }
@@ -462,7 +497,7 @@ mod tests {
             let at = at % bytes.len();
             bytes[at] = to;
             bytes.truncate(keep);
-            if let Err(error) = build(&architecture(json!({})).unwrap(), &bytes) {
+            if let Err(error) = build(&architecture(json!({})).unwrap(), &bytes, None) {
                 prop_assert_eq!(error.reason, "DAMAGED_MODEL");
             }
         }
@@ -470,7 +505,7 @@ mod tests {
         #[test]
         fn lying_headers_are_refused(length in any::<u64>(), rest in prop::collection::vec(any::<u8>(), 0..60)) {
             let bytes = [&length.to_le_bytes()[..], &rest].concat();
-            let error = build(&architecture(json!({})).unwrap(), &bytes).map(drop).unwrap_err();
+            let error = build(&architecture(json!({})).unwrap(), &bytes, None).map(drop).unwrap_err();
             prop_assert_eq!(error.reason, "DAMAGED_MODEL");
         }
     }

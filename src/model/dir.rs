@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use prost::bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+use super::adapter::Adapter;
 use super::bert::{self, Architecture};
 use super::config::{Config, ModelKind};
 use super::graph::GraphFile;
@@ -111,7 +112,7 @@ impl ModelDir {
         let tokenizer = kept.remove(&tokenizer).ok_or_else(|| folder.missing(&tokenizer))?;
         let weights = kept.remove(&model.weights).ok_or_else(|| folder.missing(&model.weights))?;
         let graph = if is_safetensors(&model.weights) {
-            let (bytes, table) = bert::build(&Architecture::read(&config)?, &weights)?;
+            let (bytes, table) = bert::build(&Architecture::read(&config)?, &weights, None)?;
             let kind = model.kind;
             EncoderGraph { bytes: bytes.into(), file: None, fused: true, kind, width: model.width, table }
         } else {
@@ -125,6 +126,29 @@ impl ModelDir {
             EncoderGraph { bytes: weights, file, fused, kind: model.kind, width: model.width, table }
         };
         Ok(LoadedModel { model, graph, tokenizer, projection })
+    }
+
+    /// The same of a model in safetensors with an adapter that makes `width` values of each token of two texts.
+    ///
+    /// # Errors
+    /// Those of [`ModelDir::load`]; `UNSUPPORTED_MODEL` for a ready-made graph; `WRONG_BASE` where the adapter was trained
+    /// on other weights.
+    pub fn load_adapted(path: &Path, adapter: &[u8], width: usize) -> Result<LoadedModel> {
+        let folder = Folder::open(path)?;
+        let (model, mut kept, config) = Self::read(&folder, true, Head::Refused)?;
+        if !is_safetensors(&model.weights) {
+            return Err(unsupported(format!("expected {SAFETENSORS} to adapt, got {}", model.weights)));
+        }
+        let tokenizer = folder.layout.of_transformer(TOKENIZER);
+        let tokenizer = kept.remove(&tokenizer).ok_or_else(|| folder.missing(&tokenizer))?;
+        let weights = kept.remove(&model.weights).ok_or_else(|| folder.missing(&model.weights))?;
+        let mut architecture = Architecture::read(&config)?;
+        architecture.head = bert::Head::Tokens(width);
+        let adapter = Adapter::read(adapter, &weights)?;
+        let (bytes, _) = bert::build(&architecture, &weights, Some(&adapter))?;
+        let kind = ModelKind::Encoder;
+        let graph = EncoderGraph { bytes: bytes.into(), file: None, fused: true, kind, width, table: None };
+        Ok(LoadedModel { model, graph, tokenizer, projection: Projection::default() })
     }
 
     fn read(folder: &Folder, keep: bool, head: Head) -> Result<(Self, BTreeMap<String, Bytes>, Config)> {

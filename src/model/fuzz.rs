@@ -16,7 +16,7 @@ pub fn safetensors(config: &[u8], weights: &[u8]) {
     let _ = config.positions();
     let _ = config.is_generator();
     let Ok(architecture) = Architecture::read(&config) else { return };
-    if let Ok((graph, _)) = bert::build(&architecture, weights) {
+    if let Ok((graph, _)) = bert::build(&architecture, weights, None) {
         let parsed = GraphFile::parse(graph.into(), "model.onnx");
         assert!(parsed.is_ok_and(|parsed| parsed.external_files().is_ok()), "a graph that cannot be read");
     }

@@ -1,5 +1,6 @@
 //! Models on disk and the sessions that run them; the only user of ONNX Runtime.
 
+mod adapter;
 mod bert;
 mod config;
 pub mod decoder;
