@@ -63,9 +63,9 @@ show search "who founded Debian, and when?" --collection demo --limit 3 --unit s
 step "Whole documents, among the Markdown ones only"
 show search "read a file line by line" --collection demo --limit 3 --unit document --filter extension=md
 
-step "Answers with their sources, by the generator where one is loaded; word for word with --extractive"
+step "Answers in the words of the documents, with their sources"
 show ask "who founded Debian, and when?" --collection demo || true
-show ask "how do I undo the last commit?" --collection demo --extractive || true
+show ask "how do I change my last commit?" --collection demo || true
 step "A question that these documents do not answer"
 show ask "how hot is the surface of Venus?" --collection demo || true
 

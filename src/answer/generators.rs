@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
+use super::Mode;
 use crate::error::{Error, Result};
 use crate::generator::Generator;
 
 /// Loaded generators; the first is the default. There may be none.
 #[derive(Clone)]
 pub struct Generators(Arc<[Arc<Generator>]>);
+
+/// Generators that answer worse than quotations do (docs/EVALUATION.md), by the beginnings of their names.
+const OUTDONE: &[&str] = &["smollm2-135m", "smollm2-360m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b"];
+
+fn is_outdone(id: &str) -> bool {
+    let id = id.to_lowercase();
+    OUTDONE.iter().any(|name| id.starts_with(name))
+}
 
 impl Generators {
     /// A registry of these.
@@ -40,6 +49,20 @@ impl Generators {
             let message = format!("generator {id:?} is not loaded; loaded: {}", loaded.join(", "));
             Error::not_found("UNKNOWN_MODEL", message)
         })
+    }
+
+    /// The generator that writes an answer; `None` where sentences are quoted. The default one writes unasked unless it is
+    /// known to answer worse than quotations do.
+    ///
+    /// # Errors
+    /// Those of [`Generators::get`].
+    pub fn writer(&self, mode: Mode, model: &str) -> Result<Option<&Arc<Generator>>> {
+        match mode {
+            Mode::Extractive => Ok(None),
+            Mode::Generative => self.get(model).map(Some),
+            Mode::Auto if !model.is_empty() => self.get(model).map(Some),
+            Mode::Auto => Ok(self.0.first().filter(|generator| !is_outdone(&generator.info().id))),
+        }
     }
 
     /// All of them, the default first.

@@ -1,10 +1,20 @@
 //! Answers from retrieved passages: retrieve, pack the context window, write or extract, cite.
 
+mod asked;
 mod context;
 mod evidence;
+mod figures;
 mod generators;
+mod orders;
+mod polarity;
 mod prompt;
 mod query;
+mod quote;
+mod score;
+mod support;
+#[cfg(test)]
+mod tests;
+mod units;
 mod words;
 mod writing;
 
@@ -13,30 +23,35 @@ use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt};
 
-pub use context::{Candidate, Packed, Room, Use, pack};
-pub use evidence::Support;
+use context::pack;
+pub use context::{Packed, Room, Use};
+
+pub use figures::unheld_figures;
 pub use generators::Generators;
 pub use prompt::{DEFAULT_PROMPT, PromptPassage, Prompts};
 pub use query::retrieval_query;
-pub use words::{Words, content_words, coverage};
+pub use support::{Missing, Support};
 
 use crate::catalog::{Catalog, Reading};
 use crate::domain::{CollectionName, Level, Span};
-use crate::encoder::{Encoders, Overflow};
+use crate::encoder::{Encoders, Overflow, Reader};
 use crate::error::{Error, Result};
 use crate::generator::{Generator, Message, Prompt, Role, Sampling};
 use crate::search::{Hit, Options, Query, Search};
 use crate::task::{self, Cancelled, check_cancelled};
 use crate::text::sentences;
 use evidence::{Evidence, Question};
-use writing::{Writing, extract, vector_of};
+use quote::quote;
+use writing::{Source, Writing, vector_of};
 
 /// Most passages that an answer is made from.
 pub const MAX_PASSAGES: usize = 100;
-/// Hits that are put in order by how well they seem to answer the question before the prompt is packed.
-const RERANKED: usize = 5;
+/// Hits that are read for an answer, whatever of them is used.
+const READ: usize = 8;
 /// Most bytes of a question.
 pub const MAX_QUESTION_BYTES: usize = 64 << 10;
+/// Most candidates that an answer tells of.
+const MAX_CANDIDATES: usize = 50;
 /// Most messages of a history.
 pub const MAX_HISTORY: usize = 1000;
 
@@ -47,7 +62,7 @@ pub struct AnswerOptions {
     pub passages: usize,
     /// Passages whose sentences an extractive answer is chosen from.
     pub extractive_passages: usize,
-    /// Sentences of an extractive answer.
+    /// Most sentences that an extractive answer is made of, beside those that they need to be understood.
     pub extractive_sentences: usize,
     /// Room for a generated answer in tokens.
     pub max_tokens: u32,
@@ -62,7 +77,7 @@ pub struct AnswerOptions {
 /// How an answer is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Generative where a generator is loaded, else extractive.
+    /// Generative where a generator is named, or the default one is not known to answer worse than quotations; else extractive.
     Auto,
     /// A generator writes it.
     Generative,
@@ -99,6 +114,34 @@ pub struct Request {
     pub answerability_threshold: Option<f32>,
     /// Instead of [`AnswerOptions::support_threshold`].
     pub support_threshold: Option<f32>,
+    /// Whether to tell of the sentences that may answer the question.
+    pub explain: bool,
+    /// Whether to tell all that a generator wrote, with what is not supported.
+    pub with_draft: bool,
+}
+
+/// A sentence that may answer the question.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CandidateSentence {
+    /// Index of its hit.
+    pub hit: usize,
+    /// Where in the hit's text.
+    pub span: Span,
+    /// Probability that it answers the question.
+    pub score: f32,
+    /// What that follows from, by name.
+    pub evidence: Vec<(&'static str, f32)>,
+}
+
+/// How an answer came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A generator wrote it, and the passages hold what it says.
+    Written,
+    /// It is made of sentences of the passages, word for word.
+    Quoted,
+    /// There is none.
+    Refused,
 }
 
 /// What was found and what of it is used.
@@ -114,10 +157,12 @@ pub struct Retrieval {
     pub query: Option<String>,
     /// Generative or extractive.
     pub mode: Mode,
-    /// How well the used passages seem to answer the question.
+    /// Probability that the best sentence answers the question.
     pub answerability: f32,
     /// Least answerability from which on an answer is written.
     pub answerability_threshold: f32,
+    /// The sentences that may answer the question, best first, where they are asked for.
+    pub candidates: Vec<CandidateSentence>,
     /// Messages of the history that found no room.
     pub dropped_history: usize,
     /// Tokens of the prompt; zero in extractive answers.
@@ -159,12 +204,18 @@ pub struct Usage {
 pub struct Done {
     /// The whole text.
     pub text: String,
+    /// How it came to be.
+    pub kind: Kind,
     /// Why it ended.
     pub reason: FinishReason,
     /// What it cost.
     pub usage: Usage,
-    /// Support of each sentence, in order.
+    /// Support of each sentence, or of each quotation, in order.
     pub support: Vec<Support>,
+    /// What a generator claimed that the passages do not hold, because of which its text, or the rest of it, is left out.
+    pub missing: Option<Missing>,
+    /// All that a generator wrote, where it is asked for.
+    pub draft: Option<String>,
 }
 
 /// What happens in an answer: the retrieval first, the end last.
@@ -193,6 +244,7 @@ pub struct Answering {
     search: Arc<Search>,
     catalog: Arc<Catalog>,
     encoders: Encoders,
+    reader: Option<Arc<Reader>>,
     generators: Generators,
     prompts: Arc<Prompts>,
     options: AnswerOptions,
@@ -207,12 +259,13 @@ impl Answering {
         search: Arc<Search>,
         catalog: Arc<Catalog>,
         encoders: Encoders,
+        reader: Option<Arc<Reader>>,
         generators: Generators,
         prompts: Prompts,
         options: AnswerOptions,
     ) -> Result<Self> {
         prompts.check(&options.prompt)?;
-        Ok(Self { search, catalog, encoders, generators, prompts: Arc::new(prompts), options })
+        Ok(Self { search, catalog, encoders, reader, generators, prompts: Arc::new(prompts), options })
     }
 
     /// The generators that may write.
@@ -228,11 +281,7 @@ impl Answering {
     /// `QUEUE_FULL` where too many wait; those of the search.
     pub async fn answer(&self, request: Request) -> Result<Answer> {
         check(&request)?;
-        let generator = match request.mode {
-            Mode::Extractive => None,
-            Mode::Auto if self.generators.is_empty() => None,
-            Mode::Auto | Mode::Generative => Some(self.generators.get(&request.model)?.clone()),
-        };
+        let generator = self.generators.writer(request.mode, &request.model)?.cloned();
         let mut sampling = request.sampling.clone();
         if sampling.max_tokens == 0 {
             sampling.max_tokens = self.options.max_tokens;
@@ -262,13 +311,14 @@ impl Answering {
         let mut retrieval = Retrieval {
             hits: hits.clone(),
             damaged: found.damaged,
-            uses: Vec::new(),
+            uses: (0..hits.len()).map(|index| extractive_use(index, max_passages)).collect(),
             query: searched,
             mode: if generator.is_some() { Mode::Generative } else { Mode::Extractive },
             answerability: 0.0,
             answerability_threshold: request
                 .answerability_threshold
                 .unwrap_or(self.options.answerability_threshold),
+            candidates: Vec::new(),
             dropped_history: 0,
             prompt_tokens: 0,
             context_tokens: 0,
@@ -279,76 +329,79 @@ impl Answering {
         }
         let record = reading.record();
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
+        // A change of subject is found by the question before it too, but it is what was asked last that is answered.
+        let asked = if query::stands_alone(&request.question) { request.question.clone() } else { asked };
         let vector = vector_of(&encoder, &asked, encoder.query_prompt(), Overflow::Window).await?;
-        // A follow-up is found by the question before it too, but it is its own words that an answer must meet.
-        let mut words = content_words(&request.question);
-        if words.is_empty() {
-            words = content_words(&asked);
-        }
-        let question = Question { vector, words };
-        let mut messages = Vec::new();
-        match &generator {
-            None => {
-                retrieval.uses = (0..hits.len()).map(|index| extractive_use(index, max_passages)).collect()
-            }
-            Some(generator) => {
-                let room = Room {
-                    context_tokens: generator.info().context_tokens as usize,
-                    answer_tokens: sampling.max_tokens as usize,
-                    max_context_tokens: request.max_context_tokens,
-                    max_passages,
-                };
-                let prompt = prompt.clone();
-                let considered = hits.iter().take(RERANKED.max(max_passages)).enumerate();
-                let whole = considered.map(|(index, hit)| (index, whole(hit))).collect();
-                let order = self.evidence(&reading, &hits, whole).await?.order(&question, hits.len());
-                let packed =
-                    self.packed(generator.clone(), prompt, &request, hits.clone(), order, room).await?;
-                retrieval.uses = packed.0.uses;
-                retrieval.dropped_history = packed.0.dropped_history;
-                retrieval.prompt_tokens = packed.0.prompt_tokens;
-                retrieval.context_tokens = room.context_tokens;
-                messages = packed.1;
-            }
-        }
-        let used = used_parts(&hits, &retrieval.uses);
-        if used.is_empty() {
-            return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
-        }
-
-        let evidence = self.evidence(&reading, &hits, used).await?;
+        let question = Question::new(&request.question, asked, vector);
+        let read = if generator.is_some() { READ.max(max_passages) } else { max_passages };
+        let mut evidence = self.evidence(&reading, &hits, read).await?;
         if evidence.is_empty() {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
         }
-        retrieval.answerability = evidence.answerability(&question);
-        if retrieval.answerability < retrieval.answerability_threshold {
+        if let Some(reader) = &self.reader {
+            evidence.read(reader, &question).await?;
+        }
+        let candidates = evidence.candidates(&question);
+        let mut messages = Vec::new();
+        if let Some(generator) = &generator {
+            let room = Room {
+                context_tokens: generator.info().context_tokens as usize,
+                answer_tokens: sampling.max_tokens as usize,
+                max_context_tokens: request.max_context_tokens,
+                max_passages,
+            };
+            let mut texts = shown(&hits, &evidence);
+            let taken = |index: usize| Some((index, std::mem::take(texts.get_mut(index)?)));
+            let ordered = evidence.order(&candidates, hits.len()).into_iter().filter_map(taken).collect();
+            let prompt = prompt.clone();
+            let packed =
+                self.packed(generator.clone(), prompt, &request, hits.clone(), ordered, room).await?;
+            retrieval.uses = packed.0.uses;
+            retrieval.dropped_history = packed.0.dropped_history;
+            retrieval.prompt_tokens = packed.0.prompt_tokens;
+            retrieval.context_tokens = room.context_tokens;
+            messages = packed.1;
+        }
+        let is_used =
+            |hit: usize| matches!(retrieval.uses.get(hit), Some(Use::Whole { .. } | Use::Cut { .. }));
+        if !(0..hits.len()).any(is_used) {
+            return Ok(Answer { model, events: without_text(retrieval, FinishReason::NoContext) });
+        }
+        // An answer rests on what is used alone.
+        let (evidence, candidates) = evidence.only(candidates, is_used);
+        retrieval.answerability = evidence.answerability(&candidates);
+        if request.explain {
+            retrieval.candidates = explained(&evidence, &candidates);
+        }
+        if candidates.is_empty() || retrieval.answerability < retrieval.answerability_threshold {
             return Ok(Answer { model, events: without_text(retrieval, FinishReason::NotAnswerable) });
         }
         let first = stream::iter([Ok(Event::Retrieval(retrieval))]);
+        let most_quoted = self.options.extractive_sentences;
         let Some(generator) = generator else {
-            let rest = extract(&evidence, &question, self.options.extractive_sentences);
+            let rest = quote(&evidence, &candidates, most_quoted);
             return Ok(Answer { model, events: first.chain(stream::iter(rest.into_iter().map(Ok))).boxed() });
         };
         let generation = generator.generate(Prompt::Messages(messages), sampling).await?;
-        let support_threshold = request.support_threshold.unwrap_or(self.options.support_threshold);
-        let writing = Writing::new(generation, encoder, evidence, question, support_threshold);
-        Ok(Answer { model, events: first.chain(writing.events()).boxed() })
+        let threshold = request.support_threshold.unwrap_or(self.options.support_threshold);
+        let with_draft = request.with_draft;
+        let source = Source { encoder, evidence, candidates, question, threshold, most_quoted, with_draft };
+        Ok(Answer { model, events: first.chain(Writing::new(generation, source).events()).boxed() })
     }
 
-    /// The sentences of these parts of the hits.
-    async fn evidence(
-        &self,
-        reading: &Reading,
-        hits: &Arc<Vec<Hit>>,
-        parts: Vec<(usize, Span)>,
-    ) -> Result<Evidence> {
+    /// The sentences of the best hits, so many of them.
+    async fn evidence(&self, reading: &Reading, hits: &Arc<Vec<Hit>>, most: usize) -> Result<Evidence> {
         let (catalog, reading, hits) = (self.catalog.clone(), reading.clone(), hits.clone());
-        let load = move || Evidence::load(catalog.store(), reading.cid(), &hits, &parts);
+        let load = move || {
+            let parts: Vec<_> =
+                hits.iter().take(most).enumerate().map(|(at, hit)| (at, whole(hit))).collect();
+            Evidence::load(catalog.store(), reading.cid(), &hits, &parts)
+        };
         task::blocking("ANSWER_FAILED", load).await
     }
 
-    /// The packed prompt, its uses in the order of the hits, and its messages; passages are packed in the order of
-    /// `order`. Counting tokens takes milliseconds, so it does not run on the async threads; it ends between two counts
+    /// The packed prompt, its uses in the order of the hits, and its messages. `shown` has the index of each hit with the text
+    /// that is shown of it, in the order in which passages are packed. Counting tokens takes milliseconds, so it does not run on the async threads; it ends between two counts
     /// when the caller has left.
     async fn packed(
         &self,
@@ -356,14 +409,16 @@ impl Answering {
         prompt: String,
         request: &Request,
         hits: Arc<Vec<Hit>>,
-        order: Vec<usize>,
+        shown: Vec<(usize, String)>,
         room: Room,
     ) -> Result<(Packed, Vec<Message>)> {
         let prompts = self.prompts.clone();
         let (history, question) = (request.history.clone(), request.question.clone());
         let work = move |is_cancelled: Cancelled<'_>| {
-            let ordered: Vec<(usize, &Hit)> = order.iter().filter_map(|&i| Some((i, hits.get(i)?))).collect();
-            let candidates: Vec<Candidate> = ordered.iter().map(|(_, hit)| candidate(hit)).collect();
+            let hit = |(index, _): &(usize, String)| Some((*index, hits.get(*index)?));
+            let ordered: Vec<(usize, &Hit)> = shown.iter().filter_map(hit).collect();
+            let candidates: Vec<context::Candidate> =
+                shown.iter().map(|(_, text)| candidate(text.clone())).collect();
             let messages = |dropped: usize, passages: &[(usize, &str)]| {
                 let kept = history.get(dropped..).unwrap_or_default();
                 prompts.messages(&prompt, kept, &question, &prompt_passages(&ordered, passages))
@@ -380,7 +435,8 @@ impl Answering {
                 .filter_map(|(at, (candidate, used))| Some((at, used_text(&candidate.text, used)?)))
                 .collect();
             let messages = messages(packed.dropped_history, &used)?;
-            let mut by_hit: Vec<(usize, Use)> = order.into_iter().zip(packed.uses).collect();
+            let mut by_hit: Vec<(usize, Use)> =
+                shown.iter().map(|(index, _)| *index).zip(packed.uses).collect();
             by_hit.sort_by_key(|(index, _)| *index);
             packed.uses = by_hit.into_iter().map(|(_, used)| used).collect();
             Ok((packed, messages))
@@ -449,13 +505,31 @@ fn extractive_use(index: usize, most: usize) -> Use {
     if index < most { Use::Whole { tokens: 0 } } else { Use::OverLimit }
 }
 
-/// The parts of the hits that are used, by index.
-fn used_parts(hits: &[Hit], uses: &[Use]) -> Vec<(usize, Span)> {
-    let part = |(index, (hit, used)): (usize, (&Hit, &Use))| {
-        let text = used_text(&hit.text, used)?;
-        Some((index, Span::new(0, text.len() as u32)))
+/// The texts of the hits as a generator sees them: without the sentences that give it orders, which become blank.
+fn shown(hits: &[Hit], evidence: &Evidence) -> Vec<String> {
+    let mut texts: Vec<String> = hits.iter().map(|hit| hit.text.clone()).collect();
+    for passage in &evidence.passages {
+        let Some(text) = texts.get_mut(passage.hit) else { continue };
+        for at in (0..passage.units.len()).filter(|&at| passage.gives_orders(at)) {
+            let Span { start, end } = passage.units.span(at);
+            text.replace_range(start as usize..end as usize, &" ".repeat((end - start) as usize));
+        }
+    }
+    texts
+}
+
+/// The candidates as they are told to who asks for them.
+fn explained(evidence: &Evidence, candidates: &[evidence::Candidate]) -> Vec<CandidateSentence> {
+    let told = |candidate: &evidence::Candidate| {
+        let passage = evidence.passage(candidate)?;
+        Some(CandidateSentence {
+            hit: passage.hit,
+            span: passage.units.span(candidate.at),
+            score: candidate.score,
+            evidence: candidate.features.named().to_vec(),
+        })
     };
-    hits.iter().zip(uses).enumerate().filter_map(part).collect()
+    candidates.iter().filter_map(told).take(MAX_CANDIDATES).collect()
 }
 
 /// What of a passage's text is used.
@@ -471,9 +545,9 @@ fn whole(hit: &Hit) -> Span {
     Span::new(0, hit.text.len() as u32)
 }
 
-fn candidate(hit: &Hit) -> Candidate {
-    let sentences = sentences(&hit.text, Span::new(0, hit.text.len() as u32));
-    Candidate { text: hit.text.clone(), sentences }
+fn candidate(text: String) -> context::Candidate {
+    let sentences = sentences(&text, Span::new(0, text.len() as u32));
+    context::Candidate { text, sentences }
 }
 
 /// Packed passages as templates see them. They come by their positions in the order in which they were packed, which
@@ -498,15 +572,21 @@ fn prompt_passage(index: usize, hit: &Hit, text: &str) -> PromptPassage {
 
 /// An answer that ends before it has text.
 fn without_text(retrieval: Retrieval, reason: FinishReason) -> BoxStream<'static, Result<Event>> {
-    let done = Done { text: String::new(), reason, usage: Usage::default(), support: Vec::new() };
+    let done = Done {
+        text: String::new(),
+        kind: Kind::Refused,
+        reason,
+        usage: Usage::default(),
+        support: Vec::new(),
+        missing: None,
+        draft: None,
+    };
     stream::iter([Ok(Event::Retrieval(retrieval)), Ok(Event::Done(done))]).boxed()
 }
 
 #[cfg(test)]
-mod tests {
+mod request_tests {
     use super::*;
-    use crate::domain::Metadata;
-    use crate::store::{DocumentRecord, Processing};
 
     #[test]
     fn turns_must_alternate() {
@@ -529,38 +609,8 @@ mod tests {
     }
 
     fn hit(title: &str, page: u32) -> Hit {
-        let document = DocumentRecord {
-            id: String::new(),
-            title: title.to_owned(),
-            source_uri: String::new(),
-            media_type: String::new(),
-            content_hash: [0; 32],
-            metadata: Metadata::default(),
-            create_time_ns: 0,
-            update_time_ns: 0,
-            doc_no: 0,
-            first_passage: 0,
-            passage_count: 1,
-            text_bytes: 0,
-            token_count: 0,
-            file_title: None,
-            processing: Processing::default(),
-        };
-        Hit {
-            document,
-            passage_index: 0,
-            span: Span::default(),
-            text: String::new(),
-            headings: vec![format!("heading of {title}")],
-            page: Some(page),
-            score: 0.0,
-            vector_score: None,
-            sentence_score: None,
-            keyword_score: None,
-            rerank_score: None,
-            vector: None,
-            highlights: Vec::new(),
-        }
+        let headings = vec![format!("heading of {title}")];
+        Hit { headings, page: Some(page), ..tests::hit(title, "") }
     }
 
     #[test]

@@ -33,12 +33,23 @@ pub fn retrieval_query(earlier: &[&str], question: &str) -> String {
     parts.join(" ")
 }
 
-fn leans_on_context(question: &str) -> bool {
+/// Whether a question makes sense by itself, although it may go on from the one before: it refers to nothing, and has two
+/// content words or more.
+pub fn stands_alone(question: &str) -> bool {
+    !refers(question) && content_words(question).len() > 1
+}
+
+fn refers(question: &str) -> bool {
     let lower = question.to_lowercase();
-    let mut words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-    if words.clone().any(|word| REFERENCES.contains(&word)) {
+    lower.split(|c: char| !c.is_alphanumeric()).any(|word| REFERENCES.contains(&word))
+}
+
+fn leans_on_context(question: &str) -> bool {
+    if refers(question) {
         return true;
     }
+    let lower = question.to_lowercase();
+    let mut words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     let continues = match words.next() {
         Some("and" | "but" | "so" | "or" | "then") => true,
         Some("what" | "how") => words.next() == Some("about"),
@@ -64,6 +75,18 @@ mod tests {
         let other = "Which compression method does Git use?";
         assert_eq!(retrieval_query(&[first, "When?"], other), other);
         assert_eq!(retrieval_query(&[first, other, "When?"], "Who?"), format!("{other} When? Who?"));
+    }
+
+    #[test]
+    fn some_that_go_on_make_sense_by_themselves() {
+        for question in
+            ["What about winter prices?", "And what about southern England?", "Who led the raiders?"]
+        {
+            assert!(stands_alone(question), "{question}");
+        }
+        for question in ["Why?", "When was he born?", "And when?", "What does it cost?"] {
+            assert!(!stands_alone(question), "{question}");
+        }
     }
 
     #[test]

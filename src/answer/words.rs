@@ -4,6 +4,18 @@ use std::collections::HashSet;
 
 use crate::keywords::STOP_WORDS;
 
+/// Words of grammar of other languages than English that nothing is told by.
+const OTHER_STOP_WORDS: &[&str] = &[
+    "der", "die", "das", "den", "dem", "des", "ein", "eine", "einen", "einem", "einer", "eines", "und",
+    "oder", "aber", "ist", "sind", "wird", "werden", "wurde", "wer", "wen", "wem", "wann", "wo", "wie",
+    "warum", "welche", "welcher", "welches", "darf", "dürfen", "kann", "können", "muss", "müssen", "soll",
+    "ich", "du", "er", "sie", "es", "wir", "ihr", "auf", "im", "am", "zu", "zum", "zur", "von", "vom", "mit",
+    "für", "bei", "nach", "über", "unter", "aus", "hat", "haben", "viel", "viele", "le", "la", "les", "un",
+    "une", "des", "du", "et", "est", "sont", "que", "qui", "quand", "où", "comment", "pourquoi", "combien",
+    "dans", "sur", "pour", "avec", "el", "los", "las", "una", "y", "es", "son", "qué", "quién", "cuándo",
+    "dónde", "cómo", "cuánto", "en", "por", "para", "con", "del", "al",
+];
+
 /// A set of content words.
 pub type Words = HashSet<String>;
 
@@ -16,7 +28,7 @@ pub fn content_words(text: &str) -> Words {
         let lower = run.to_lowercase().replace('’', "'");
         let word = lower.trim_matches('\'');
         let word = word.strip_suffix("'s").unwrap_or(word);
-        if word.is_empty() || STOP_WORDS.contains(&word) {
+        if word.is_empty() || STOP_WORDS.contains(&word) || OTHER_STOP_WORDS.contains(&word) {
             continue;
         }
         if word.chars().any(is_written_without_spaces) {
@@ -39,7 +51,7 @@ pub fn coverage<'a>(wanted: impl IntoIterator<Item = &'a String>, holds: impl Fn
 }
 
 /// The S stemmer of Harman, "How effective is suffixing?" (1991).
-fn singular(word: &str) -> String {
+pub(super) fn singular(word: &str) -> String {
     let ends = |ending: &str| word.len() > ending.len() + 1 && word.ends_with(ending);
     let cut = |count: usize| word.get(..word.len() - count).unwrap_or(word);
     if ends("ies") && !ends("eies") && !ends("aies") {
@@ -54,7 +66,7 @@ fn singular(word: &str) -> String {
     word.to_owned()
 }
 
-fn is_written_without_spaces(c: char) -> bool {
+pub(super) fn is_written_without_spaces(c: char) -> bool {
     matches!(c, '\u{0E00}'..='\u{0EFF}' | '\u{3040}'..='\u{30FF}' | '\u{3400}'..='\u{9FFF}' | '\u{20000}'..='\u{3FFFF}')
 }
 

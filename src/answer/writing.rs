@@ -1,13 +1,15 @@
-//! An answer while it is written: deltas as they come, and a citation as soon as a sentence is complete.
+//! An answer while a generator writes it: each sentence is shown once it is complete and the passages hold what it claims.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 
-use super::evidence::{Evidence, Question, Support};
-use super::{Done, Event, FinishReason, Usage};
+use super::evidence::{Candidate, Evidence, Question};
+use super::quote::quote;
+use super::support::{Support, support};
+use super::{Done, Event, FinishReason, Kind, Missing, Usage};
 use crate::domain::Span;
 use crate::encoder::{EmbedOptions, Encoder, Overflow};
 use crate::error::{Error, Result};
@@ -18,18 +20,45 @@ use crate::text::sentences;
 const ATTEMPTS: usize = 5;
 /// Pause between two attempts where the encoder names none.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often the same run of text in a row is a loop, and how long it is in all at least.
+const LOOP_TURNS: usize = 3;
+const LOOP_BYTES: usize = 30;
+/// Longest run that is looked for.
+const LONGEST_RUN: usize = 200;
+
+/// What an answer that is written is measured against, and quoted from where it fails.
+pub struct Source {
+    /// Of the sentences.
+    pub encoder: Arc<Encoder>,
+    /// The used passages.
+    pub evidence: Evidence,
+    /// Their sentences by how well they answer.
+    pub candidates: Vec<Candidate>,
+    /// The question.
+    pub question: Question,
+    /// Least support of a sentence that is shown.
+    pub threshold: f32,
+    /// Most sentences of a quotation.
+    pub most_quoted: usize,
+    /// Whether the end has all that the generator wrote.
+    pub with_draft: bool,
+}
 
 /// A generation and what its sentences are measured against.
 pub struct Writing {
-    generation: GenerationStream,
-    encoder: Arc<Encoder>,
-    evidence: Evidence,
-    question: Question,
-    support_threshold: f32,
-    text: String,
+    /// Nothing once it has ended, or was stopped.
+    generation: Option<GenerationStream>,
+    source: Source,
+    /// All that the generator wrote.
+    draft: String,
     /// End of the sentences that have been measured.
     measured: usize,
+    /// Sentences that were measured, to notice when one comes again.
+    seen: HashSet<String>,
+    /// What is shown.
+    text: String,
     support: Vec<Support>,
+    missing: Option<Missing>,
     pending: VecDeque<Event>,
     finish: Option<generator::Finish>,
     ended: bool,
@@ -37,22 +66,16 @@ pub struct Writing {
 
 impl Writing {
     /// An answer that is yet to be written.
-    pub fn new(
-        generation: GenerationStream,
-        encoder: Arc<Encoder>,
-        evidence: Evidence,
-        question: Question,
-        support_threshold: f32,
-    ) -> Self {
+    pub fn new(generation: GenerationStream, source: Source) -> Self {
         Self {
-            generation,
-            encoder,
-            evidence,
-            question,
-            support_threshold,
-            text: String::new(),
+            generation: Some(generation),
+            source,
+            draft: String::new(),
             measured: 0,
+            seen: HashSet::new(),
+            text: String::new(),
             support: Vec::new(),
+            missing: None,
             pending: VecDeque::new(),
             finish: None,
             ended: false,
@@ -79,68 +102,126 @@ impl Writing {
         if let Some(span) = self.next_sentence() {
             return self.measure(span).await;
         }
-        if let Some(finish) = self.finish.take() {
-            self.end(finish);
+        let Some(generation) = &mut self.generation else {
+            self.end();
             return Ok(());
-        }
-        match self.generation.next().await {
+        };
+        match generation.next().await {
             Some(Ok(generator::Event::Delta(delta))) => {
-                self.text.push_str(&delta);
-                self.pending.push_back(Event::Delta(delta));
+                self.draft.push_str(&delta);
+                if is_loop(&self.draft) {
+                    self.stop();
+                }
             }
-            Some(Ok(generator::Event::Done(finish))) => self.finish = Some(finish),
+            Some(Ok(generator::Event::Done(finish))) => {
+                self.finish = Some(finish);
+                self.generation = None;
+            }
             Some(Err(error)) => return Err(error),
             None => return Err(Error::internal("GENERATION_ENDED", "the generation ended without a result")),
         }
         Ok(())
     }
 
-    /// The first sentence that is not measured yet, once another one has begun behind it or the text is whole.
+    /// Ends the generation; what is not measured by now is not shown.
+    fn stop(&mut self) {
+        self.generation = None;
+        self.measured = self.draft.len();
+    }
+
+    /// The first sentence that is not measured yet, once another one has begun behind it or the draft is whole.
     fn next_sentence(&self) -> Option<Span> {
-        let found = sentences(&self.text, Span::new(self.measured as u32, self.text.len() as u32));
-        let complete = found.len() > 1 || self.finish.is_some();
+        let found = sentences(&self.draft, Span::new(self.measured as u32, self.draft.len() as u32));
+        let complete = found.len() > 1 || self.generation.is_none();
         found.first().copied().filter(|_| complete)
     }
 
-    /// Measures the support of a sentence. One without words has none, and neither has one for which the encoder has no
-    /// room however often it is asked: what is written already is not lost for that.
+    /// Measures the support of a sentence, and shows it where it has enough. What the generator writes behind one that has
+    /// not, or that it wrote before, leans on it: the generation ends there. A sentence for which the encoder has no room
+    /// however often it is asked is measured by its words alone.
     async fn measure(&mut self, span: Span) -> Result<()> {
-        self.measured = span.end as usize;
-        let text = span.slice(&self.text).unwrap_or_default().to_owned();
-        let prompt = self.encoder.passage_prompt();
-        let ask = || vector_of(&self.encoder, &text, prompt.clone(), Overflow::TruncateRight);
-        let support = match patiently(ask).await? {
-            Some(vector) => self.evidence.support(span, &text, &vector, &self.question),
-            None => Support::none(span),
+        let sentence = span.slice(&self.draft).unwrap_or_default().to_owned();
+        let separator = if self.text.is_empty() {
+            String::new()
+        } else {
+            self.draft.get(self.measured..span.start as usize).unwrap_or(" ").to_owned()
         };
-        self.support.push(support);
-        if support.score >= self.support_threshold && support.hit.is_some() {
-            self.pending.push_back(Event::Citation(support));
+        self.measured = span.end as usize;
+        if !self.seen.insert(sentence.to_lowercase()) {
+            self.stop();
+            return Ok(());
         }
+        let prompt = self.source.encoder.passage_prompt();
+        let ask = || vector_of(&self.source.encoder, &sentence, prompt.clone(), Overflow::TruncateRight);
+        let vector = patiently(ask).await?;
+        let start = (self.text.len() + separator.len()) as u32;
+        let place = Span::new(start, start + sentence.len() as u32);
+        let Source { evidence, candidates, question, threshold, .. } = &self.source;
+        let found = support(evidence, candidates, place, &sentence, vector.as_deref(), question);
+        if !found.reaches(*threshold) {
+            self.missing = found.missing;
+            self.stop();
+            return Ok(());
+        }
+        let delta = format!("{separator}{sentence}");
+        self.text.push_str(&delta);
+        self.pending.extend([Event::Delta(delta), Event::Citation(found.clone())]);
+        self.support.push(found);
         Ok(())
     }
 
-    fn end(&mut self, finish: generator::Finish) {
+    /// The end: of what was shown, or with quotations where nothing could be.
+    fn end(&mut self) {
         self.ended = true;
-        let supported = |s: &Support| s.hit.is_some() && s.score >= self.support_threshold;
-        let reason = match finish.reason {
-            generator::FinishReason::Cancelled => FinishReason::Cancelled,
-            _ if !self.support.iter().any(supported) => FinishReason::NotAnswerable,
-            generator::FinishReason::Stop => FinishReason::Stop,
-            generator::FinishReason::Length => FinishReason::Length,
+        let draft = self.source.with_draft.then(|| std::mem::take(&mut self.draft));
+        let usage = self.finish.as_ref().map_or(Usage::default(), |finish| Usage {
+            prompt_tokens: finish.prompt_tokens,
+            completion_tokens: finish.completion_tokens,
+            queue: finish.queue,
+            inference: finish.inference,
+        });
+        let told = self.finish.as_ref().map(|finish| finish.reason);
+        if self.text.is_empty() && told != Some(generator::FinishReason::Cancelled) {
+            let Source { evidence, candidates, most_quoted, .. } = &self.source;
+            let missing = self.missing.take();
+            self.pending.extend(quote(evidence, candidates, *most_quoted).into_iter().map(
+                |event| match event {
+                    Event::Done(done) => {
+                        Event::Done(Done { usage, draft: draft.clone(), missing: missing.clone(), ..done })
+                    }
+                    event => event,
+                },
+            ));
+            return;
+        }
+        let reason = match told {
+            Some(generator::FinishReason::Cancelled) => FinishReason::Cancelled,
+            Some(generator::FinishReason::Length) => FinishReason::Length,
+            Some(generator::FinishReason::Stop) | None => FinishReason::Stop,
         };
         self.pending.push_back(Event::Done(Done {
             text: std::mem::take(&mut self.text),
+            kind: Kind::Written,
             reason,
-            usage: Usage {
-                prompt_tokens: finish.prompt_tokens,
-                completion_tokens: finish.completion_tokens,
-                queue: finish.queue,
-                inference: finish.inference,
-            },
+            usage,
             support: std::mem::take(&mut self.support),
+            missing: self.missing.take(),
+            draft,
         }));
     }
+}
+
+/// Whether a text ends in the same run several times in a row.
+fn is_loop(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    (1..=LONGEST_RUN).any(|run| {
+        let turns = LOOP_TURNS.max(LOOP_BYTES.div_ceil(run));
+        let Some(tail) = bytes.len().checked_sub(run * turns).and_then(|from| bytes.get(from..)) else {
+            return false;
+        };
+        let (first, rest) = tail.split_at(run);
+        first.iter().any(u8::is_ascii_alphanumeric) && rest.chunks(run).all(|next| next == first)
+    })
 }
 
 /// Asks for a vector, and again after a pause where too much waits for the encoder, [`ATTEMPTS`] times in all. There is
@@ -178,39 +259,31 @@ pub async fn vector_of(
     Ok(vector)
 }
 
-/// The events of an answer made of sentences of the passages, word for word.
-pub fn extract(evidence: &Evidence, question: &Question, most: usize) -> Vec<Event> {
-    let mut events = Vec::new();
-    let mut text = String::new();
-    let mut support = Vec::new();
-    for sentence in evidence.best(question, most) {
-        let separator = if text.is_empty() { "" } else { " " };
-        let delta = format!("{separator}{}", sentence.line());
-        let answer_span = Span::new((text.len() + separator.len()) as u32, (text.len() + delta.len()) as u32);
-        text.push_str(&delta);
-        events.push(Event::Delta(delta));
-        let found = Support {
-            answer_span,
-            hit: Some(sentence.hit),
-            similarity: 1.0,
-            overlap: 1.0,
-            score: 1.0,
-            passage_span: sentence.span,
-        };
-        events.push(Event::Citation(found));
-        support.push(found);
-    }
-    let usage =
-        Usage { prompt_tokens: 0, completion_tokens: 0, queue: Duration::ZERO, inference: Duration::ZERO };
-    events.push(Event::Done(Done { text, reason: FinishReason::Stop, usage, support }));
-    events
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
     use super::*;
+
+    #[test]
+    fn a_run_that_comes_again_and_again_is_a_loop() {
+        for text in [
+            "It is red. It is red. It is red. ",
+            &"a ".repeat(20),
+            "x, the dog and the cat, the dog and the cat, the dog and the cat",
+        ] {
+            assert!(is_loop(text), "{text}");
+        }
+        for text in [
+            "",
+            "It is red. It is blue.",
+            "1, 2, 3, 4, 5, 6, 7, 8, 9",
+            "----------------------------------------",
+            "no no no",
+        ] {
+            assert!(!is_loop(text), "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn a_sentence_that_cannot_be_measured_does_not_end_the_answer() {

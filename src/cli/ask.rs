@@ -13,8 +13,8 @@ use super::snippet::{Layout, snippet};
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::proto::answer_response::Event;
 use crate::proto::{
-    AnswerDone, AnswerMode, AnswerRequest, ByteSpan, Citation, FinishReason, Message, PassageUse, Retrieval,
-    SamplingOptions, SearchRequest, Support,
+    AnswerDone, AnswerKind, AnswerMode, AnswerRequest, ByteSpan, Citation, FinishReason, Message, PassageUse,
+    Retrieval, SamplingOptions, SearchRequest, Support,
 };
 
 /// Arguments of `ask`.
@@ -60,9 +60,15 @@ pub struct AnswerArgs {
     /// Least answerability, 0 to 1, from which on an answer is written.
     #[arg(long, value_name = "SCORE")]
     pub answerability_threshold: Option<f32>,
-    /// Least support, 0 to 1, from which on a passage is cited for a sentence.
+    /// Least support, 0 to 1, from which on a sentence that the generator wrote is shown.
     #[arg(long, value_name = "SCORE")]
     pub support_threshold: Option<f32>,
+    /// Show all that the generator wrote, also what the passages do not support.
+    #[arg(long)]
+    pub draft: bool,
+    /// With --json: what the sentences that were considered score by.
+    #[arg(long)]
+    pub explain: bool,
     /// Only documents whose metadata has this value; several must all match.
     #[arg(long = "filter", value_name = "KEY=VALUE")]
     pub filters: Vec<String>,
@@ -168,6 +174,8 @@ pub fn request(args: &AnswerArgs, question: &str, history: Vec<Message>) -> Resu
         max_passages: args.passages,
         answerability_threshold: args.answerability_threshold,
         support_threshold: args.support_threshold,
+        explain: args.explain,
+        include_draft: args.draft,
     })
 }
 
@@ -212,27 +220,45 @@ pub async fn collect(
 /// Prints an answer as it is written, and what is to be said about it.
 pub async fn print(client: &Client, request: AnswerRequest) -> Result<Collected> {
     let mut written = false;
+    let mut wrap = output::Wrap::to_terminal();
     let answer = collect(client, request, |delta| {
         written = true;
-        output::part(delta)
+        output::part(&wrap.part(delta))
     })
     .await?;
     if written {
         line("")?;
     }
     let (found, needed) = (answer.retrieval.answerability, answer.retrieval.answerability_threshold);
-    match answer.done.finish_reason() {
-        FinishReason::NotAnswerable if written => {
-            line(bold("not answerable from these documents: no passage supports what the model wrote"))?;
-        }
+    let done = &answer.done;
+    match done.finish_reason() {
         FinishReason::NotAnswerable => {
             line(bold("not answerable from these documents"))?;
-            note(format!("the closest passages reach {found:.2} of the needed {needed:.2}"));
+            note(format!(
+                "the closest sentence answers the question with a probability of {found:.2}, {needed:.2} is needed"
+            ));
         }
         FinishReason::NoContext => line(bold("nothing found to answer from"))?,
         FinishReason::Length => note("the answer is cut: --max-tokens gives it more room"),
         FinishReason::Cancelled => note("the server stopped the answer"),
         FinishReason::Stop | FinishReason::Unspecified => {}
+    }
+    let claim = Some(&done.missing_claim).filter(|claim| !claim.is_empty());
+    let why = claim.map(|claim| format!(" ({claim})")).unwrap_or_default();
+    match done.kind() {
+        AnswerKind::Quoted if !done.model.is_empty() => {
+            note(format!("quoted: the documents do not support what {} wrote{why}", done.model));
+        }
+        AnswerKind::Written if claim.is_some() => {
+            note(format!(
+                "the rest of what {} wrote is left out: the documents do not support it{why}",
+                done.model
+            ));
+        }
+        _ => {}
+    }
+    if !done.draft.is_empty() && done.draft.trim() != done.text.trim() {
+        note(format!("draft of {}: {}", done.model, done.draft.trim()));
     }
     let dropped = answer.retrieval.dropped_history_count;
     if dropped > 0 {
@@ -294,7 +320,19 @@ pub fn answer_json(answer: &Collected) -> Value {
                 "passage_span": c.passage_span.as_ref().map(span_json), "score": c.score})
         })
         .collect();
-    json!({"text": done.text, "finish_reason": reason(done.finish_reason()), "model": done.model,
+    let candidates: Vec<Value> = retrieval
+        .candidates
+        .iter()
+        .map(|c| {
+            let evidence: serde_json::Map<_, _> =
+                c.evidence.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+            json!({"number": c.number, "passage_span": c.passage_span.as_ref().map(span_json), "score": c.score,
+                "evidence": evidence})
+        })
+        .collect();
+    let kind = done.kind().as_str_name().trim_start_matches("ANSWER_KIND_").to_lowercase();
+    json!({"text": done.text, "kind": kind, "missing_claim": done.missing_claim, "draft": done.draft,
+        "candidates": candidates, "finish_reason": reason(done.finish_reason()), "model": done.model,
         "mode": retrieval.mode().as_str_name().trim_start_matches("ANSWER_MODE_").to_lowercase(),
         "query": retrieval.query, "answerability": retrieval.answerability,
         "answerability_threshold": retrieval.answerability_threshold,

@@ -119,6 +119,39 @@ pub fn part(text: &str) -> Result<()> {
     Ok(stdout.flush()?)
 }
 
+/// Breaks the lines of a text that comes in parts, between words.
+pub struct Wrap {
+    /// Columns of a line; `None` leaves the lines as they are.
+    width: Option<usize>,
+    column: usize,
+}
+
+impl Wrap {
+    /// At the width of the terminal; what is read by a program is left as it is.
+    pub fn to_terminal() -> Self {
+        Self { width: Term::stdout().is_term().then(width), column: 0 }
+    }
+
+    /// The next part.
+    pub fn part(&mut self, text: &str) -> String {
+        let Some(width) = self.width else { return text.to_owned() };
+        let mut wrapped = String::with_capacity(text.len() + text.len() / width);
+        for piece in text.split_inclusive([' ', '\n']) {
+            let word = piece.trim_end_matches([' ', '\n']);
+            let columns = console::measure_text_width(word);
+            if self.column > 0 && self.column + columns > width {
+                wrapped.truncate(wrapped.trim_end_matches(' ').len());
+                wrapped.push('\n');
+                self.column = 0;
+            }
+            wrapped.push_str(piece);
+            self.column =
+                if piece.ends_with('\n') { 0 } else { self.column + columns + piece.len() - word.len() };
+        }
+        wrapped
+    }
+}
+
 /// Writes JSON and a line break.
 fn json_line(json: &str) -> Result<()> {
     writeln!(io::stdout(), "{}", visible_json(json))?;
@@ -303,6 +336,16 @@ fn equals(key: &str, kind: Kind) -> Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_break_between_words_of_parts() {
+        let mut wrap = Wrap { width: Some(10), column: 0 };
+        let wrapped = wrap.part("One two three four\nfive")
+            + &wrap.part(" six seven")
+            + &wrap.part(" eighteen-letters x");
+        assert_eq!(wrapped, "One two\nthree four\nfive six\nseven\neighteen-letters\nx");
+        assert_eq!(Wrap { width: None, column: 0 }.part("as it  is"), "as it  is");
+    }
 
     #[test]
     fn filters_need_a_key() {

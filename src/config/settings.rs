@@ -116,14 +116,17 @@ section! {
         /// Passages in the prompt of a generated answer, unless a request says otherwise.
         passages: usize = 1, Rule::AtLeast(1);
         /// Passages whose sentences an extractive answer is chosen from, unless a request says otherwise.
-        extractive_passages: usize = 5, Rule::AtLeast(1);
-        /// Most sentences of an extractive answer.
-        extractive_sentences: usize = 1, Rule::Between(1, 1000);
+        extractive_passages: usize = 8, Rule::AtLeast(1);
+        /// Most sentences that an answer is quoted with, beside those that they need to be understood.
+        extractive_sentences: usize = 3, Rule::Between(1, 1000);
         /// Room for a generated answer in tokens, unless a request says otherwise.
         max_tokens: u32 = 128, Rule::Between(1, U32);
-        /// Least answerability of a question by the passages from which on an answer is written.
-        answerability_threshold: f64 = 0.5, Rule::Fraction;
-        /// Least support of an answer's sentence by a passage from which on the passage is cited for it.
+        /// Whether a reader, all-MiniLM-L6-v2 with an adapter that the program brings along, looks for the answer in the
+        /// passages: `auto` where that model is there, `none` goes by similarity and words alone.
+        reader: String = "auto".to_owned(), Rule::OneOf(&["auto", "none"]);
+        /// Least answerability, the probability that the best sentence answers the question, from which on there is an answer.
+        answerability_threshold: f64 = 0.28, Rule::Fraction;
+        /// Least support by the passages from which on a sentence that a generator wrote is shown.
         support_threshold: f64 = 0.5, Rule::Fraction;
         /// Prompt template: `default`, or the name of a file `data_dir/prompts/NAME.toml` with `user` and maybe
         /// `system`, Jinja templates over `question` and `passages` (`number`, `text`, `title`, `headings`, `page`).

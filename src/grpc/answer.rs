@@ -118,6 +118,8 @@ pub(super) fn request_in(
         max_passages: request.max_passages as usize,
         answerability_threshold: request.answerability_threshold,
         support_threshold: request.support_threshold,
+        explain: request.explain,
+        with_draft: request.include_draft,
     })
 }
 
@@ -198,6 +200,9 @@ fn event_out(event: answer::Event, hits: &[Hit], model: &str) -> proto::AnswerRe
             usage: Some(usage_out(done.usage)),
             support: done.support.iter().map(support_out).collect(),
             model: model.to_owned(),
+            kind: kind(done.kind) as i32,
+            missing_claim: done.missing.map(|missing| missing.to_string()).unwrap_or_default(),
+            draft: done.draft.unwrap_or_default(),
         }),
     };
     proto::AnswerResponse { event: Some(event) }
@@ -222,6 +227,24 @@ fn retrieval_out(retrieval: answer::Retrieval) -> proto::Retrieval {
         dropped_history_count: retrieval.dropped_history as u32,
         prompt_tokens: retrieval.prompt_tokens as u32,
         context_tokens: retrieval.context_tokens as u32,
+        candidates: retrieval.candidates.into_iter().map(candidate_out).collect(),
+    }
+}
+
+fn candidate_out(candidate: answer::CandidateSentence) -> proto::AnswerCandidate {
+    proto::AnswerCandidate {
+        number: candidate.hit as u32 + 1,
+        passage_span: Some(convert::span(candidate.span)),
+        score: candidate.score,
+        evidence: candidate.evidence.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+fn kind(kind: answer::Kind) -> proto::AnswerKind {
+    match kind {
+        answer::Kind::Written => proto::AnswerKind::Written,
+        answer::Kind::Quoted => proto::AnswerKind::Quoted,
+        answer::Kind::Refused => proto::AnswerKind::Refused,
     }
 }
 

@@ -37,7 +37,7 @@ use crate::access::Keyring;
 use crate::answer::{AnswerOptions, Answering, Generators, Prompts};
 use crate::catalog::Catalog;
 use crate::config::{Config, IndexConfig, StoreConfig};
-use crate::encoder::{CrossEncoders, Encoders};
+use crate::encoder::{CrossEncoders, Encoders, Reader};
 use crate::error::{Error, Result};
 use crate::extract::{Extractor, MAX_TEXT_BYTES};
 use crate::grpc;
@@ -85,6 +85,7 @@ pub struct Parts {
     config: Config,
     encoders: Encoders,
     cross_encoders: CrossEncoders,
+    reader: Option<Arc<Reader>>,
     generators: Generators,
     prompts: Prompts,
     catalog: Arc<Catalog>,
@@ -113,7 +114,7 @@ impl Parts {
         check_exposure(&config, tls.is_some(), !keyring.is_open())?;
         // Before the models, which take longer: a data directory that is in use or damaged is told at once.
         let store = Arc::new(Store::open(&config.data_dir, store_options(&config))?);
-        let Models { encoders, cross_encoders, generators } = models::load(&config)?;
+        let Models { encoders, cross_encoders, reader, generators } = models::load(&config)?;
         let prompts = Prompts::load(&config.data_dir.join("prompts"))?;
         let IndexConfig { head_limit, build_threads } = config.index;
         let index = IndexOptions { head_limit, build_threads, ..IndexOptions::default() };
@@ -131,6 +132,7 @@ impl Parts {
             config,
             encoders,
             cross_encoders,
+            reader,
             generators,
             prompts,
             catalog,
@@ -245,6 +247,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         config,
         encoders,
         cross_encoders,
+        reader,
         generators,
         prompts,
         catalog,
@@ -269,7 +272,9 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
         let (encoders, generators) = (encoders.clone(), generators.clone());
         let options = answer_options(&config);
         grpc::Answer {
-            answering: Arc::new(Answering::new(search, catalog, encoders, generators, prompts, options)?),
+            answering: Arc::new(Answering::new(
+                search, catalog, encoders, reader, generators, prompts, options,
+            )?),
             max_text_bytes: limits.max_text_bytes,
             max_message_bytes: max,
         }

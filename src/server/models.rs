@@ -1,11 +1,12 @@
 //! Loads the models that a configuration names.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::answer::Generators;
 use crate::config::Config;
 use crate::encoder::{
-    CrossEncoder, CrossEncoders, CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision,
+    CrossEncoder, CrossEncoders, CudaOptions, Device, Encoder, EncoderOptions, Encoders, Precision, Reader,
 };
 use crate::error::{Error, Result};
 use crate::generator::{Generator, GeneratorOptions};
@@ -14,10 +15,14 @@ use crate::model::Runtime;
 /// The generator that is loaded without being named, where it is there.
 pub(crate) const DEFAULT_GENERATOR: &str = "SmolLM2-135M-Instruct";
 
+/// The model whose weights the reader changes.
+pub(crate) const READER_BASE: &str = "all-MiniLM-L6-v2";
+
 /// The models of a server.
 pub(super) struct Models {
     pub encoders: Encoders,
     pub cross_encoders: CrossEncoders,
+    pub reader: Option<Arc<Reader>>,
     pub generators: Generators,
 }
 
@@ -32,6 +37,7 @@ pub(super) fn load(config: &Config) -> Result<Models> {
     Ok(Models {
         encoders: encoders(config, options)?,
         cross_encoders: cross_encoders(config, options)?,
+        reader: reader(config, options)?,
         generators: generators(config)?,
     })
 }
@@ -79,6 +85,26 @@ fn cross_encoders(config: &Config, options: EncoderOptions) -> Result<CrossEncod
         loaded.push(model);
     }
     Ok(CrossEncoders::new(loaded))
+}
+
+/// The reader, where its base model is there and the settings want it.
+fn reader(config: &Config, options: EncoderOptions) -> Result<Option<Arc<Reader>>> {
+    let path = model_dir(config, READER_BASE);
+    if config.answer.reader == "none" {
+        return Ok(None);
+    }
+    if !path.is_dir() {
+        tracing::info!(expected = %path.display(), "no reader: answers are found by similarity and words alone");
+        return Ok(None);
+    }
+    match Reader::load(&path, options) {
+        Ok(reader) => Ok(Some(reader)),
+        Err(error) if error.reason == "WRONG_BASE" => {
+            tracing::warn!(%error, "no reader: answers are found by similarity and words alone");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn generators(config: &Config) -> Result<Generators> {

@@ -10,8 +10,8 @@ use crate::cli::search::{ModeArgs, RerankArgs, Unit};
 /// Arguments of `eval`.
 #[derive(Debug, Clone, Args)]
 pub struct EvalArgs {
-    /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv, or a .tsv file of sentence pairs,
-    /// of word pairs or of words in context.
+    /// A folder with corpus.jsonl, queries.jsonl and qrels.tsv; a .tsv file of sentence pairs, of word pairs or of words in
+    /// context; or, with --collection, a .jsonl file of questions, each with a pattern of its right answer or none.
     pub path: PathBuf,
     /// How a retrieval dataset is measured.
     #[arg(long, value_enum, default_value_t = Protocol::Beir)]
@@ -46,9 +46,13 @@ pub struct EvalArgs {
     /// With --answers: which half of the questions. Thresholds are chosen on the one and reported on the other.
     #[arg(long, value_enum, default_value_t = Part::Evaluation)]
     pub part: Part,
-    /// With --answers: chooses the questions, and the halves.
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    /// With --answers: chooses the questions, and the halves. The reader was trained on the calibration halves of the
+    /// default, so that with another one its answers look better than they are.
+    #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
+    /// With --answers: leave out the first N questions of the half.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub skip_queries: usize,
     /// With --answers: most passages that an answer is made from; zero takes the server's default.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub passages: u32,

@@ -5,6 +5,7 @@ pub mod dataset;
 mod embedder;
 pub mod metrics;
 mod qa;
+mod questions;
 mod retrieval;
 mod sts;
 mod thresholds;
@@ -16,8 +17,11 @@ pub use self::args::EvalArgs;
 use super::client::Client;
 use super::failure::Usage;
 
-/// Measures a BEIR-style folder, or a .tsv file whose header tells what it is.
+/// Measures a BEIR-style folder, a .jsonl file of questions, or a .tsv file whose header tells what it is.
 pub async fn run(client: &Client, json: bool, args: EvalArgs) -> Result<i32> {
+    if args.path.extension().is_some_and(|extension| extension == "jsonl") {
+        return questions::run(client, json, &args).await;
+    }
     if let Some(answers) = args.answers {
         return qa::run(client, json, &args, answers).await;
     }

@@ -1,6 +1,6 @@
 //! Answers: exact match and F1 as SQuAD has them, abstention, retrieval and citations on a set of questions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::time::Instant;
@@ -87,6 +87,18 @@ struct Record {
     prompt_tokens: u32,
     completion_tokens: u32,
     seconds: f64,
+    /// The sentences that were considered, where a half is calibrated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Considered>,
+}
+
+/// A sentence that was considered, as scripts/fit_answers.py reads it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Considered {
+    /// Whether it holds a gold answer.
+    holds: bool,
+    score: f32,
+    evidence: BTreeMap<String, f32>,
 }
 
 /// Asks the questions of a folder and reports.
@@ -121,13 +133,13 @@ fn questions(args: &EvalArgs, corpus: &[Entry]) -> Result<Vec<Question>> {
     });
     let half = entries.len() / 2;
     let part = match args.part {
-        Part::Calibration => entries.drain(..half).collect(),
+        Part::Calibration => entries.drain(..half).collect::<Vec<_>>(),
         Part::Evaluation => entries.split_off(half),
         Part::All => entries,
     };
     let most = args.limit_queries.unwrap_or(usize::MAX);
     let (mut answerable, mut unanswerable) = (0, 0);
-    let mut kept: Vec<QaEntry> = part;
+    let mut kept: Vec<QaEntry> = part.into_iter().skip(args.skip_queries).collect();
     kept.retain(|entry| {
         let count = if entry.answerable { &mut answerable } else { &mut unanswerable };
         *count += 1;
@@ -271,6 +283,7 @@ async fn ask_one(
         prompt_template: args.prompt.clone(),
         answerability_threshold: threshold,
         support_threshold: threshold,
+        explain: args.records.is_some() && args.part == Part::Calibration,
         ..Default::default()
     };
     let started = Instant::now();
@@ -305,8 +318,26 @@ fn judge(question: &Question, answer: &Collected, seconds: f64) -> Record {
         let sentence = passage.get(span.start as usize..span.end as usize).unwrap_or_default();
         question.answers.iter().any(|gold| contains(sentence, gold))
     });
+    let considered = retrieval.candidates.iter().map(|candidate| {
+        let hit = (candidate.number as usize).wrapping_sub(1);
+        let passage = retrieval.hits.get(hit).and_then(|hit| hit.passage.as_ref());
+        let text = passage.map(|passage| passage.text.as_str()).unwrap_or_default();
+        let span = candidate.passage_span.unwrap_or_default();
+        let sentence = text.get(span.start as usize..span.end as usize).unwrap_or_default();
+        let tells =
+            |gold: &String| contains(sentence, gold) || (is_long(sentence) && contains(gold, sentence));
+        // A set without answers tells only which documents have them.
+        let told = question.answers.is_empty() || question.answers.iter().any(tells);
+        let holds = right(candidate.number) && told;
+        Considered {
+            holds: holds && question.answerable,
+            score: candidate.score,
+            evidence: candidate.evidence.clone().into_iter().collect(),
+        }
+    });
     let usage = answer.done.usage.unwrap_or_default();
     Record {
+        candidates: considered.collect(),
         id: question.id.clone(),
         question: question.text.clone(),
         answerable: question.answerable,
@@ -367,6 +398,11 @@ fn f1(answer: &str, gold: &str) -> f64 {
         }
     }
     2.0 * f64::from(common) / (answer.len() + gold.len()) as f64
+}
+
+/// Whether a sentence says enough to be a part of a long answer.
+fn is_long(sentence: &str) -> bool {
+    normal_words(sentence).len() >= 5
 }
 
 fn contains(text: &str, gold: &str) -> bool {
