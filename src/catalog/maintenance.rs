@@ -150,6 +150,10 @@ fn maintain(catalog: &Catalog, cid: u32, failed: &mut HashMap<u32, Instant>) {
     }
     let site = Site { pool: &catalog.builders.due, store: &catalog.store, cid };
     if let Err(error) = task::guarded(INDEX_FAILED, || indexes.maintain(site)) {
+        // A collection that was deleted meanwhile has no index to build.
+        if catalog.open_of(cid).is_none() {
+            return;
+        }
         counter!(metrics::INDEX_BUILD_FAILURES).increment(1);
         tracing::error!(cid, %error, "sealing or merging failed; the head goes on growing");
         failed.insert(cid, Instant::now());
