@@ -7,6 +7,7 @@ use super::commit::TEXT_CHUNK;
 use super::keys;
 use super::live::Live;
 use super::records::{DocumentRecord, NewDocument, NewPassage, PassageRecord};
+use super::view::View;
 use super::{Store, records::Inserted};
 use crate::domain::{Level, Span, is_unit};
 use crate::error::{Error, Result};
@@ -99,6 +100,14 @@ impl Store {
         Ok(whole.to_owned())
     }
 
+    /// A document's record, and a view of the same moment, which keeps its rows. Nobody writes in between: of a version that
+    /// came after the view the rows would not be kept. Of a collection that is gone, where there is no view, nothing changes
+    /// any more.
+    fn held_document(&self, cid: u32, id: &str) -> Result<(Option<View>, Option<DocumentRecord>)> {
+        let _writer = self.inner.writer.lock_until(&|| false)?;
+        Ok((self.inner.view(cid).ok(), self.document(cid, id)?))
+    }
+
     /// What `read` gives of the rows that belong to a document's record. If rows went away while they were read,
     /// because somebody has replaced or deleted the document, what is there now is read. The last try reads of one moment,
     /// so that no document is replaced too often to be read.
@@ -110,9 +119,9 @@ impl Store {
     ) -> Result<Option<(DocumentRecord, T)>> {
         let mut tries = TRIES;
         loop {
-            // Of a collection that is gone, where there is no view, nothing changes any more.
-            let _view = if tries == 1 { self.view(cid, &|| false).ok() } else { None };
-            let Some(record) = self.document(cid, id)? else { return Ok(None) };
+            let (_view, record) =
+                if tries == 1 { self.held_document(cid, id)? } else { (None, self.document(cid, id)?) };
+            let Some(record) = record else { return Ok(None) };
             tries -= 1;
             match read(&self.live(), &record) {
                 Ok(found) => return Ok(Some((record, found))),
