@@ -24,6 +24,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from blake3 import blake3
+from fit_answers import area
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
@@ -296,14 +297,6 @@ def loss_of(model, batch):
     return loss
 
 
-def area(scores, labels):
-    order = np.argsort(scores)
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    positive = labels.sum()
-    return (ranks[labels > 0].sum() - positive * (positive + 1) / 2) / (positive * (len(labels) - positive))
-
-
 def check(model, items, what):
     """The area under the ROC curve of the first token's logit on questions that were not trained on."""
     model.eval()
@@ -313,7 +306,7 @@ def check(model, items, what):
             scores += run(model, batch)[2].tolist()
             labels += [item[3] for item in batch]
     model.train()
-    print(f"{what}: area under the curve {area(np.array(scores), np.array(labels)):.3f}", flush=True)
+    print(f"{what}: area under the curve {area(np.array(scores), np.array(labels) > 0):.3f}", flush=True)
 
 
 def adapter(model, base):
