@@ -247,6 +247,12 @@ impl Passage {
         }
     }
 
+    /// Whether a word is in one of some sentences, or above them.
+    pub fn holds_near(&self, sentences: &[usize], word: &str) -> bool {
+        let has = |at: &usize| self.words.get(*at).is_some_and(|words| words.contains(word));
+        self.above.contains(word) || sentences.iter().any(has)
+    }
+
     /// Whether a sentence may stand as an answer, or for one.
     pub fn may_be_quoted(&self, at: usize) -> bool {
         self.units.kind(at).tells() && !self.gives_orders(at)

@@ -159,10 +159,7 @@ impl<'a> Claims<'a> {
         if let Some(figure) = self.figures.iter().find(|figure| !holds(&told, figure)) {
             return Some(Missing::Figure(figure.to_string()));
         }
-        let near = |word: &String| {
-            passage.above.contains(word)
-                || around.iter().any(|&at| passage.words.get(at).is_some_and(|w| w.contains(word)))
-        };
+        let near = |word: &String| passage.holds_near(around, word);
         let anywhere = |word: &String| near(word) || passage.words.iter().any(|words| words.contains(word));
         let is_missing = |(name, of_question): &&(String, bool)| {
             let words = content_words(name);
@@ -200,14 +197,7 @@ pub fn support(
                 continue;
             }
             let around: Vec<usize> = passage.units.quoted(at).collect();
-            let held = |word: &str| {
-                let word = word.to_owned();
-                passage.above.contains(&word)
-                    || around
-                        .iter()
-                        .any(|&at| passage.words.get(at).is_some_and(|words| words.contains(&word)))
-            };
-            let overlap = coverage(&claims.told, held);
+            let overlap = coverage(&claims.told, |word| passage.holds_near(&around, word));
             let similarity = vector.map_or(0.0, |vector| passage.similarity(at, vector));
             let similarity = if claims.bare { 1.0 } else { similarity };
             let missing = claims.missing(passage, at, &around);

@@ -257,6 +257,16 @@ async fn ask_all(
     Ok(known)
 }
 
+/// What a question searches, as the options say.
+pub(super) fn search_of(args: &EvalArgs, collection: &str) -> SearchRequest {
+    SearchRequest {
+        collection: collection.to_owned(),
+        mode: search::mode(&args.mode).into(),
+        fusion: search::fusion(&args.mode),
+        ..Default::default()
+    }
+}
+
 async fn ask_one(
     client: &Client,
     args: &EvalArgs,
@@ -271,12 +281,7 @@ async fn ask_one(
     // Thresholds are chosen from what would be answered without them.
     let threshold = (args.part == Part::Calibration).then_some(0.0);
     let request = AnswerRequest {
-        search: Some(SearchRequest {
-            collection: collection.to_owned(),
-            mode: search::mode(&args.mode).into(),
-            fusion: search::fusion(&args.mode),
-            ..Default::default()
-        }),
+        search: Some(search_of(args, collection)),
         question: question.text.clone(),
         mode: mode.into(),
         max_passages: args.passages,

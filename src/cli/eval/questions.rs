@@ -11,13 +11,14 @@ use serde_json::json;
 
 use super::args::{Answers, EvalArgs};
 use super::dataset::read_jsonl;
+use super::qa::search_of;
 use crate::answer::unheld_figures;
 use crate::cli::ask::{self, Collected};
 use crate::cli::client::Client;
 use crate::cli::failure::Usage;
 use crate::cli::output::line;
-use crate::cli::{EXIT_OK, output, search};
-use crate::proto::{AnswerKind, AnswerMode, AnswerRequest, Message, Role, SearchRequest};
+use crate::cli::{EXIT_OK, output};
+use crate::proto::{AnswerKind, AnswerMode, AnswerRequest, Message, Role};
 
 /// Questions asked at once.
 const IN_FLIGHT: usize = 2;
@@ -137,12 +138,7 @@ async fn answer(
         None => AnswerMode::Auto,
     };
     let request = AnswerRequest {
-        search: Some(SearchRequest {
-            collection: collection.to_owned(),
-            mode: search::mode(&args.mode).into(),
-            fusion: search::fusion(&args.mode),
-            ..Default::default()
-        }),
+        search: Some(search_of(args, collection)),
         question: question.to_owned(),
         history: history.to_vec(),
         mode: mode.into(),
