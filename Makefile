@@ -27,7 +27,7 @@ demo: models build
 
 # Everything the tests need, then all tests.
 test: models
-	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" $(CARGO) test --locked
+	TROVE_DATA_DIR="$(abspath $(DATA_DIR))" $(CARGO) test --locked --workspace
 
 # Kills at random moments, for long; `make test` has a dozen of them. SEED tells what happens.
 KILLS ?= 100
@@ -56,8 +56,8 @@ build:
 	$(CARGO) build --release --locked
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 # Apart from lint, since a fresh clone has no cargo-deny. Advisories need their database (deny.toml): make deny CHECKS="licenses bans sources"
 # leaves them out where it is out of reach.
@@ -66,7 +66,7 @@ deny:
 	$(CARGO) deny --locked check $(CHECKS)
 
 fmt:
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 docs: build
 	target/release/trove config reference > docs/CONFIG.md

@@ -17,32 +17,23 @@ pub mod answer;
 pub mod catalog;
 pub mod cli;
 pub mod config;
-pub mod domain;
 pub mod encoder;
-pub mod error;
-pub mod extract;
-pub mod fair;
 pub mod fault;
 pub mod generator;
 pub mod grpc;
 pub mod http;
 pub mod index;
 pub mod ingest;
-pub mod keywords;
-pub mod lock;
 pub mod metadata;
-pub mod metrics;
 pub mod model;
-pub mod party;
-pub mod private;
-pub mod room;
 pub mod search;
 pub mod server;
 pub mod store;
-pub mod task;
 pub mod telemetry;
-pub mod text;
-pub mod visible;
+
+pub use trove_core::{domain, error, fair, lock, metrics, party, private, room, task, visible};
+pub use trove_keywords as keywords;
+pub use trove_text::{extract, text};
 
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]

@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(exit_code(&gone), EXIT_UNREACHABLE);
         assert!(hint(&gone, "http://here").is_some_and(|hint| hint.contains("running at http://here")));
         let refusal = Error::new(ErrorKind::Unavailable, "KEYWORDS_NOT_READY", "they are made anew");
-        let refused = anyhow::Error::from(tonic::Status::from(refusal));
+        let refused = anyhow::Error::from(crate::grpc::to_status(refusal));
         assert_eq!((exit_code(&refused), hint(&refused, "http://here")), (EXIT_FAILED, None));
     }
 }

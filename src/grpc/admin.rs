@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response};
 
+use super::status::to_status;
 use super::{Reply, caller, snapshots};
 use crate::answer::Generators;
 use crate::catalog::Catalog;
@@ -101,36 +102,50 @@ impl proto::admin_service_server::AdminService for Admin {
         &self,
         request: Request<proto::CreateSnapshotRequest>,
     ) -> Reply<proto::CreateSnapshotResponse> {
-        let caller = caller(&request)?;
-        Ok(Response::new(snapshots::create(self.catalog.clone(), &caller, request.into_inner()).await?))
+        let caller = caller(&request).map_err(to_status)?;
+        Ok(Response::new(
+            snapshots::create(self.catalog.clone(), &caller, request.into_inner())
+                .await
+                .map_err(to_status)?,
+        ))
     }
 
     async fn list_snapshots(
         &self,
         request: Request<proto::ListSnapshotsRequest>,
     ) -> Reply<proto::ListSnapshotsResponse> {
-        Ok(Response::new(snapshots::list(self.catalog.clone(), request.into_inner()).await?))
+        Ok(Response::new(
+            snapshots::list(self.catalog.clone(), request.into_inner()).await.map_err(to_status)?,
+        ))
     }
 
     async fn verify_snapshot(
         &self,
         request: Request<proto::VerifySnapshotRequest>,
     ) -> Reply<proto::VerifySnapshotResponse> {
-        Ok(Response::new(snapshots::verify(self.catalog.clone(), request.into_inner()).await?))
+        Ok(Response::new(
+            snapshots::verify(self.catalog.clone(), request.into_inner()).await.map_err(to_status)?,
+        ))
     }
 
     async fn restore_snapshot(
         &self,
         request: Request<proto::RestoreSnapshotRequest>,
     ) -> Reply<proto::RestoreSnapshotResponse> {
-        let caller = caller(&request)?;
-        Ok(Response::new(snapshots::restore(self.catalog.clone(), &caller, request.into_inner()).await?))
+        let caller = caller(&request).map_err(to_status)?;
+        Ok(Response::new(
+            snapshots::restore(self.catalog.clone(), &caller, request.into_inner())
+                .await
+                .map_err(to_status)?,
+        ))
     }
 
     async fn delete_snapshot(
         &self,
         request: Request<proto::DeleteSnapshotRequest>,
     ) -> Reply<proto::DeleteSnapshotResponse> {
-        Ok(Response::new(snapshots::delete(self.catalog.clone(), request.into_inner()).await?))
+        Ok(Response::new(
+            snapshots::delete(self.catalog.clone(), request.into_inner()).await.map_err(to_status)?,
+        ))
     }
 }

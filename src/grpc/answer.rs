@@ -6,6 +6,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::search::{hit_out, options_in, query_in};
+use super::status::to_status;
 use super::{Reply, convert};
 use crate::access::Caller;
 use crate::answer::{self, Answering, Mode, Use};
@@ -36,46 +37,51 @@ impl proto::answer_service_server::AnswerService for Answer {
     type GenerateStream = Events<proto::GenerateResponse>;
 
     async fn answer(&self, request: Request<proto::AnswerRequest>) -> Reply<Self::AnswerStream> {
-        let caller = super::caller(&request)?;
-        let room = super::answer_room(&request, self.max_message_bytes)?;
+        let caller = super::caller(&request).map_err(to_status)?;
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let request = request.into_inner();
-        super::check_text("question", request.question.len(), self.max_text_bytes)?;
+        super::check_text("question", request.question.len(), self.max_text_bytes).map_err(to_status)?;
         let history: usize = request.history.iter().map(|message| message.content.len()).sum();
-        super::check_text("history", history, self.max_text_bytes)?;
-        let answer = self.answering.answer(request_in(&caller, request, room)?).await?;
+        super::check_text("history", history, self.max_text_bytes).map_err(to_status)?;
+        let answer = self
+            .answering
+            .answer(request_in(&caller, request, room).map_err(to_status)?)
+            .await
+            .map_err(to_status)?;
         let model = answer.model;
         let mut hits = Arc::new(Vec::new());
         let events = answer.events.map(move |event| {
             if let Ok(answer::Event::Retrieval(retrieval)) = &event {
                 hits = retrieval.hits.clone();
             }
-            Ok(event_out(event?, &hits, &model))
+            Ok(event_out(event.map_err(to_status)?, &hits, &model))
         });
         Ok(Response::new(Box::pin(events)))
     }
 
     async fn generate(&self, request: Request<proto::GenerateRequest>) -> Reply<Self::GenerateStream> {
         let request = request.into_inner();
-        let generator = self.answering.generators().get(&request.model)?.clone();
+        let generator = self.answering.generators().get(&request.model).map_err(to_status)?.clone();
         let bytes = request.messages.iter().map(|message| message.content.len()).sum();
-        super::check_text("messages", bytes, self.max_text_bytes)?;
-        let messages = messages_in(request.messages, "messages")?;
-        check_messages(&messages)?;
+        super::check_text("messages", bytes, self.max_text_bytes).map_err(to_status)?;
+        let messages = messages_in(request.messages, "messages").map_err(to_status)?;
+        check_messages(&messages).map_err(to_status)?;
         let mut sampling = sampling_in(request.sampling.unwrap_or_default());
         if sampling.max_tokens == 0 {
             let window = generator.info().context_tokens as usize;
             let counter = (generator.clone(), messages.clone());
-            let prompt_tokens = super::blocking(move || counter.0.prompt_tokens(&counter.1)).await?;
+            let prompt_tokens =
+                super::blocking(move || counter.0.prompt_tokens(&counter.1)).await.map_err(to_status)?;
             let room = window.saturating_sub(prompt_tokens);
             // A prompt that fills the window is refused by the generator, which tells its length.
             sampling.max_tokens = u32::try_from(room).unwrap_or(u32::MAX).clamp(1, DEFAULT_MAX_TOKENS);
         }
         let model = generator.info().id.clone();
-        sampling.validate().map_err(|error| error.within("sampling"))?;
-        let events = generator.generate(Prompt::Messages(messages), sampling).await?;
+        sampling.validate().map_err(|error| error.within("sampling")).map_err(to_status)?;
+        let events = generator.generate(Prompt::Messages(messages), sampling).await.map_err(to_status)?;
         let events = events.map(move |event| {
             use proto::generate_response::Event;
-            let event = match event? {
+            let event = match event.map_err(to_status)? {
                 generator::Event::Delta(delta) => Event::Delta(delta),
                 generator::Event::Done(finish) => Event::Done(proto::GenerateDone {
                     finish_reason: generation_reason(finish.reason) as i32,

@@ -6,6 +6,7 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use super::allowance::{ALLOWANCE, Allowance};
+use super::status::to_status;
 use super::weight::{malformed, weigh};
 use crate::error::{Error, Result};
 
@@ -74,8 +75,8 @@ impl<U: Message + Name + Default> Decoder for MessageDecoder<U> {
         let length = buffer.remaining();
         // The transport keeps a message in one piece.
         debug_assert_eq!(buffer.chunk().len(), length);
-        admit(&U::full_name(), buffer.chunk(), allowance.as_ref())?;
-        U::decode(buffer).map(Some).map_err(|error| undecoded(&error).into())
+        admit(&U::full_name(), buffer.chunk(), allowance.as_ref()).map_err(to_status)?;
+        U::decode(buffer).map(Some).map_err(|error| to_status(undecoded(&error)))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tonic::{Request, Response};
 
 use super::search::check_ef_search;
+use super::status::to_status;
 use super::{Reply, blocking, caller, collection_name, convert};
 use crate::catalog::{Catalog, CollectionUpdate, NewCollection};
 use crate::domain::Language;
@@ -113,24 +114,25 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CreateCollectionRequest>,
     ) -> Reply<proto::CreateCollectionResponse> {
-        let caller = caller(&request)?;
-        let message = required(request.into_inner().collection)?;
+        let caller = caller(&request).map_err(to_status)?;
+        let message = required(request.into_inner().collection).map_err(to_status)?;
         let chunking = message.chunking.unwrap_or_default();
         let new = NewCollection {
-            name: collection_name(&caller, "collection.name", message.name)?,
+            name: collection_name(&caller, "collection.name", message.name).map_err(to_status)?,
             description: message.description,
             model: message.model,
             dimensions: message.dimensions,
             max_tokens: chunking.max_tokens,
             overlap_tokens: chunking.overlap_tokens,
-            ef_search: ef_search_in(message.hnsw.as_ref())?,
+            ef_search: ef_search_in(message.hnsw.as_ref()).map_err(to_status)?,
             index_sentences: message.index_sentences,
-            language: language_in(&message.language)?,
+            language: language_in(&message.language).map_err(to_status)?,
         };
         let catalog = self.catalog.clone();
-        let record =
-            blocking(move || catalog.create(new).map_err(|error| error.within("collection"))).await?;
-        let collection = Some(changed(&self.catalog, &record)?);
+        let record = blocking(move || catalog.create(new).map_err(|error| error.within("collection")))
+            .await
+            .map_err(to_status)?;
+        let collection = Some(changed(&self.catalog, &record).map_err(to_status)?);
         Ok(Response::new(proto::CreateCollectionResponse { collection }))
     }
 
@@ -138,8 +140,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::GetCollectionRequest>,
     ) -> Reply<proto::GetCollectionResponse> {
-        let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
-        let collection = Some(current(&self.catalog, name.as_str())?);
+        let name = collection_name(&caller(&request).map_err(to_status)?, "name", request.into_inner().name)
+            .map_err(to_status)?;
+        let collection = Some(current(&self.catalog, name.as_str()).map_err(to_status)?);
         Ok(Response::new(proto::GetCollectionResponse { collection }))
     }
 
@@ -147,11 +150,11 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::ListCollectionsRequest>,
     ) -> Reply<proto::ListCollectionsResponse> {
-        let caller = caller(&request)?;
+        let caller = caller(&request).map_err(to_status)?;
         let request = request.into_inner();
-        let size = convert::page_size(request.page_size)?;
-        let after = convert::page_token_in(&request.page_token)?.unwrap_or_default();
-        let mut names = self.catalog.store().collection_names()?;
+        let size = convert::page_size(request.page_size).map_err(to_status)?;
+        let after = convert::page_token_in(&request.page_token).map_err(to_status)?.unwrap_or_default();
+        let mut names = self.catalog.store().collection_names().map_err(to_status)?;
         names.sort();
         names.retain(|name| *name > after && caller.may_reach(name));
         let more = names.len() > size;
@@ -167,7 +170,7 @@ impl proto::collection_service_server::CollectionService for Collections {
                     tracing::error!(collection = name, %error, "a collection is damaged");
                     damaged.push(name);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(to_status(error)),
             }
         }
         let next_page_token = next.unwrap_or_default();
@@ -178,15 +181,17 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::UpdateCollectionRequest>,
     ) -> Reply<proto::UpdateCollectionResponse> {
-        let caller = caller(&request)?;
+        let caller = caller(&request).map_err(to_status)?;
         let request = request.into_inner();
-        let message = required(request.collection)?;
-        let name = collection_name(&caller, "collection.name", message.name.clone())?;
-        let update = update_in(&message, &request.update_mask.unwrap_or_default().paths)?;
+        let message = required(request.collection).map_err(to_status)?;
+        let name = collection_name(&caller, "collection.name", message.name.clone()).map_err(to_status)?;
+        let update =
+            update_in(&message, &request.update_mask.unwrap_or_default().paths).map_err(to_status)?;
         let catalog = self.catalog.clone();
-        let record = blocking(move || catalog.update(&name, &message.etag, update)).await?;
+        let record =
+            blocking(move || catalog.update(&name, &message.etag, update)).await.map_err(to_status)?;
         Ok(Response::new(proto::UpdateCollectionResponse {
-            collection: Some(changed(&self.catalog, &record)?),
+            collection: Some(changed(&self.catalog, &record).map_err(to_status)?),
         }))
     }
 
@@ -194,11 +199,11 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::DeleteCollectionRequest>,
     ) -> Reply<proto::DeleteCollectionResponse> {
-        let caller = caller(&request)?;
+        let caller = caller(&request).map_err(to_status)?;
         let request = request.into_inner();
-        let name = collection_name(&caller, "name", request.name)?;
+        let name = collection_name(&caller, "name", request.name).map_err(to_status)?;
         let catalog = self.catalog.clone();
-        blocking(move || catalog.delete(&name, &request.etag, request.force)).await?;
+        blocking(move || catalog.delete(&name, &request.etag, request.force)).await.map_err(to_status)?;
         Ok(Response::new(proto::DeleteCollectionResponse {}))
     }
 
@@ -206,8 +211,9 @@ impl proto::collection_service_server::CollectionService for Collections {
         &self,
         request: Request<proto::CompactCollectionRequest>,
     ) -> Reply<proto::CompactCollectionResponse> {
-        let name = collection_name(&caller(&request)?, "name", request.into_inner().name)?;
-        let dropped = self.catalog.compact(&name).await?;
+        let name = collection_name(&caller(&request).map_err(to_status)?, "name", request.into_inner().name)
+            .map_err(to_status)?;
+        let dropped = self.catalog.compact(&name).await.map_err(to_status)?;
         Ok(Response::new(proto::CompactCollectionResponse { dropped_count: dropped as i64 }))
     }
 }

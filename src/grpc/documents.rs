@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::allowance::allowance;
 use super::pulse::pulse;
-use super::status::{log_fault, shown_message};
+use super::status::{log_fault, shown_message, to_status};
 use super::{
     Reply, Stop, answer_room, blocking, caller, cancellable, check_batch, code, collection_name, convert,
     unknown_value,
@@ -332,11 +332,11 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::UpsertDocumentsRequest>,
     ) -> Reply<proto::UpsertDocumentsResponse> {
-        let caller = caller(&request)?;
+        let caller = caller(&request).map_err(to_status)?;
         let request = request.into_inner();
-        let collection = collection_name(&caller, "collection", request.collection)?;
-        self.catalog.collection(&collection)?;
-        check_batch("documents", request.documents.len(), self.max_batch_size)?;
+        let collection = collection_name(&caller, "collection", request.collection).map_err(to_status)?;
+        self.catalog.collection(&collection).map_err(to_status)?;
+        check_batch("documents", request.documents.len(), self.max_batch_size).map_err(to_status)?;
         let options = UpsertOptions { validate_only: request.validate_only, force: request.force };
         let put = |(index, document)| self.put(&collection, index, document, options);
         let puts: Vec<_> = (0u64..).zip(request.documents).map(put).collect();
@@ -356,15 +356,18 @@ impl proto::document_service_server::DocumentService for Documents {
         request: Request<Streaming<proto::IngestDocumentsRequest>>,
     ) -> Reply<Self::IngestDocumentsStream> {
         use proto::ingest_documents_request::Part;
-        let (caller, watched) = (caller(&request)?, (pulse(&request)?, allowance(&request)?));
+        let (caller, watched) = (
+            caller(&request).map_err(to_status)?,
+            (pulse(&request).map_err(to_status)?, allowance(&request).map_err(to_status)?),
+        );
         let mut messages = request.into_inner();
         let start = messages.message().await?.and_then(|m| m.part);
         let Some(Part::Start(start)) = start else {
             let message = "expected start as the first message of the stream";
-            return Err(Error::invalid_field("part", "NO_START", message).into());
+            return Err(to_status(Error::invalid_field("part", "NO_START", message)));
         };
-        let collection = collection_name(&caller, "start.collection", start.collection)?;
-        self.catalog.collection(&collection)?;
+        let collection = collection_name(&caller, "start.collection", start.collection).map_err(to_status)?;
+        self.catalog.collection(&collection).map_err(to_status)?;
         let options = UpsertOptions { validate_only: false, force: start.force };
         Ok(Response::new(Box::pin(super::ingest::serve(
             self.clone(),
@@ -379,11 +382,14 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::GetDocumentRequest>,
     ) -> Reply<proto::GetDocumentResponse> {
-        let caller = caller(&request)?;
-        let room = answer_room(&request, self.max_message_bytes)?;
+        let caller = caller(&request).map_err(to_status)?;
+        let room = answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let request = request.into_inner();
-        let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
-        let view = view_in(request.view)?;
+        let reading = self
+            .catalog
+            .read(&collection_name(&caller, "collection", request.collection).map_err(to_status)?)
+            .map_err(to_status)?;
+        let view = view_in(request.view).map_err(to_status)?;
         let catalog = self.catalog.clone();
         let document = blocking(move || {
             let (store, id) = (catalog.store(), request.document_id);
@@ -399,42 +405,49 @@ impl proto::document_service_server::DocumentService for Documents {
             room.add(passages_bytes(&document))?;
             Ok(full(document))
         });
-        Ok(Response::new(proto::GetDocumentResponse { document: Some(document.await?) }))
+        Ok(Response::new(proto::GetDocumentResponse { document: Some(document.await.map_err(to_status)?) }))
     }
 
     async fn list_documents(
         &self,
         request: Request<proto::ListDocumentsRequest>,
     ) -> Reply<proto::ListDocumentsResponse> {
-        let caller = caller(&request)?;
-        let room = PageRoom::new(answer_room(&request, self.max_message_bytes)?, self.max_message_bytes);
+        let caller = caller(&request).map_err(to_status)?;
+        let room = PageRoom::new(
+            answer_room(&request, self.max_message_bytes).map_err(to_status)?,
+            self.max_message_bytes,
+        );
         let request = request.into_inner();
-        let reading = self.catalog.read(&collection_name(&caller, "collection", request.collection)?)?;
-        let size = convert::page_size(request.page_size)?;
-        let filter = convert::filter_in(request.filter)?;
-        let view = view_in(request.view)?;
-        let after = token_in(&request.page_token, reading.cid())?;
+        let reading = self
+            .catalog
+            .read(&collection_name(&caller, "collection", request.collection).map_err(to_status)?)
+            .map_err(to_status)?;
+        let size = convert::page_size(request.page_size).map_err(to_status)?;
+        let filter = convert::filter_in(request.filter).map_err(to_status)?;
+        let view = view_in(request.view).map_err(to_status)?;
+        let after = token_in(&request.page_token, reading.cid()).map_err(to_status)?;
         let catalog = self.catalog.clone();
         let page = cancellable(move |is_cancelled| {
             let page = catalog.page(&reading, after.as_deref(), size, filter.as_ref(), is_cancelled)?;
             page_out(&catalog, reading.cid(), page, view, filter.as_ref(), &room)
         });
-        Ok(Response::new(page.await?))
+        Ok(Response::new(page.await.map_err(to_status)?))
     }
 
     async fn delete_documents(
         &self,
         request: Request<proto::DeleteDocumentsRequest>,
     ) -> Reply<proto::DeleteDocumentsResponse> {
-        let caller = caller(&request)?;
+        let caller = caller(&request).map_err(to_status)?;
         let request = request.into_inner();
-        let collection = collection_name(&caller, "collection", request.collection)?;
-        self.catalog.collection(&collection)?;
-        let Some(filter) = convert::filter_in(request.filter)? else {
+        let collection = collection_name(&caller, "collection", request.collection).map_err(to_status)?;
+        self.catalog.collection(&collection).map_err(to_status)?;
+        let Some(filter) = convert::filter_in(request.filter).map_err(to_status)? else {
             let message = "expected a filter, got an empty one";
-            return Err(Error::invalid_field("filter", "EMPTY_FILTER", message).into());
+            return Err(to_status(Error::invalid_field("filter", "EMPTY_FILTER", message)));
         };
-        let Deletion { deleted, damaged } = self.catalog.delete_matching(&collection, filter).await?;
+        let Deletion { deleted, damaged } =
+            self.catalog.delete_matching(&collection, filter).await.map_err(to_status)?;
         let damaged = damaged.into_iter().map(damaged_out).collect();
         Ok(Response::new(proto::DeleteDocumentsResponse { deleted_count: deleted as i64, damaged }))
     }
@@ -447,8 +460,10 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<proto::ExportDocumentsRequest>,
     ) -> Reply<Self::ExportDocumentsStream> {
-        let caller = caller(&request)?;
-        let parts = super::export::serve(self.catalog.clone(), &caller, request.into_inner()).await?;
+        let caller = caller(&request).map_err(to_status)?;
+        let parts = super::export::serve(self.catalog.clone(), &caller, request.into_inner())
+            .await
+            .map_err(to_status)?;
         Ok(Response::new(Box::pin(parts)))
     }
 
@@ -460,7 +475,10 @@ impl proto::document_service_server::DocumentService for Documents {
         &self,
         request: Request<Streaming<proto::ImportDocumentsRequest>>,
     ) -> Reply<Self::ImportDocumentsStream> {
-        let (caller, watched) = (caller(&request)?, (pulse(&request)?, allowance(&request)?));
+        let (caller, watched) = (
+            caller(&request).map_err(to_status)?,
+            (pulse(&request).map_err(to_status)?, allowance(&request).map_err(to_status)?),
+        );
         let answers = super::import::serve(self.clone(), &caller, request.into_inner(), watched).await?;
         Ok(Response::new(Box::pin(answers)))
     }

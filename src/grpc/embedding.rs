@@ -7,6 +7,7 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::allowance::{Allowance, Part, allowance};
+use super::status::to_status;
 use super::{Reply, Stop, convert, unknown_value};
 use crate::domain::{dot, scale_to_unit};
 use crate::encoder::{self, CrossEncoders, EmbedOptions, Encoder, Encoders};
@@ -157,13 +158,13 @@ async fn next_batch(
 ) -> std::result::Result<Option<(proto::EmbedRequest, Part)>, Status> {
     let message = tokio::select! {
         message = messages.message() => message?,
-        () = stop.begun() => return Err(Stop::error().into()),
+        () = stop.begun() => return Err(to_status(Stop::error())),
     };
     let Some(message) = message else { return Ok(None) };
     let request = message.request.unwrap_or_default();
     // A text takes more than its bytes, however short it is.
     let texts: usize = request.inputs.iter().map(|text| text.len() + 2 * size_of::<String>()).sum();
-    let place = allowance.keep(size_of::<proto::EmbedRequest>() + texts)?;
+    let place = allowance.keep(size_of::<proto::EmbedRequest>() + texts).map_err(to_status)?;
     Ok(Some((request, place)))
 }
 
@@ -241,10 +242,10 @@ fn centroid(vectors: &[Vec<f32>]) -> Vec<f32> {
 #[tonic::async_trait]
 impl proto::embedding_service_server::EmbeddingService for Embedding {
     async fn tokenize(&self, request: Request<proto::TokenizeRequest>) -> Reply<proto::TokenizeResponse> {
-        let room = super::answer_room(&request, self.max_message_bytes)?;
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let request = request.into_inner();
-        self.check_texts("inputs", &request.inputs)?;
-        let encoder = self.encoders.get(&request.model)?;
+        self.check_texts("inputs", &request.inputs).map_err(to_status)?;
+        let encoder = self.encoders.get(&request.model).map_err(to_status)?;
         let add_special = request.add_special_tokens.unwrap_or(true);
         let list = move |encoder: &Encoder, input: &str| {
             let tokens = encoder.tokenize(input, add_special)?;
@@ -259,7 +260,7 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
             });
             Ok(proto::TokenList { tokens: tokens.collect() })
         };
-        let results = encoder.each_text(request.inputs, list).await?;
+        let results = encoder.each_text(request.inputs, list).await.map_err(to_status)?;
         Ok(Response::new(proto::TokenizeResponse { results }))
     }
 
@@ -267,22 +268,25 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         &self,
         request: Request<proto::DetokenizeRequest>,
     ) -> Reply<proto::DetokenizeResponse> {
-        let room = super::answer_room(&request, self.max_message_bytes)?;
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let request = request.into_inner();
         let (most, count) = (self.max_text_bytes, request.token_ids.len());
         if count > most {
             // A text has no more tokens than bytes.
             let message = format!("expected at most {most} ids, got {count}");
-            return Err(Error::invalid_field("token_ids", "TEXT_TOO_LONG", message).into());
+            return Err(to_status(Error::invalid_field("token_ids", "TEXT_TOO_LONG", message)));
         }
-        let encoder = self.encoders.get(&request.model)?;
-        let text = encoder.detokenize(request.token_ids, request.skip_special_tokens, room).await?;
+        let encoder = self.encoders.get(&request.model).map_err(to_status)?;
+        let text = encoder
+            .detokenize(request.token_ids, request.skip_special_tokens, room)
+            .await
+            .map_err(to_status)?;
         Ok(Response::new(proto::DetokenizeResponse { text }))
     }
 
     async fn embed(&self, request: Request<proto::EmbedRequest>) -> Reply<proto::EmbedResponse> {
-        let room = super::answer_room(&request, self.max_message_bytes)?;
-        Ok(Response::new(self.embed_request(request.into_inner(), &room).await?))
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
+        Ok(Response::new(self.embed_request(request.into_inner(), &room).await.map_err(to_status)?))
     }
 
     type EmbedStreamStream =
@@ -293,7 +297,7 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         request: Request<Streaming<proto::EmbedStreamRequest>>,
     ) -> Reply<Self::EmbedStreamStream> {
         let service = self.clone();
-        let allowance = allowance(&request)?;
+        let allowance = allowance(&request).map_err(to_status)?;
         let state = (request.into_inner(), allowance.clone(), self.stop.clone());
         let batches = futures::stream::try_unfold(state, |(mut messages, allowance, stop)| async move {
             let batch = next_batch(&mut messages, &allowance, &stop).await?;
@@ -306,7 +310,7 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
             async move {
                 let (request, _place) = batch?;
                 let response = service.embed_request(request, &room).await;
-                let response = response.map_err(|error| error.within("request"))?;
+                let response = response.map_err(|error| error.within("request")).map_err(to_status)?;
                 Ok(proto::EmbedStreamResponse { response: Some(response) })
             }
         });
@@ -318,42 +322,42 @@ impl proto::embedding_service_server::EmbeddingService for Embedding {
         &self,
         request: Request<proto::EmbedSparseRequest>,
     ) -> Reply<proto::EmbedSparseResponse> {
-        let room = super::answer_room(&request, self.max_message_bytes)?;
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let request = request.into_inner();
-        self.check_texts("inputs", &request.inputs)?;
-        let encoder = self.encoders.get(&request.model)?;
+        self.check_texts("inputs", &request.inputs).map_err(to_status)?;
+        let encoder = self.encoders.get(&request.model).map_err(to_status)?;
         let vector = move |encoder: &Encoder, input: &str| {
             let words = encoder.bag_of_words(input)?;
             room.add(words.len() * size_of::<(u32, f32)>() + size_of::<proto::SparseVector>())?;
             let (indices, values) = words.into_iter().unzip();
             Ok(proto::SparseVector { indices, values })
         };
-        let vectors = encoder.each_text(request.inputs, vector).await?;
+        let vectors = encoder.each_text(request.inputs, vector).await.map_err(to_status)?;
         Ok(Response::new(proto::EmbedSparseResponse { vectors }))
     }
 
     async fn classify(&self, request: Request<proto::ClassifyRequest>) -> Reply<proto::ClassifyResponse> {
-        let room = super::answer_room(&request, self.max_message_bytes)?;
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let request = request.into_inner();
-        self.check_texts("inputs", &request.inputs)?;
-        self.check_labels(&request.labels)?;
+        self.check_texts("inputs", &request.inputs).map_err(to_status)?;
+        self.check_labels(&request.labels).map_err(to_status)?;
         // Every input has a score for each label, by its name.
         let scores = |label: &proto::Label| size_of::<proto::LabelScore>() + STRING_BYTES + label.name.len();
         let scores: usize = request.labels.iter().map(scores).sum();
-        room.add(scores.saturating_mul(request.inputs.len()))?;
-        let encoder = self.encoders.get(&request.model)?;
-        let labels = self.label_vectors(encoder, request.labels, &room).await?;
-        let inputs = self.unit_vectors(encoder, request.inputs, &room).await?;
+        room.add(scores.saturating_mul(request.inputs.len())).map_err(to_status)?;
+        let encoder = self.encoders.get(&request.model).map_err(to_status)?;
+        let labels = self.label_vectors(encoder, request.labels, &room).await.map_err(to_status)?;
+        let inputs = self.unit_vectors(encoder, request.inputs, &room).await.map_err(to_status)?;
         let results = inputs.iter().map(|input| classify(input, &labels)).collect();
         Ok(Response::new(proto::ClassifyResponse { results }))
     }
 
     async fn rerank(&self, request: Request<proto::RerankRequest>) -> Reply<proto::RerankResponse> {
         let proto::RerankRequest { model, query, texts, limit } = request.into_inner();
-        super::check_text("query".to_owned(), query.len(), self.max_text_bytes)?;
-        self.check_texts("texts", &texts)?;
-        let model = self.cross_encoders.get(&model)?;
-        let scored = model.score(query, texts).await?;
+        super::check_text("query".to_owned(), query.len(), self.max_text_bytes).map_err(to_status)?;
+        self.check_texts("texts", &texts).map_err(to_status)?;
+        let model = self.cross_encoders.get(&model).map_err(to_status)?;
+        let scored = model.score(query, texts).await.map_err(to_status)?;
         let scores = scored.scores.iter().enumerate();
         let mut results: Vec<_> =
             scores.map(|(index, &score)| proto::RankedText { index: index as u32, score }).collect();

@@ -9,6 +9,7 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::documents::{damaged_out, document_out};
+use super::status::to_status;
 use super::{cancellable, collection_name, collections, convert};
 use crate::access::Caller;
 use crate::catalog::{Catalog, Listed, Reading};
@@ -77,7 +78,7 @@ pub(super) async fn serve(
             let parts = export.some(is_cancelled)?;
             Ok((!parts.is_empty()).then_some((parts, export)))
         });
-        Ok::<_, Status>(next.await?)
+        Ok::<_, Status>(next.await.map_err(to_status)?)
     });
     let parts = parts.flat_map(|parts| {
         futures::stream::iter(match parts {

@@ -8,6 +8,7 @@ use tonic::{Status, Streaming};
 use super::allowance::{Allowance, Part, Unfinished};
 use super::documents::{Documents, result_out};
 use super::pulse::{Pace, Pulse};
+use super::status::to_status;
 use super::{Stop, collection_name, convert};
 use crate::access::Caller;
 use crate::domain::{CollectionName, Span, bounds};
@@ -81,17 +82,17 @@ pub(super) async fn serve(
     let start = messages.message().await?.and_then(|m| m.part);
     let Some(In::Start(start)) = start else {
         let message = "expected start as the first message of the stream";
-        return Err(Error::invalid_field("part", "NO_START", message).into());
+        return Err(to_status(Error::invalid_field("part", "NO_START", message)));
     };
-    let collection = collection_name(caller, "start.collection", start.collection)?;
-    let record = service.catalog.collection(&collection)?;
+    let collection = collection_name(caller, "start.collection", start.collection).map_err(to_status)?;
+    let record = service.catalog.collection(&collection).map_err(to_status)?;
     let model = format!("{}@{}", record.model_id, record.model_revision);
     if !start.encode && start.model != model {
         let message = format!(
             "expected vectors of {model}, the model of collection {collection}, got vectors of {:?}: set encode to have new ones made",
             start.model.chars().take(200).collect::<String>()
         );
-        return Err(Error::precondition("MODEL_MISMATCH", message).into());
+        return Err(to_status(Error::precondition("MODEL_MISMATCH", message)));
     }
     let reader = Import {
         messages,
@@ -145,7 +146,7 @@ impl Import {
             }
             let message = tokio::select! {
                 biased;
-                () = self.stop.begun() => return Some(Err(Stop::error().into())),
+                () = self.stop.begun() => return Some(Err(to_status(Stop::error()))),
                 message = self.messages.next() => message,
                 error = self.pulse.stopped(), if self.partial.is_some() => {
                     return self.refuse(error).map(Ok);
@@ -179,7 +180,7 @@ impl Import {
                 Some(In::Text(_) | In::Passages(_)) if self.passing_over => {}
                 _ => {
                     let message = "expected a document, or a text or passages after one, got another part";
-                    return Some(Err(Error::invalid_field("part", "NO_DOCUMENT", message).into()));
+                    return Some(Err(to_status(Error::invalid_field("part", "NO_DOCUMENT", message))));
                 }
             }
         }

@@ -13,6 +13,7 @@ use tonic::{Status, Streaming};
 use super::allowance::{Allowance, Part, Unfinished};
 use super::documents::{Documents, IN_FLIGHT, result_out};
 use super::pulse::{Pace, Pulse};
+use super::status::to_status;
 use super::{Stop, convert};
 use crate::domain::CollectionName;
 use crate::error::Error;
@@ -190,7 +191,7 @@ impl Reader {
 
 fn no_document() -> Incoming {
     let message = "expected a document or a piece of the file announced last, got another part";
-    Incoming::Broken(Error::invalid_field("part", "NO_DOCUMENT", message).into())
+    Incoming::Broken(to_status(Error::invalid_field("part", "NO_DOCUMENT", message)))
 }
 
 fn incomplete(pieces: Pieces, until: &str) -> Incoming {
@@ -340,7 +341,7 @@ impl Session {
                 let refuse = |(index, id)| Ok(refused(index, id, Stop::error()));
                 self.last.extend(left.into_iter().map(refuse));
                 self.last.push_back(Ok(response(Event::ShuttingDown(proto::IngestShuttingDown {}))));
-                self.last.push_back(Err(Stop::error().into()));
+                self.last.push_back(Err(to_status(Stop::error())));
             }
             Some(Ending::Complete) | None => {}
         }

@@ -32,7 +32,7 @@ pub use embedding::Embedding;
 pub use memory::Memory;
 pub use pulse::{Least, Pace, Pulse};
 pub use search::Search;
-pub use status::{code, code_name, complete};
+pub use status::{code, code_name, complete, to_status};
 pub use stop::Stop;
 
 use crate::access::Caller;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt};
 use tonic::{Request, Response};
 
+use super::status::to_status;
 use super::{Reply, convert};
 use crate::access::Caller;
 use crate::domain::{Level, bounds};
@@ -207,39 +208,43 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
 #[tonic::async_trait]
 impl proto::search_service_server::SearchService for Search {
     async fn search(&self, request: Request<proto::SearchRequest>) -> Reply<proto::SearchResponse> {
-        let caller = super::caller(&request)?;
-        let room = super::answer_room(&request, self.max_message_bytes)?;
-        Ok(Response::new(self.one(&caller, request.into_inner(), room).await?))
+        let caller = super::caller(&request).map_err(to_status)?;
+        let room = super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
+        Ok(Response::new(self.one(&caller, request.into_inner(), room).await.map_err(to_status)?))
     }
 
     async fn batch_search(
         &self,
         request: Request<proto::BatchSearchRequest>,
     ) -> Reply<proto::BatchSearchResponse> {
-        let caller = &super::caller(&request)?;
+        let caller = &super::caller(&request).map_err(to_status)?;
         // All of them share the room of the one answer.
-        let room = &super::answer_room(&request, self.max_message_bytes)?;
+        let room = &super::answer_room(&request, self.max_message_bytes).map_err(to_status)?;
         let requests = request.into_inner().requests;
-        super::check_batch("requests", requests.len(), self.max_batch_size)?;
+        super::check_batch("requests", requests.len(), self.max_batch_size).map_err(to_status)?;
         let searches = requests.into_iter().enumerate().map(|(index, request)| async move {
             let found = self.one(caller, request, room.clone()).await;
             found.map_err(|error| error.within(&format!("requests[{index}]")))
         });
         // In order and a few at a time, so that a large batch leaves room for others.
-        let responses = futures::stream::iter(searches).buffered(IN_FLIGHT).try_collect().await?;
+        let responses =
+            futures::stream::iter(searches).buffered(IN_FLIGHT).try_collect().await.map_err(to_status)?;
         Ok(Response::new(proto::BatchSearchResponse { responses }))
     }
 
     async fn compare(&self, request: Request<proto::CompareRequest>) -> Reply<proto::CompareResponse> {
-        let caller = super::caller(&request)?;
+        let caller = super::caller(&request).map_err(to_status)?;
         let request = request.into_inner();
         let collection = match request.collection.as_str() {
             "" => None,
-            name => Some(super::collection_name(&caller, "collection", name.to_owned())?),
+            name => Some(super::collection_name(&caller, "collection", name.to_owned()).map_err(to_status)?),
         };
         let side = |name, query| query_in(query).map_err(|error: Error| error.within(name));
-        let (left, right) = (side("left", request.left)?, side("right", request.right)?);
-        let similarity = self.search.compare(collection.as_ref(), &left, &right).await?;
+        let (left, right) = (
+            side("left", request.left).map_err(to_status)?,
+            side("right", request.right).map_err(to_status)?,
+        );
+        let similarity = self.search.compare(collection.as_ref(), &left, &right).await.map_err(to_status)?;
         Ok(Response::new(proto::CompareResponse { similarity }))
     }
 }

@@ -74,31 +74,29 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Self {
-        let mut error = error;
-        shorten(&mut error.message);
-        log_fault(&error);
-        let mut details = ErrorDetails::new();
-        details.set_error_info(error.reason, DOMAIN, [] as [(String, String); 0]);
-        if error.retry_after.is_some() {
-            details.set_retry_info(error.retry_after);
-        }
-        match error.kind {
-            ErrorKind::InvalidArgument | ErrorKind::OutOfRange => {
-                details.add_bad_request_violation(error.field.unwrap_or_default(), error.message.clone());
-            }
-            ErrorKind::ResourceExhausted => {
-                details.add_quota_failure_violation(error.reason, error.message.clone());
-            }
-            _ => {}
-        }
-        if let Some(mut resource) = error.resource {
-            shorten(&mut resource.name);
-            details.set_resource_info(resource.kind, resource.name, "", error.message.clone());
-        }
-        Status::with_error_details(code(error.kind), error.message, details)
+/// The status of an error, with its reason and details; faults of the program are logged.
+pub fn to_status(mut error: Error) -> Status {
+    shorten(&mut error.message);
+    log_fault(&error);
+    let mut details = ErrorDetails::new();
+    details.set_error_info(error.reason, DOMAIN, [] as [(String, String); 0]);
+    if error.retry_after.is_some() {
+        details.set_retry_info(error.retry_after);
     }
+    match error.kind {
+        ErrorKind::InvalidArgument | ErrorKind::OutOfRange => {
+            details.add_bad_request_violation(error.field.unwrap_or_default(), error.message.clone());
+        }
+        ErrorKind::ResourceExhausted => {
+            details.add_quota_failure_violation(error.reason, error.message.clone());
+        }
+        _ => {}
+    }
+    if let Some(mut resource) = error.resource {
+        shorten(&mut resource.name);
+        details.set_resource_info(resource.kind, resource.name, "", error.message.clone());
+    }
+    Status::with_error_details(code(error.kind), error.message, details)
 }
 
 /// Logs what is no mistake of a caller, with its cause, which no caller is told.
@@ -157,8 +155,8 @@ fn unencoded(status: Status) -> Status {
     };
     let message = "expected an answer that the memory of calls has room for, got a larger one";
     match reason {
-        "REQUEST_MEMORY_FULL" => Error::exhausted(reason, message, RETRY_AFTER).into(),
-        _ => Error::new(ErrorKind::ResourceExhausted, reason, message).into(),
+        "REQUEST_MEMORY_FULL" => to_status(Error::exhausted(reason, message, RETRY_AFTER)),
+        _ => to_status(Error::new(ErrorKind::ResourceExhausted, reason, message)),
     }
 }
 
@@ -187,11 +185,11 @@ mod tests {
     #[test]
     fn details_tell_the_field_and_the_resource() {
         let status =
-            Status::from(Error::invalid_field("limit", "BAD_LIMIT", "expected 1").within("requests[2]"));
+            to_status(Error::invalid_field("limit", "BAD_LIMIT", "expected 1").within("requests[2]"));
         let details = status.get_error_details();
         let violation = &details.bad_request().unwrap().field_violations[0];
         assert_eq!((violation.field.as_str(), status.message()), ("requests[2].limit", "limit: expected 1"));
-        let status = Status::from(Error::not_found("UNKNOWN_COLLECTION", "no").about("collection", "x"));
+        let status = to_status(Error::not_found("UNKNOWN_COLLECTION", "no").about("collection", "x"));
         let resource = status.get_error_details().resource_info().unwrap().clone();
         assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("collection", "x"));
     }
@@ -199,13 +197,13 @@ mod tests {
     #[test]
     fn a_status_fits_into_headers_whatever_the_caller_sent() {
         let long = "é".repeat(100_000);
-        let status = Status::from(Error::not_found("UNKNOWN_MODEL", &long).about("model", &long));
+        let status = to_status(Error::not_found("UNKNOWN_MODEL", &long).about("model", &long));
         assert!(status.message().len() < 1010 && status.details().len() < 4000);
     }
 
     #[test]
     fn an_error_names_its_request_and_a_success_stays() {
-        let status = Status::from(Error::invalid_field("limit", "BAD_LIMIT", "expected 1"));
+        let status = to_status(Error::invalid_field("limit", "BAD_LIMIT", "expected 1"));
         let mut headers = http::HeaderMap::new();
         status.add_header(&mut headers).unwrap();
         complete(&mut headers, "r-1");

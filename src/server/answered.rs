@@ -22,6 +22,7 @@ use tonic::codegen::http::{HeaderMap, HeaderValue};
 use super::deadline::passed;
 use super::guard::{Admitted, Guard};
 use crate::error::{Error, ErrorKind};
+use crate::grpc::to_status;
 use crate::grpc::{ALLOWANCE, Allowance, Part};
 use crate::metrics;
 
@@ -120,7 +121,7 @@ impl AsRef<[u8]> for Sent {
 
 fn trailers(error: Error) -> Frame<Bytes> {
     let mut trailers = HeaderMap::new();
-    if Status::from(error).add_header(&mut trailers).is_err() {
+    if to_status(error).add_header(&mut trailers).is_err() {
         trailers.insert("grpc-status", HeaderValue::from_static("13"));
     }
     Frame::trailers(trailers)

@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
@@ -22,6 +21,7 @@ use super::resident;
 use crate::access::{Caller, Keyring, method};
 use crate::config::LimitsConfig;
 use crate::error::{Error, Result};
+use crate::grpc::to_status;
 use crate::grpc::{ALLOWANCE, Allowance, Least, Memory, Pulse};
 use crate::party::Party;
 
@@ -226,7 +226,7 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (request, admitted) = match self.guard.admit(request) {
             Ok(admitted) => admitted,
-            Err(error) => return Box::pin(std::future::ready(Ok(Status::from(error).into_http()))),
+            Err(error) => return Box::pin(std::future::ready(Ok(to_status(error).into_http()))),
         };
         let guard = self.guard.clone();
         let allowance = admitted.allowance.clone();
@@ -238,7 +238,7 @@ where
                 // Dropping the answer stops what works on it.
                 Some(at) => match tokio::time::timeout_at(at, answer).await {
                     Ok(response) => response?,
-                    Err(_) => return Ok(Status::from(passed()).into_http()),
+                    Err(_) => return Ok(to_status(passed()).into_http()),
                 },
             };
             Ok(response.map(|inner| Body::new(Answered::new(inner, admitted, guard))))

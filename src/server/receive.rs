@@ -13,6 +13,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::error::{Error, ErrorKind};
+use crate::grpc::to_status;
 use crate::grpc::{Allowance, Least, Pace, Pulse};
 
 /// Bytes before each message: whether it is compressed, and its length.
@@ -129,7 +130,7 @@ impl Received {
             Some(at) if at <= Instant::now() => self.pace.error("a message"),
             _ => in_the_way(self.receiving.least.timeout),
         };
-        Poll::Ready(Some(Err(error.into())))
+        Poll::Ready(Some(Err(to_status(error))))
     }
 
     /// Is ready when the client was waited for too long.
@@ -199,7 +200,7 @@ impl http_body::Body for Received {
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         loop {
-            if let Some(bytes) = ready!(this.poll_memory(context))? {
+            if let Some(bytes) = ready!(this.poll_memory(context)).map_err(to_status)? {
                 this.beginning.push_back(bytes);
             }
             if (this.is_over || !this.framing.is_beginning())
@@ -232,7 +233,7 @@ impl http_body::Body for Received {
                 && !data.is_empty()
                 && this.framing.is_between()
             {
-                return Poll::Ready(Some(Err(too_many_messages().into())));
+                return Poll::Ready(Some(Err(to_status(too_many_messages()))));
             }
             let piece = data.split_to(this.framing.read(&data));
             this.rest = Some(data).filter(|rest| !rest.is_empty());

@@ -1,7 +1,7 @@
 use icu_segmenter::SentenceSegmenter;
 use icu_segmenter::options::SentenceBreakInvariantOptions;
 
-use crate::domain::Span;
+use trove_core::domain::Span;
 
 /// Words that end in a full stop without ending a sentence. Not "etc." or "no.", which often do
 /// end one; where a small letter follows, the segmenter goes on by itself.

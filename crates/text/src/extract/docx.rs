@@ -7,8 +7,8 @@ use quick_xml::reader::Reader;
 use zip::ZipArchive;
 
 use super::{Builder, CELL, broken};
-use crate::domain::Extracted;
-use crate::error::{Error, Result};
+use trove_core::domain::Extracted;
+use trove_core::error::{Error, Result};
 
 /// Most bytes of the inflated main part; far beyond any book, and a bound for zip bombs.
 const MAX_INFLATED_BYTES: u64 = 128 << 20;

@@ -14,11 +14,11 @@ mod worker;
 pub use kind::{PLAIN, essence, media_type_of};
 pub use worker::{Extractor, MAX_TEXT_BYTES, MEMORY_VARIABLE, worker_main};
 
-use crate::domain::{CELL, Extracted};
-use crate::error::{Error, Result};
 use builder::Builder;
 use kind::{DOCX, HTML, MARKDOWN, PDF, SUPPORTED};
 pub use plain::read as plain_text;
+use trove_core::domain::{CELL, Extracted};
+use trove_core::error::{Error, Result};
 
 /// Extracts the text of a file in this process.
 ///
@@ -63,18 +63,19 @@ mod tests {
 
     #[test]
     fn real_pages() {
-        let html = extract(include_bytes!("../../tests/data/appetite.html"), HTML).unwrap();
+        let html = extract(include_bytes!("../../../../tests/data/appetite.html"), HTML).unwrap();
         assert!(html.title.unwrap().contains("Whetting Your Appetite"));
         assert_eq!(html.sections.last().unwrap().headings, ["1. Whetting Your Appetite"]);
         assert!(html.text.contains("Python is an interpreted language"));
         assert!(!html.text.contains("Navigation") && !html.text.contains('¶'));
 
         let markdown =
-            extract(include_bytes!("../../tests/data/node-path.md"), "text/markdown; charset=utf-8").unwrap();
+            extract(include_bytes!("../../../../tests/data/node-path.md"), "text/markdown; charset=utf-8")
+                .unwrap();
         assert_eq!(markdown.title.as_deref(), Some("Path"));
         assert!(markdown.sections.iter().any(|s| s.headings.len() == 2 && s.headings[0] == "Path"));
 
-        let pdf = extract(include_bytes!("../../tests/data/project-history.en.pdf"), PDF).unwrap();
+        let pdf = extract(include_bytes!("../../../../tests/data/project-history.en.pdf"), PDF).unwrap();
         assert!(pdf.sections.len() > 5);
         assert_eq!(pdf.sections[0].page, Some(1));
         for section in &pdf.sections {

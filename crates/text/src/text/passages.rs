@@ -1,6 +1,6 @@
 use super::sentences::{sentences, trimmed};
-use crate::domain::{Section, Span};
-use crate::error::{Error, Result};
+use trove_core::domain::{Section, Span};
+use trove_core::error::{Error, Result};
 
 /// Most sentences of a passage; a sentence's position must fit eight bits of a point id.
 const MAX_SENTENCES: usize = 200;

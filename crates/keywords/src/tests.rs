@@ -2,8 +2,8 @@ use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
 
-use super::{KeywordDocument, KeywordIndex, KeywordPassage, Upkeep};
-use crate::domain::Language;
+use crate::{KeywordDocument, KeywordIndex, KeywordPassage, Upkeep};
+use trove_core::domain::Language;
 
 fn passage(point: u64, text: &str) -> KeywordPassage {
     KeywordPassage { point, text: text.to_owned(), headings: vec!["Notes".to_owned(), "Harbour".to_owned()] }

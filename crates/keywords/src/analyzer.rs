@@ -6,7 +6,7 @@ use tantivy::tokenizer::{
     TokenStream, Tokenizer,
 };
 
-use crate::domain::Language;
+use trove_core::domain::Language;
 
 /// Longer terms are noise: encoded data, rows of signs. A SHA-256 digest in hex is just as long.
 const MAX_TERM_BYTES: usize = 64;

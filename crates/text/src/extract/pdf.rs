@@ -3,8 +3,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pdf_extract::{Document, PlainTextOutput, output_doc_page};
 
 use super::{Builder, broken, pages};
-use crate::domain::Extracted;
-use crate::error::{Error, Result};
+use trove_core::domain::Extracted;
+use trove_core::error::{Error, Result};
 
 pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
     // The parser panics on some malformed files.

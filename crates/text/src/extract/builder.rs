@@ -1,5 +1,5 @@
-use crate::domain::{Extracted, Section, Span};
-use crate::error::{Error, Result};
+use trove_core::domain::{Extracted, Section, Span};
+use trove_core::error::{Error, Result};
 
 /// Most bytes of a heading in a path: each passage below it has a copy of the path. In the text it is whole.
 const MAX_HEADING_BYTES: usize = 200;

@@ -12,14 +12,14 @@ use tantivy::{
     FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError, Term,
 };
 
-use super::narrow::Places;
-use super::search::KeywordReader;
-use super::{
+use crate::narrow::Places;
+use crate::search::KeywordReader;
+use crate::{
     DOC_NO, Fields, KEYWORDS_FAILED, KeywordDocument, analyzer, damaged, from_tantivy, schema, unusable,
 };
-use crate::domain::Language;
-use crate::error::{Error, Result};
-use crate::private;
+use trove_core::domain::Language;
+use trove_core::error::{Error, Result};
+use trove_core::private;
 
 /// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
 /// when the analysis or the fields change.
@@ -238,7 +238,6 @@ impl KeywordIndex {
     }
 
     /// Segments that a search looks into.
-    #[cfg(test)]
     pub fn segments(&self) -> usize {
         self.reader.searcher().segment_readers().len()
     }

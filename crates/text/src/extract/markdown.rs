@@ -1,8 +1,8 @@
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 use super::{Builder, CELL};
-use crate::domain::Extracted;
-use crate::error::Result;
+use trove_core::domain::Extracted;
+use trove_core::error::Result;
 
 pub(super) fn extract(text: &str) -> Result<Extracted> {
     let options = Options::ENABLE_TABLES

@@ -1,5 +1,24 @@
-//! Passages by their words: an inverted index with BM25 scores for each collection. It is derived from the
-//! store and can be thrown away at any time. The only user of tantivy.
+//! The keyword index: passages by their words, an inverted index with BM25 scores for each collection. It is derived from
+//! the store and can be thrown away at any time. The only user of tantivy.
+//!
+//! It uses `trove-core` alone; the catalog of collections uses it.
+//!
+//! ```
+//! let words = trove_keywords::STOP_WORDS.len();
+//! assert!(words > 20);
+//! ```
+#![warn(missing_docs)]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented
+    )
+)]
 
 mod analyzer;
 mod index;
@@ -18,8 +37,8 @@ use tantivy::TantivyError;
 use tantivy::directory::error::{LockError, OpenDirectoryError, OpenReadError, OpenWriteError};
 use tantivy::schema::{FAST, Field, INDEXED, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 
-use crate::domain::Language;
-use crate::error::Error;
+use trove_core::domain::Language;
+use trove_core::error::Error;
 
 /// Reason of the error of an index that cannot be written, other than for want of room.
 pub const KEYWORDS_FAILED: &str = "KEYWORDS_FAILED";

@@ -10,9 +10,9 @@ use tantivy::index::SegmentId;
 use tantivy::query::Weight;
 use tantivy::{DocId, Score, Searcher, SegmentReader};
 
-use super::from_tantivy;
-use super::search::Columns;
-use crate::error::Result;
+use crate::from_tantivy;
+use crate::search::Columns;
+use trove_core::error::Result;
 
 /// Cost of looking a passage up in the postings of a word, in postings gone through.
 const SEEK_COST: u64 = 16;

@@ -11,10 +11,10 @@ use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
 use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
-use crate::domain::Extracted;
-use crate::error::{Error, Result};
-use crate::fair::Fair;
-use crate::{metrics, task};
+use trove_core::domain::Extracted;
+use trove_core::error::{Error, Result};
+use trove_core::fair::Fair;
+use trove_core::{metrics, task};
 
 /// Environment variable that tells a worker how many bytes of address space it may use. It is the only one
 /// that a worker gets.

@@ -2,8 +2,8 @@ use scraper::node::Element;
 use scraper::{ElementRef, Html, Node, Selector};
 
 use super::{Builder, CELL};
-use crate::domain::Extracted;
-use crate::error::Result;
+use trove_core::domain::Extracted;
+use trove_core::error::Result;
 
 pub(super) fn extract(source: &str) -> Result<Extracted> {
     let page = Html::parse_document(source);

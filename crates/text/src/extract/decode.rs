@@ -1,7 +1,7 @@
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::Encoding;
 
-use crate::error::{Error, Result};
+use trove_core::error::{Error, Result};
 
 /// Decodes by byte order mark, else as UTF-8, else in the encoding it looks like.
 pub(super) fn decode(bytes: &[u8]) -> Result<String> {

@@ -9,10 +9,10 @@ use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::tokenizer::TokenStream;
 use tantivy::{DocId, IndexReader, Score, Searcher, SegmentReader, Term};
 
-use super::narrow::{self, Places};
-use super::{DOC_NO, Fields, POINT, analyzer, from_tantivy};
-use crate::domain::Language;
-use crate::error::Result;
+use crate::narrow::{self, Places};
+use crate::{DOC_NO, Fields, POINT, analyzer, from_tantivy};
+use trove_core::domain::Language;
+use trove_core::error::Result;
 
 /// Weight of a word in the heading path against one in the text. Headings tell what a passage is about, yet
 /// are shared by all passages below them.

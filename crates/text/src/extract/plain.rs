@@ -2,8 +2,8 @@
 //! that stand alone.
 
 use super::builder::short_heading;
-use crate::domain::{Extracted, Section, Span};
-use crate::error::{Error, Result};
+use trove_core::domain::{Extracted, Section, Span};
+use trove_core::error::{Error, Result};
 
 /// Most characters of a heading.
 const MAX_HEADING: usize = 120;
