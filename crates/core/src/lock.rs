@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_this_table() {
-        let written = std::fs::read_to_string("docs/RELIABILITY.md").unwrap();
+        let written = std::fs::read_to_string("../../docs/RELIABILITY.md").unwrap();
         for (name, meaning) in RANKS {
             let line = format!("| `{name}` | {meaning} |");
             assert!(written.contains(&line), "docs/RELIABILITY.md lacks {line}");

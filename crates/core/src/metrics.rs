@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn dashboard_and_alerts_name_metrics_that_exist() {
         let known: HashSet<&str> = METRICS.iter().map(|metric| metric.name).collect();
-        let dashboard = std::fs::read_to_string("deploy/grafana-dashboard.json").unwrap();
+        let dashboard = std::fs::read_to_string("../../deploy/grafana-dashboard.json").unwrap();
         let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
         let panels = parsed["panels"].as_array().unwrap();
         let expressions: Vec<&str> = panels
@@ -357,7 +357,7 @@ mod tests {
             .map(|target| target["expr"].as_str().unwrap())
             .collect();
         assert!(expressions.len() >= panels.len() / 2);
-        let alerts = std::fs::read_to_string("deploy/alerts.yml").unwrap();
+        let alerts = std::fs::read_to_string("../../deploy/alerts.yml").unwrap();
         for text in expressions.iter().copied().chain([alerts.as_str()]) {
             let unknown: Vec<&str> = named(text).into_iter().filter(|name| !known.contains(name)).collect();
             assert_eq!(unknown, Vec::<&str>::new(), "{text}");
@@ -379,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_this_table() {
-        let written = std::fs::read_to_string("docs/OBSERVABILITY.md").unwrap();
+        let written = std::fs::read_to_string("../../docs/OBSERVABILITY.md").unwrap();
         let table = markdown();
         assert!(written.contains(&table), "docs/OBSERVABILITY.md lacks the table of the metrics:\n{table}");
     }
