@@ -6,7 +6,7 @@
 //! ```
 //! use trove_core::domain::CollectionName;
 //!
-//! let name: CollectionName = "notes".parse()?;
+//! let name = CollectionName::new("notes")?;
 //! assert_eq!(name.as_str(), "notes");
 //! # Ok::<(), trove_core::error::Error>(())
 //! ```

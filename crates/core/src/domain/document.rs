@@ -45,8 +45,19 @@ pub struct Section {
     pub page: Option<u32>,
 }
 
+/// A part of a file that could not be read, or not as it was meant; the rest of the file was.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Warning {
+    /// Page, from one, where it concerns one.
+    pub page: Option<u32>,
+    /// Stable reason in UPPER_SNAKE_CASE, such as `PAGE_WITHOUT_TEXT`.
+    pub reason: String,
+    /// What is missing and what to do, in lower case without a full stop.
+    pub message: String,
+}
+
 /// What extraction makes of a file.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Extracted {
     /// Title, where the file names one.
     pub title: Option<String>,
@@ -54,6 +65,12 @@ pub struct Extracted {
     pub text: String,
     /// Sections in order, not overlapping.
     pub sections: Vec<Section>,
+    /// What the file says of itself, such as its front matter or the people of a mail.
+    #[serde(default)]
+    pub metadata: Metadata,
+    /// What could not be read.
+    #[serde(default)]
+    pub warnings: Vec<Warning>,
 }
 
 /// One typed metadata value.

@@ -9,7 +9,7 @@ mod matching;
 mod value;
 mod vector;
 
-pub use document::{CELL, Extracted, Metadata, MetadataValue, Section, Span};
+pub use document::{CELL, Extracted, Metadata, MetadataValue, Section, Span, Warning};
 pub use filter::{Filter, FilterSize, Limits, RangeBounds, Test};
 pub use ids::{CollectionName, DocumentId};
 pub use language::Language;

@@ -88,7 +88,7 @@ impl Builder {
             .map(|t| t.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" "))
             .map(|t| beginning(&t, MAX_TITLE_BYTES).to_owned())
             .filter(|t| !t.is_empty());
-        Ok(Extracted { title, text: self.text, sections: self.sections })
+        Ok(Extracted { title, text: self.text, sections: self.sections, ..Extracted::default() })
     }
 }
 

@@ -64,7 +64,7 @@ pub fn read(text: String) -> Result<Extracted> {
         }
     }
     push(start, end, &path);
-    Ok(Extracted { title, text, sections })
+    Ok(Extracted { title, text, sections, ..Extracted::default() })
 }
 
 fn headings(text: &str) -> Vec<Heading<'_>> {
