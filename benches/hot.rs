@@ -30,7 +30,7 @@ fn hot(criterion: &mut Criterion) {
     };
     group.bench_function("tokens", |b| b.iter(|| encoder.token_spans(&text)));
     group.bench_function("tokens with their texts", |b| b.iter(|| encoder.tokenize(&text, true)));
-    let split = SplitOptions { max_tokens: 254, overlap_tokens: 0 };
+    let split = SplitOptions { max_tokens: 254, first_max_tokens: 254, overlap_tokens: 0 };
     group.bench_function("passages", |b| {
         b.iter(|| split_passages(&text, &[], &split, &|piece: &str| encoder.token_spans(piece)));
     });

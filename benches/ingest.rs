@@ -126,7 +126,8 @@ fn passages(
     records: &[Record],
     alone: &mut Alone,
 ) -> Result<Vec<PassageInput>, trove::error::Error> {
-    let options = SplitOptions { max_tokens: encoder.info().passage_tokens as usize, overlap_tokens: 0 };
+    let max_tokens = encoder.info().passage_tokens as usize;
+    let options = SplitOptions { max_tokens, first_max_tokens: max_tokens, overlap_tokens: 0 };
     let mut inputs = Vec::new();
     for record in records {
         let started = process::thread_cpu_seconds();
@@ -140,7 +141,11 @@ fn passages(
             let start = draft.span.start;
             let sentence = |s: Span| Span::new(s.start - start, s.end - start);
             let text = draft.span.slice(&text).unwrap_or_default().to_owned();
-            PassageInput { text, sentences: draft.sentences.into_iter().map(sentence).collect() }
+            PassageInput {
+                text,
+                sentences: draft.sentences.into_iter().map(sentence).collect(),
+                ..Default::default()
+            }
         }));
     }
     Ok(inputs)

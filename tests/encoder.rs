@@ -131,7 +131,7 @@ async fn passages_give_sentence_vectors_and_sums() {
     let Some(encoder) = cpu() else { return };
     let text = "The lake is cold. Boats stay in the harbour.".to_owned();
     let sentences = vec![Span::new(0, 17), Span::new(18, text.len() as u32), Span::new(17, 18)];
-    let passage = PassageInput { text: text.clone(), sentences };
+    let passage = PassageInput { text: text.clone(), sentences, ..Default::default() };
     let vectors = encoder.encode_passages(vec![passage]).await.unwrap().remove(0);
     let alone = encoder.embed(vec![text], &EmbedOptions::document()).await.unwrap();
     assert_eq!(vectors.sentences.len(), 3);
@@ -186,7 +186,10 @@ async fn a_large_call_leaves_room_for_queries_and_documents() {
     assert_eq!(large(encoder.clone()).await.unwrap_err().reason, "QUEUE_FULL");
     encoder.embed(vec!["Where is the lake?".to_owned()], &EmbedOptions::document()).await.unwrap();
     let text = "The lake is cold.".to_owned();
-    encoder.encode_passages(vec![PassageInput { text, sentences: Vec::new() }]).await.unwrap();
+    encoder
+        .encode_passages(vec![PassageInput { text, sentences: Vec::new(), ..Default::default() }])
+        .await
+        .unwrap();
     assert!(!work.is_finished(), "the queries came after all of the large call");
     let output = work.await.unwrap().unwrap();
     assert_eq!(output.results.len(), texts.len());

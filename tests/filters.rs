@@ -187,7 +187,7 @@ async fn a_collection_has_a_language_and_titles_are_words_too() {
     );
 
     let renamed = proto::Document { title: "Die Mole".to_owned(), ..titled };
-    assert_eq!(upsert(&channel, vec![renamed]).await[0].status(), DocumentStatus::Updated);
+    assert_eq!(upsert(&channel, vec![renamed]).await[0].status(), DocumentStatus::Indexed);
     assert_eq!(words("Mole").await, ["a"]);
     assert!(words("Leuchtturm").await.is_empty());
     let compact = proto::CompactCollectionRequest { name: NOTES.to_owned() };

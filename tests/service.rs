@@ -172,8 +172,41 @@ async fn tokens_of(channel: &Channel, request: proto::UpsertDocumentsRequest) ->
     (response.results[0].status(), response.usage.unwrap().prompt_tokens)
 }
 
+/// Records have their titles in a field of their own, and what is asked is often there alone.
 #[tokio::test]
-async fn a_new_description_is_stored_without_encoding_and_force_encodes_again() {
+async fn vectors_know_the_title() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let answer =
+        "Click the link on the sign-in page and follow the mail that comes. It is valid for an hour. ";
+    let record = |id: &str, title: &str, repeats| proto::Document {
+        title: title.to_owned(),
+        ..text_document(id, &answer.repeat(repeats))
+    };
+    // A text of many passages, whose first one is as long as the encoder takes, leaves room for its title too.
+    for repeats in [1, 100] {
+        let titles =
+            ["How do I reset my password?", "How do I sail around the Horn?", &"Long title ".repeat(90)];
+        let records = titles.iter().enumerate().map(|(at, title)| record(&at.to_string(), title, repeats));
+        upsert(&channel, records.collect()).await;
+        for (asked, expected) in [("I forgot my password", "0"), ("sailing round Cape Horn", "1")] {
+            for unit in [SearchUnit::Passage, SearchUnit::Document] {
+                let request = proto::SearchRequest { unit: unit.into(), ..query(asked) };
+                let hits = by(&channel, SearchMode::Vector, request).await;
+                assert_eq!(hits[0].passage.as_ref().unwrap().document_id, expected, "{asked}, {unit:?}");
+            }
+        }
+    }
+    upsert(&channel, vec![record("0", "How do I bake bread?", 1)]).await;
+    let hits = by(&channel, SearchMode::Vector, query("baking a loaf")).await;
+    assert_eq!(ids(&hits)[0], "0", "a new title is encoded");
+}
+
+#[tokio::test]
+async fn new_metadata_is_stored_without_encoding_and_a_new_title_is_encoded() {
     let Some(models) = models() else { return };
     let data = data_dir(&models);
     let server = Server::start(data.path()).await;
@@ -184,7 +217,10 @@ async fn a_new_description_is_stored_without_encoding_and_force_encodes_again() 
     assert!(status == DocumentStatus::Indexed && encoded > 0);
     let before = get(&channel, "x").await.unwrap();
     assert!(before.extraction_version > 0);
-    assert_eq!(put(titled("New", "b")).await, (DocumentStatus::Updated, 0));
+    assert_eq!(put(titled("Old", "b")).await, (DocumentStatus::Updated, 0));
+    // A title is encoded with the first passage.
+    let (status, with_title) = put(titled("New", "b")).await;
+    assert!(status == DocumentStatus::Indexed && with_title > 0);
     assert_eq!(put(titled("New", "b")).await, (DocumentStatus::Unchanged, 0));
     let after = get(&channel, "x").await.unwrap();
     assert_eq!(after.passages, before.passages);
@@ -194,14 +230,18 @@ async fn a_new_description_is_stored_without_encoding_and_force_encodes_again() 
     assert_eq!(hit.metadata["kind"], string("b"));
 
     // Without a title the file's own holds again; this text has none.
-    assert_eq!(put(titled("", "b")).await, (DocumentStatus::Updated, 0));
+    let (status, untitled) = put(titled("", "b")).await;
+    assert!(status == DocumentStatus::Indexed && untitled < encoded, "{untitled} of {encoded}");
     assert_eq!(get(&channel, "x").await.unwrap().title, "");
-    let check =
-        proto::UpsertDocumentsRequest { validate_only: true, ..upsert_request(vec![titled("Y", "c")]) };
-    assert_eq!(tokens_of(&channel, check).await, (DocumentStatus::Updated, 0));
+    for (document, status) in
+        [(titled("", "c"), DocumentStatus::Updated), (titled("Y", "c"), DocumentStatus::Indexed)]
+    {
+        let check = proto::UpsertDocumentsRequest { validate_only: true, ..upsert_request(vec![document]) };
+        assert_eq!(tokens_of(&channel, check).await, (status, 0));
+    }
     assert_eq!(get(&channel, "x").await.unwrap().title, "", "a check writes nothing");
     let forced = proto::UpsertDocumentsRequest { force: true, ..upsert_request(vec![titled("", "b")]) };
-    assert_eq!(tokens_of(&channel, forced).await, (DocumentStatus::Indexed, encoded));
+    assert_eq!(tokens_of(&channel, forced).await, (DocumentStatus::Indexed, untitled));
 
     // The same bytes as another format are other passages.
     let Some(Content::Text(text)) = titled("", "b").content else { unreachable!() };

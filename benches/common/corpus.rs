@@ -81,7 +81,8 @@ fn demo(encoder: &Encoder) -> Result<Vec<Record>, Box<dyn std::error::Error>> {
         paths.extend(entries.collect::<Result<Vec<_>, _>>()?.into_iter().map(|entry| entry.path()));
     }
     paths.sort();
-    let options = SplitOptions { max_tokens: encoder.info().passage_tokens as usize, overlap_tokens: 0 };
+    let max_tokens = encoder.info().passage_tokens as usize;
+    let options = SplitOptions { max_tokens, first_max_tokens: max_tokens, overlap_tokens: 0 };
     let mut records = Vec::new();
     for path in paths {
         let text = std::fs::read_to_string(&path)?;

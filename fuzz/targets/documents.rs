@@ -253,8 +253,12 @@ pub fn passages(bytes: &[u8]) {
         let tokens = piece.char_indices().filter(|(_, c)| !c.is_whitespace());
         Ok(tokens.map(|(at, c)| Span::new(at as u32, (at + c.len_utf8()) as u32)).collect())
     };
-    let options =
-        SplitOptions { max_tokens: usize::from(first % 32), overlap_tokens: usize::from(first / 32) };
+    let max_tokens = usize::from(first % 32);
+    let options = SplitOptions {
+        max_tokens,
+        first_max_tokens: max_tokens.div_ceil(2),
+        overlap_tokens: usize::from(first / 32),
+    };
     let Ok(passages) = split_passages(&text, &[], &options, &tokenize) else { return };
     for passage in passages {
         let slice = passage.span.slice(&text).unwrap_or_else(|| panic!("a passage cuts a character"));

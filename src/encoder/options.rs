@@ -165,8 +165,11 @@ pub struct EmbedOutput {
 }
 
 /// A passage to encode.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PassageInput {
+    /// What is encoded before the text, such as the title of its document; empty for none. It is part of the passage's
+    /// vector and of no sentence's.
+    pub context: String,
     /// Its text.
     pub text: String,
     /// Its sentences, relative to its text.

@@ -123,18 +123,21 @@ impl Context<'_> {
     /// The passage, its sentences and, where documents are sums of token states, the sum of its tokens.
     pub fn passage(&self, passage: &PassageInput) -> Result<Plan> {
         let prompt = self.prompt(self.model.passage_prompt())?;
-        let mut encoded = self.encode(&format!("{prompt}{}", passage.text), &passage.text)?;
+        let gap = if passage.context.is_empty() { "" } else { " " };
+        let before = format!("{prompt}{}{gap}", passage.context);
+        let mut encoded = self.encode(&format!("{before}{}", passage.text), &passage.text)?;
         if encoded.ids.len() > self.room() {
             return Err(self.too_long(encoded.ids.len()));
         }
-        let offset = prompt.len() as u32;
-        let own = encoded.spans.partition_point(|span| span.start < offset);
+        let starting = |bytes: usize| encoded.spans.partition_point(|span| (span.start as usize) < bytes);
+        let (context, own) = (starting(prompt.len()), starting(before.len()));
+        let offset = before.len() as u32;
         for span in &mut encoded.spans {
             *span = Span::new(span.start.saturating_sub(offset), span.end.saturating_sub(offset));
         }
         let all = Span::new(0, passage.text.len() as u32);
         let pooling = self.model.pooling;
-        let tokens = self.first_pooled(own, pooling, true)..encoded.ids.len();
+        let tokens = self.first_pooled(context, pooling, true)..encoded.ids.len();
         let whole = |sum| Group { span: all, tokens: tokens.clone(), whole: true, pooling, sum };
         let sentence = |&span: &Span| {
             let tokens = within(&encoded.spans, own, span);

@@ -1,5 +1,6 @@
 //! The way of a document: extract, split, encode, store. The store's commit feeds the index.
 
+mod context;
 mod turns;
 
 use std::future::Future;
@@ -9,8 +10,8 @@ use ::metrics::counter;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::Catalog;
-use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Span};
-use crate::encoder::{Encoder, Encoders, PassageInput, PassageVectors};
+use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section};
+use crate::encoder::{Encoder, Encoders, PassageVectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::{self, Extractor};
 use crate::fair::Fair;
@@ -23,9 +24,11 @@ use crate::task;
 use crate::text::{self, PassageDraft, SplitOptions};
 use turns::{Turn, Turns};
 
-/// Version of extraction and splitting, kept with each document. It rises where one of them would make
-/// other passages of the same file.
-const PROCESSING_VERSION: u32 = 2;
+/// Version of extraction, splitting and what is encoded, kept with each document. It rises where one of them would make
+/// other passages or vectors of the same file.
+const PROCESSING_VERSION: u32 = 3;
+/// From this version on the title is encoded with the first passage.
+const ENCODES_TITLE: u32 = 3;
 
 /// Passages of a document that are encoded together: enough for several batches of like length, and few enough that
 /// others do not wait long for their turn.
@@ -199,7 +202,7 @@ impl Ingest {
         let mut tokens = 0;
         if encode {
             let drafts = std::mem::take(&mut document.passages).into_iter().map(draft).collect();
-            let encoded = self.encode(&record, &document.text, drafts).await?;
+            let encoded = self.encode(&record, &document.title, &document.text, drafts).await?;
             (document.passages, document.document_vector, tokens) = encoded;
         } else if let Ok(Some(stored)) = self.catalog.store().whole_document(record.cid, &document.id)
             && stored.document == document
@@ -252,7 +255,7 @@ impl Ingest {
         let extracted = self.extract(input.content).await?;
         let file_title = extracted.title.unwrap_or_default();
         let title = if input.title.is_empty() { file_title.clone() } else { input.title };
-        let (drafts, text) = self.split(&record, extracted.text, extracted.sections).await?;
+        let (drafts, text) = self.split(&record, &title, extracted.text, extracted.sections).await?;
         if options.validate_only {
             return Ok(Outcome {
                 document_id: id.as_str().to_owned(),
@@ -261,7 +264,7 @@ impl Ingest {
                 tokens: 0,
             });
         }
-        let (passages, document_vector, tokens) = self.encode(&record, &text, drafts).await?;
+        let (passages, document_vector, tokens) = self.encode(&record, &title, &text, drafts).await?;
         let document = NewDocument {
             id: id.as_str().to_owned(),
             title,
@@ -291,7 +294,7 @@ impl Ingest {
     }
 
     /// Brings what describes a stored document up to date; its content is right already. `None` where the
-    /// document went away meanwhile.
+    /// document went away meanwhile, or has another title now, which is in its vectors.
     async fn describe(
         &self,
         record: &CollectionRecord,
@@ -303,6 +306,9 @@ impl Ingest {
             "" => stored.file_title.as_ref().unwrap_or(&stored.title),
             title => title,
         };
+        if stored.title != title && stored.processing.version >= ENCODES_TITLE {
+            return Ok(None);
+        }
         let is_same = stored.title == title
             && stored.source_uri == input.source_uri
             && stored.metadata == input.metadata;
@@ -349,12 +355,16 @@ impl Ingest {
     async fn split(
         &self,
         record: &CollectionRecord,
+        title: &str,
         text: String,
         sections: Vec<Section>,
     ) -> Result<(Vec<PassageDraft>, String)> {
         let encoder = self.encoders.bound(&record.model_id, &record.model_revision)?.clone();
+        let room = (encoder.info().passage_tokens as usize).saturating_sub(context::room(&encoder, title)?);
+        let max_tokens = record.max_tokens as usize;
         let options = SplitOptions {
-            max_tokens: record.max_tokens as usize,
+            max_tokens,
+            first_max_tokens: room.min(max_tokens),
             overlap_tokens: record.overlap_tokens as usize,
         };
         let _turn = match text.len() {
@@ -375,6 +385,7 @@ impl Ingest {
     async fn encode(
         &self,
         record: &CollectionRecord,
+        title: &str,
         text: &str,
         drafts: Vec<PassageDraft>,
     ) -> Result<(Vec<NewPassage>, Vec<f32>, u32)> {
@@ -382,8 +393,12 @@ impl Ingest {
         let mut sum = vec![0.0; encoder.info().dimensions as usize];
         let mut tokens = 0;
         let mut passages = Vec::with_capacity(drafts.len());
-        let encode = |piece| self.encode_piece(encoder, text, piece);
-        let mut encoded = futures::stream::iter(pieces(drafts)).map(encode).buffered(PIECES_AHEAD);
+        let encode = |(at, piece)| {
+            let title = if at == 0 { Some(title) } else { None };
+            self.encode_piece(encoder, title, text, piece)
+        };
+        let mut encoded =
+            futures::stream::iter(pieces(drafts).enumerate()).map(encode).buffered(PIECES_AHEAD);
         while let Some(piece) = encoded.try_next().await? {
             for (draft, vectors) in piece {
                 sum.iter_mut().zip(&vectors.sum).for_each(|(s, x)| *s += x);
@@ -410,11 +425,17 @@ impl Ingest {
     async fn encode_piece(
         &self,
         encoder: &Arc<Encoder>,
+        title: Option<&str>,
         text: &str,
         drafts: Vec<PassageDraft>,
     ) -> Result<impl Iterator<Item = (PassageDraft, PassageVectors)> + use<>> {
         let _room = self.passages.take(drafts.len()).await;
-        let inputs = drafts.iter().map(|draft| passage_input(text, draft)).collect::<Result<Vec<_>>>()?;
+        let inputs = (drafts.iter().enumerate())
+            .map(|(at, draft)| {
+                let title = title.filter(|_| at == 0);
+                context::passage_input(encoder, title, text, draft)
+            })
+            .collect::<Result<Vec<_>>>()?;
         let vectors = encoder.encode_passages(inputs).await?;
         Ok(drafts.into_iter().zip(vectors))
     }
@@ -473,14 +494,4 @@ fn draft(passage: NewPassage) -> PassageDraft {
         headings: passage.headings,
         page: passage.page,
     }
-}
-
-fn passage_input(text: &str, draft: &PassageDraft) -> Result<PassageInput> {
-    let slice = draft.span.slice(text).ok_or_else(|| {
-        Error::internal("BAD_SPAN", format!("passage span {:?} does not fit its text", draft.span))
-    })?;
-    let relative = |s: &Span| {
-        Span::new(s.start.saturating_sub(draft.span.start), s.end.saturating_sub(draft.span.start))
-    };
-    Ok(PassageInput { text: slice.to_owned(), sentences: draft.sentences.iter().map(relative).collect() })
 }

@@ -85,7 +85,7 @@ async fn parts_of_a_text_are_of_the_same_space() {
         assert!(result.embeddings.iter().all(|(_, vector)| vector.len() == 6), "{level:?}");
     }
     let whole = encoder.embed(vec![text.clone()], &EmbedOptions::document()).await.unwrap();
-    let passage = PassageInput { sentences: Vec::new(), text };
+    let passage = PassageInput { sentences: Vec::new(), text, ..Default::default() };
     let passage = encoder.encode_passages(vec![passage]).await.unwrap().remove(0);
     assert_eq!(passage.sum, passage.passage, "states of before the layers are not added up");
     let off = passage.passage.iter().zip(&whole.results[0].embeddings[0].1).map(|(a, b)| (a - b).abs());

@@ -202,7 +202,7 @@ async fn parts_of_a_text_are_averaged_where_the_model_pools_one_token() {
         write(dir.path(), "1_Pooling/config.json", config);
         let encoder = load(dir.path()).unwrap();
         assert_eq!(encoder.info().pooling, pooling);
-        let passage = PassageInput { text: text.to_owned(), sentences: splitter(text) };
+        let passage = PassageInput { text: text.to_owned(), sentences: splitter(text), ..Default::default() };
         let passage = encoder.encode_passages(vec![passage]).await.unwrap().remove(0);
         let at = async |level| {
             let options = EmbedOptions { level, splitter, normalize: false, ..EmbedOptions::document() };

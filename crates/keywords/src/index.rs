@@ -23,7 +23,7 @@ use trove_core::private;
 
 /// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
 /// when the analysis or the fields change.
-const FORMAT: &str = "trove keywords 3";
+const FORMAT: &str = "trove keywords 4";
 /// Memory of a writer, the least that tantivy takes: it is filled only where much is written at once.
 const WRITER_BYTES: usize = 15_000_000;
 /// Entries below which segments count as of one size.
@@ -135,9 +135,13 @@ impl KeywordIndex {
     pub fn add(&mut self, doc_no: u32, document: &KeywordDocument) -> Result<()> {
         let fields = self.fields;
         let writer = self.writer()?;
-        for passage in &document.passages {
+        for (at, passage) in document.passages.iter().enumerate() {
             let mut entry = TantivyDocument::default();
             entry.add_text(fields.text, &passage.text);
+            // As for its vector, a title that the text does not hold belongs to the text of the first passage.
+            if at == 0 && !passage.text.contains(&document.title) {
+                entry.add_text(fields.text, &document.title);
+            }
             passage.headings.iter().for_each(|heading| entry.add_text(fields.headings, heading));
             if !document.title.is_empty() {
                 entry.add_text(fields.title, &document.title);

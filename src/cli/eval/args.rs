@@ -28,7 +28,7 @@ pub struct EvalArgs {
     /// How many documents each query ranks; below 100 there is no recall@100.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(10..=200))]
     pub depth: u32,
-    /// With --protocol service: scan every vector instead of using the index.
+    /// With --protocol service or joined: scan every vector instead of using the index.
     #[arg(long)]
     pub exact: bool,
     /// Leave the titles of the documents out.
@@ -84,8 +84,10 @@ pub struct EvalArgs {
 pub enum Protocol {
     /// Embed title and text cut to the model's limit, rank every document exactly in the client.
     Beir,
-    /// Index into a temporary collection and rank documents by their best hit.
+    /// Index into a temporary collection, with the title in its field, and rank documents by their best hit.
     Service,
+    /// The same, with the title before the text as well.
+    Joined,
 }
 
 /// How the questions of an evaluation are answered.

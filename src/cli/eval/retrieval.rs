@@ -45,7 +45,7 @@ pub async fn run(client: &Client, json: bool, args: &EvalArgs) -> Result<i32> {
     ensure!(!data.queries.is_empty(), "no query has a relevant document");
     let ranked = match args.protocol {
         Protocol::Beir => rank_in_client(client, args, &data).await?,
-        Protocol::Service => rank_in_service(client, args, &data).await?,
+        Protocol::Service | Protocol::Joined => rank_in_service(client, args, &data).await?,
     };
     report(json, args, &data, &ranked)
 }
@@ -132,7 +132,7 @@ async fn index_and_search(
         .chunks(BATCH)
         .map(|chunk| UpsertDocumentsRequest {
             collection: collection.to_owned(),
-            documents: chunk.iter().map(document).collect(),
+            documents: chunk.iter().map(|entry| document(entry, args.protocol)).collect(),
             validate_only: false,
             force: false,
         })
@@ -150,11 +150,12 @@ async fn index_and_search(
     Ok(Ranked { rankings, corpus_time, query_time: started.elapsed() })
 }
 
-fn document(entry: &Entry) -> Document {
+fn document(entry: &Entry, protocol: Protocol) -> Document {
+    let text = if protocol == Protocol::Joined { full_text(entry) } else { entry.text.clone() };
     Document {
         id: entry.id.clone(),
         title: entry.title.clone(),
-        content: Some(Content::Text(full_text(entry))),
+        content: Some(Content::Text(text)),
         mime_type: "text/plain".to_owned(),
         ..Default::default()
     }
@@ -210,7 +211,8 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
     let (corpus_seconds, query_seconds) = (ranked.corpus_time.as_secs_f64(), ranked.query_time.as_secs_f64());
     let protocol = match args.protocol {
         Protocol::Beir => "beir".to_owned(),
-        Protocol::Service => {
+        Protocol::Service | Protocol::Joined => {
+            let name = if args.protocol == Protocol::Joined { "joined" } else { "service" };
             let unit = unit(args.unit).as_str_name().trim_start_matches("SEARCH_UNIT_").to_lowercase();
             let mode = match args.mode.mode {
                 None => "default".to_owned(),
@@ -226,7 +228,7 @@ fn report(json: bool, args: &EvalArgs, data: &Dataset, ranked: &Ranked) -> Resul
                 Some(method) => format!(", rerank {}", method.get_name()),
             };
             let exact = if args.exact { ", exact" } else { "" };
-            format!("service, unit {unit}, mode {mode}{fusion}{reranked}{exact}")
+            format!("{name}, unit {unit}, mode {mode}{fusion}{reranked}{exact}")
         }
     };
     if json {

@@ -13,6 +13,8 @@ const TOKENIZE_BYTES: u32 = 32 << 10;
 pub struct SplitOptions {
     /// Most tokens of a passage, special tokens not counted; zero counts as one.
     pub max_tokens: usize,
+    /// The same for the first passage of a document, before which its title is encoded; at most `max_tokens`.
+    pub first_max_tokens: usize,
     /// Most tokens that a passage repeats from the end of the one before.
     pub overlap_tokens: usize,
 }
@@ -55,8 +57,10 @@ pub fn split_passages(
     let sections = if sections.is_empty() { &whole } else { sections };
     let mut passages = Vec::new();
     for section in sections {
-        let units = section_units(text, section.span, options.max_tokens.max(1), tokenize)?;
-        for group in group_units(&units, options) {
+        let is_first = passages.is_empty();
+        let most = if is_first { options.first_max_tokens } else { options.max_tokens };
+        let units = section_units(text, section.span, most.max(1), tokenize)?;
+        for group in group_units(&units, options, is_first) {
             passages.extend(draft(group, section));
         }
     }
@@ -204,11 +208,12 @@ fn cut_point(text: &str, start: u32, tokens: &[Span], first: usize, max_tokens: 
         .or_else(|| (last + 1..tokens.len()).find(possible))
 }
 
-fn group_units<'a>(units: &'a [Unit], options: &SplitOptions) -> Vec<&'a [Unit]> {
-    let max_tokens = options.max_tokens.max(1);
+fn group_units<'a>(units: &'a [Unit], options: &SplitOptions, is_first: bool) -> Vec<&'a [Unit]> {
     let mut groups = Vec::new();
     let (mut start, mut tokens) = (0, 0);
     for (i, unit) in units.iter().enumerate() {
+        let is_first = is_first && groups.is_empty();
+        let max_tokens = if is_first { options.first_max_tokens } else { options.max_tokens }.max(1);
         let cost = unit.gap + unit.tokens;
         if i > start && (tokens + cost > max_tokens || i - start >= MAX_SENTENCES) {
             groups.push(&units[start..i]);
@@ -265,7 +270,25 @@ mod tests {
     }
 
     fn split(text: &str, max_tokens: usize, overlap_tokens: usize) -> Vec<PassageDraft> {
-        split_passages(text, &[], &SplitOptions { max_tokens, overlap_tokens }, &tokenize).unwrap()
+        let options = SplitOptions { max_tokens, first_max_tokens: max_tokens, overlap_tokens };
+        split_passages(text, &[], &options, &tokenize).unwrap()
+    }
+
+    #[test]
+    fn the_first_passage_alone_leaves_room() {
+        let text = "Aa bb. Cc dd. Ee ff. Gg hh.";
+        let section = |start, end| Section { span: Span::new(start, end), headings: Vec::new(), page: None };
+        let options = SplitOptions { max_tokens: 6, first_max_tokens: 3, overlap_tokens: 0 };
+        for sections in [vec![], vec![section(0, 13), section(14, 27)]] {
+            let found = split_passages(text, &sections, &options, &tokenize).unwrap();
+            let found: Vec<_> = found.iter().map(|p| p.span.slice(text).unwrap()).collect();
+            let rest: &[&str] =
+                if sections.is_empty() { &["Cc dd. Ee ff. Gg hh."] } else { &["Cc dd.", "Ee ff. Gg hh."] };
+            assert_eq!((found[0], &found[1..]), ("Aa bb.", rest));
+        }
+        let long = SplitOptions { max_tokens: 6, first_max_tokens: 2, overlap_tokens: 0 };
+        let found = split_passages("Aa bb cc dd ee. Ff.", &[], &long, &tokenize).unwrap();
+        assert_eq!(found[0].span, Span::new(0, 5), "a sentence that is too long for it is cut");
     }
 
     #[test]
@@ -284,7 +307,7 @@ mod tests {
             page: Some(2),
         };
         let sections = [section(0, 4, "a"), section(5, 7, "b"), section(8, 12, "c")];
-        let options = SplitOptions { max_tokens: 100, overlap_tokens: 0 };
+        let options = SplitOptions { max_tokens: 100, first_max_tokens: 100, overlap_tokens: 0 };
         let found = split_passages(text, &sections, &options, &tokenize).unwrap();
         assert_eq!(found.len(), 2);
         assert_eq!(found[1].headings, ["c"]);
@@ -309,7 +332,7 @@ mod tests {
             longest.set(longest.get().max(piece.len()));
             tokenize(piece)
         };
-        let options = SplitOptions { max_tokens: 50, overlap_tokens: 5 };
+        let options = SplitOptions { max_tokens: 50, first_max_tokens: 20, overlap_tokens: 5 };
         for text in ["Some words here. ".repeat(20_000), "é".repeat(200_000), "a ".repeat(100_000)] {
             longest.set(0);
             let found = split_passages(&text, &[], &options, &counting).unwrap();
