@@ -30,6 +30,8 @@ pub enum Rule {
     Fraction,
     /// A list of at least one directory name.
     DirectoryNames,
+    /// A list of origins of web pages, which may be empty.
+    Origins,
     /// One plain name.
     Name,
     /// A tracing filter.
@@ -51,6 +53,7 @@ impl Rule {
             Rule::Switch => "true or false".to_owned(),
             Rule::Fraction => "a number from 0 to 1".to_owned(),
             Rule::DirectoryNames => "one or more directory names, separated by commas".to_owned(),
+            Rule::Origins => "origins such as https://search.example.org, separated by commas".to_owned(),
             Rule::Name => "a name".to_owned(),
             Rule::LogFilter => "a tracing filter, such as info or trove=debug".to_owned(),
         }
@@ -62,7 +65,8 @@ impl Rule {
             Rule::AtLeast(_) | Rule::Between(..) => json!(text.trim().parse::<u64>().ok()?),
             Rule::Switch => json!(text.trim().parse::<bool>().ok()?),
             Rule::Fraction => json!(text.trim().parse::<f64>().ok()?),
-            Rule::DirectoryNames => names_of(text)?.into_iter().map(Value::from).collect(),
+            Rule::Origins if matches!(text.trim(), "" | "[]") => json!([]),
+            Rule::DirectoryNames | Rule::Origins => names_of(text)?.into_iter().map(Value::from).collect(),
             _ => json!(text),
         };
         self.value(value)
@@ -91,6 +95,9 @@ impl Rule {
             Rule::DirectoryNames => value.as_array().is_some_and(|names| {
                 !names.is_empty() && names.iter().all(|name| name.as_str().is_some_and(is_directory_name))
             }),
+            Rule::Origins => value
+                .as_array()
+                .is_some_and(|all| all.iter().all(|origin| origin.as_str().is_some_and(is_origin))),
             Rule::Name => value.as_str().is_some_and(is_directory_name),
             Rule::LogFilter => value.as_str().is_some_and(|text| EnvFilter::try_new(text).is_ok()),
         };
@@ -117,6 +124,11 @@ fn one_name(text: &str) -> Option<&str> {
 fn is_url(text: &str) -> bool {
     let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     host.is_some_and(|host| !host.is_empty()) && text.parse::<tonic::codegen::http::Uri>().is_ok()
+}
+
+/// Whether a text is an origin as browsers send it: a scheme and a host, without a path.
+fn is_origin(text: &str) -> bool {
+    is_url(text) && text.matches('/').count() == 2
 }
 
 /// Whether a name is one plain component of a path.

@@ -9,7 +9,7 @@ pub use key::{Key, Rule};
 pub use reference::{default_toml, markdown, toml};
 pub use settings::{
     AccessConfig, AnswerConfig, Config, CudaConfig, EncoderConfig, ExtractConfig, GeneratorConfig,
-    IndexConfig, LimitsConfig, LogConfig, MetricsConfig, SnapshotsConfig, StoreConfig, TlsConfig,
+    HttpConfig, IndexConfig, LimitsConfig, LogConfig, MetricsConfig, SnapshotsConfig, StoreConfig, TlsConfig,
     TracingConfig,
 };
 pub use sources::{Flag, Loaded, Origin, Setting};

@@ -46,6 +46,8 @@ section! {
         snapshots: SnapshotsConfig;
         /// Logging.
         log: LogConfig;
+        /// HTTP beside gRPC.
+        http: HttpConfig;
         /// Metrics and health over HTTP.
         metrics: MetricsConfig;
         /// Traces.
@@ -276,6 +278,15 @@ section! {
         filter: String = "info,ort=warn".to_owned(), Rule::LogFilter;
         /// Lines for people or JSON for programs.
         format: String = "text".to_owned(), Rule::OneOf(&["text", "json"]);
+    }
+}
+
+section! {
+    /// HTTP with JSON, OpenAI's form and the page, at the address of gRPC.
+    HttpConfig in "http." {
+        /// Origins of web pages elsewhere that may call, such as https://search.example.org. A server that listens to its
+        /// own machine also takes calls to the names of these, as behind a proxy; else only to those of the machine.
+        origins: Vec<String> = Vec::new(), Rule::Origins;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Accepts connections, within limits, and serves HTTP/2 on them.
+//! Accepts connections, within limits, and serves HTTP/2 and HTTP/1.1 on them.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use ::metrics::counter;
 use hyper::body::Incoming;
-use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +45,9 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 const SEND_BUFFER: usize = 64 << 10;
 /// Most bytes of a call's headers.
 const HEADER_BYTES: u32 = 16 << 10;
+/// Bytes of a connection of HTTP/1.1 that wait to be read or written, and headers of a call of it.
+const HTTP1_BUFFER: usize = 64 << 10;
+const HTTP1_HEADERS: usize = 64;
 /// What a connection takes: buffers for reading, writing and encryption, and what is left of calls that were refused.
 pub(super) const CONNECTION_BYTES: usize = 192 << 10;
 /// What a client sends first, before any frame.
@@ -173,7 +176,15 @@ impl Listening {
             request.extensions_mut().insert(peer.clone());
             request
         });
-        let served = http2::Builder::new(TokioExecutor::new())
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.handshake_timeout)
+            .max_buf_size(HTTP1_BUFFER)
+            .max_headers(HTTP1_HEADERS);
+        builder
+            .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
@@ -181,8 +192,8 @@ impl Listening {
             .initial_stream_window_size(STREAM_WINDOW as u32)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(HEADER_BYTES)
-            .serve_connection(io, TowerToHyperService::new(service));
+            .max_header_list_size(HEADER_BYTES);
+        let served = builder.serve_connection(io, TowerToHyperService::new(service));
         let mut served = pin!(served);
         let silent = async {
             tokio::time::sleep(self.handshake_timeout).await;
@@ -225,7 +236,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-fn log(ended: Result<(), hyper::Error>) {
+fn log(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     if let Err(error) = ended {
         tracing::debug!("a connection failed: {error}");
     }

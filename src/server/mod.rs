@@ -1,9 +1,10 @@
-//! Wires the parts into one gRPC server and stops it in order.
+//! Wires the parts into one server of gRPC and HTTP and stops it in order.
 
 mod answered;
 mod clients;
 mod deadline;
 mod descriptors;
+mod gateway;
 mod guard;
 mod key_calls;
 mod listen;
@@ -64,6 +65,7 @@ pub(crate) use models::{DEFAULT_GENERATOR, encoder_options, generator_options, m
 use parties::PartiesLayer;
 pub(crate) use resident::{Resident, of_the_machine as memory_of_the_machine};
 use tls::Tls;
+use trove_gateway::GatewayLayer;
 
 /// Services whose health is told; the empty name stands for the whole server.
 const SERVICES: [&str; 7] = [
@@ -351,6 +353,7 @@ pub async fn run(parts: Parts, listener: TcpListener, shutdown: impl Future<Outp
             SearchServiceServer::new(search).max_decoding_message_size(max).max_encoding_message_size(max),
         );
     let service = ServiceBuilder::new()
+        .layer(GatewayLayer(gateway::new(&config)?))
         .layer(crate::telemetry::CallsLayer::default())
         .layer(GuardLayer(Guard::new(keyring, &limits)))
         .layer(PartiesLayer)
