@@ -42,12 +42,13 @@ export const isEnded = (job: Job) => !["waiting", "sending", "working"].includes
 /** Sends files to a collection; larger ones than the server takes fail at once. */
 export function enqueue(collection: string, found: FoundFile[], mostBytes: number, onEnd: () => void) {
   if (jobs.every(isEnded)) control = new AbortController();
-  for (const { path, file } of found) {
+  const added = found.map(({ path, file }) => {
     const job: Job = { id: nextId++, collection, path, size: file.size, state: "waiting", sent: 0, passages: 0, document: path, reason: "", message: "", warnings: [] };
     const large = mostBytes > 0 && file.size > mostBytes;
-    jobs = [...jobs, large ? { ...job, ...tooLarge(file.size, mostBytes) } : job];
     if (!large) files.set(job.id, file);
-  }
+    return large ? { ...job, ...tooLarge(file.size, mostBytes) } : job;
+  });
+  jobs = [...jobs, ...added];
   changed();
   while (lanes < LANES && jobs.some((job) => job.state === "waiting")) void lane(onEnd);
 }
@@ -153,8 +154,17 @@ function change(id: number, changes: Partial<Job>) {
   changed();
 }
 
+/** Milliseconds within which changes are shown together. */
+const TOGETHER = 30;
+let due = false;
+
 function changed() {
-  for (const listener of listeners) listener();
+  if (due) return;
+  due = true;
+  setTimeout(() => {
+    due = false;
+    for (const listener of listeners) listener();
+  }, TOGETHER);
 }
 
 addEventListener("beforeunload", (event) => {

@@ -11,6 +11,7 @@ export async function uploadFile(
   onSent: (share: number) => void,
   signal: AbortSignal,
 ): Promise<DocumentResult> {
+  await checkReadable(file);
   const form = new FormData();
   form.append("file", file, path);
   for (;;) {
@@ -22,6 +23,15 @@ export async function uploadFile(
       if (!again) throw error;
       signal.throwIfAborted();
     }
+  }
+}
+
+// A file that was moved or changed since it was chosen would look like a broken connection.
+async function checkReadable(file: File) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new ApiError(0, "UNREADABLE", "The browser cannot read this file any more.");
   }
 }
 

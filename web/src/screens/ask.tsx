@@ -29,35 +29,28 @@ export function AskScreen({ place }: { place: Place }) {
   const first = place.params.get("q") ?? "";
   const named = place.params.get("answer");
   const way: Way = named === "quoted" || named === "written" ? named : "auto";
-  const { turns, ask, stop, clear } = useConversation(collection, way);
-  const asked = useRef("");
+  const { turns, ask, stop, open } = useConversation(collection, way);
 
   // The address holds the first question: opening it asks that one.
   useEffect(() => {
-    const key = `${collection}\n${first}`;
-    if (collection === "" || asked.current === key) return;
-    asked.current = key;
-    clear();
-    if (first.trim() !== "") ask(first, []);
+    if (collection !== "") open(first);
   }, [collection, first]);
 
   const address = (changes: Record<string, string>) => href("ask", { collection, q: first, answer: way === "auto" ? "" : way, ...changes });
 
   function submit(question: string) {
     if (turns.length > 0) return ask(question, turns);
-    asked.current = `${collection}\n${question}`;
     go(address({ q: question }));
-    ask(question, []);
   }
 
   const running = turns.at(-1)?.state === "running";
   const chosen = collections.value?.collections.find((one) => one.name === collection);
   return (
-    <div class={turns.length === 0 ? "ask fresh" : "ask"}>
+    <div class={turns.length === 0 ? "ask columns fresh" : "ask columns"}>
       <Title hidden>Ask</Title>
       <NoCollections />
       {chosen?.document_count === 0 && <EmptyCollection name={collection} />}
-      <ol class="turns">
+      <ol class="turns columns">
         {turns.map((turn, index) => (
           <TurnView key={index} turn={turn} collection={collection} />
         ))}
@@ -92,11 +85,18 @@ export function AskScreen({ place }: { place: Place }) {
   );
 }
 
+/** The conversation that was shown last: the way back from a document leads to it, and asks nothing again. */
+let kept: { key: string; turns: Turn[] } = { key: "", turns: [] };
+
 /** The turns of a conversation, and what can be done with it. */
 function useConversation(collection: string, way: Way) {
   const [turns, setTurns] = useState<Turn[]>([]);
+  const shown = useRef("");
   const control = useRef<AbortController>(undefined);
   useEffect(() => () => control.current?.abort(), []);
+  useEffect(() => {
+    if (shown.current !== "") kept = { key: shown.current, turns };
+  }, [turns]);
 
   const last = (change: (turn: Turn) => Turn) =>
     setTurns((all) => all.map((turn, index) => (index === all.length - 1 ? change(turn) : turn)));
@@ -131,12 +131,18 @@ function useConversation(collection: string, way: Way) {
     last((turn) => (turn.state === "running" ? { ...turn, state: "stopped" } : turn));
   }
 
-  function clear() {
+  /** Shows the conversation that begins with a question; one that is not kept begins anew. */
+  function open(first: string) {
+    const key = JSON.stringify([collection, first]);
+    if (shown.current === key) return;
+    shown.current = key;
     control.current?.abort();
-    setTurns([]);
+    if (kept.key === key) setTurns(kept.turns.map((turn) => (turn.state === "running" ? { ...turn, state: "stopped" } : turn)));
+    else if (first.trim() === "") setTurns([]);
+    else void ask(first, []);
   }
 
-  return { turns, ask, stop, clear };
+  return { turns, ask, stop, open };
 }
 
 interface QuestionFormProps {
@@ -195,9 +201,9 @@ interface TurnProps {
 
 function TurnView({ turn, collection }: TurnProps) {
   return (
-    <li class="turn" aria-busy={turn.state === "running"}>
-      <h2 class="question">{turn.question}</h2>
-      <div class="turn-parts">
+    <li class="turn columns" aria-busy={turn.state === "running"}>
+      <h2 class="question" dir="auto">{turn.question}</h2>
+      <div class="turn-parts columns">
         <div class="answer">
           {turn.state === "running" && turn.text === "" && <Busy>{turn.retrieval ? "Reading what was found" : "Searching"}</Busy>}
           {isRefused(turn) ? <Refusal turn={turn} collection={collection} /> : <AnswerText turn={turn} collection={collection} />}
@@ -222,14 +228,14 @@ function AnswerText({ turn, collection }: TurnProps) {
           .filter((part) => part.text.trim() !== "")
           .map((part, index) => (
             <blockquote key={index}>
-              <p>
+              <p dir="auto">
                 {part.text.trim()}
                 <Numbers citations={part.citations} collection={collection} />
               </p>
             </blockquote>
           ))
       ) : (
-        <p class="written">
+        <p class="written" dir="auto">
           {parts.map((part, index) => (
             <span key={index} class={part.supported ? undefined : "unsupported"}>
               {part.text}

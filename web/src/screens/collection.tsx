@@ -74,7 +74,9 @@ function Documents({ collection }: { collection: string }) {
       <ul class="list">
         {listing?.documents.map((one) => (
           <li key={one.id}>
-            <a href={href("document", { collection, id: one.id })}>{nameOf(one.title, one.id)}</a>
+            <a class="name" href={href("document", { collection, id: one.id })}>
+              {nameOf(one.title, one.id)}
+            </a>
             <span class="id">{one.id}</span>
             <span class="when">{time(one.update_time)}</span>
           </li>

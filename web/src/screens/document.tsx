@@ -25,7 +25,7 @@ export function DocumentScreen({ place }: { place: Place }) {
       </>
     );
   if (!shown || shown.id !== id) return <Busy>Loading</Busy>;
-  return <DocumentView key={id} document={shown} collection={collection} mark={readMark(place.params)} />;
+  return <DocumentView key={id} document={shown} collection={collection} place={place} />;
 }
 
 /** The span that the address names; with a start alone the page goes there and marks nothing. */
@@ -39,10 +39,11 @@ function readMark(params: URLSearchParams): ByteSpan | undefined {
 interface ViewProps {
   document: TroveDocument;
   collection: string;
-  mark: ByteSpan | undefined;
+  place: Place;
 }
 
-function DocumentView({ document, collection, mark }: ViewProps) {
+function DocumentView({ document, collection, place }: ViewProps) {
+  const mark = readMark(place.params);
   const text = useMemo(() => new Utf8Text(document.text ?? ""), [document]);
   const blocks = useMemo(() => outline(text, document.passages), [text]);
   const headings = blocks.filter((block): block is Heading => block.kind === "heading");
@@ -51,7 +52,7 @@ function DocumentView({ document, collection, mark }: ViewProps) {
   const name = nameOf(document.title, document.id);
 
   return (
-    <article class="document">
+    <article class="document columns">
       <header>
         <p class="crumb">
           <a href={href("collection", { collection })}>{collection}</a>
@@ -66,7 +67,7 @@ function DocumentView({ document, collection, mark }: ViewProps) {
       {headings.length > 1 && <Contents headings={headings} address={address} />}
       <div class="text">
         {blocks.map((block, index) => (
-          <BlockView key={index} block={block} text={text} mark={mark} target={block === target} />
+          <BlockView key={index} block={block} text={text} mark={mark} goal={block === target ? place : undefined} />
         ))}
         {blocks.length === 0 && <p class="note">This document has no text.</p>}
       </div>
@@ -84,16 +85,18 @@ interface BlockProps {
   block: Block;
   text: Utf8Text;
   mark: ByteSpan | undefined;
-  target: boolean;
+  /** The place that leads here; going there again scrolls again. */
+  goal: Place | undefined;
 }
 
-function BlockView({ block, text, mark, target }: BlockProps) {
+function BlockView({ block, text, mark, goal }: BlockProps) {
   const element = useRef<HTMLElement | null>(null);
   useEffect(() => {
-    if (!target) return;
-    const goal = element.current?.querySelector("mark") ?? element.current;
-    goal?.scrollIntoView({ block: mark && mark.end > mark.start ? "center" : "start" });
-  }, [target, mark?.start, mark?.end]);
+    if (!goal) return;
+    const marked = element.current?.querySelector("mark");
+    if (marked) marked.scrollIntoView({ block: "center" });
+    else element.current?.scrollIntoView({ block: "start" });
+  }, [goal]);
   const take = (node: HTMLElement | null) => {
     element.current = node;
   };
@@ -102,14 +105,14 @@ function BlockView({ block, text, mark, target }: BlockProps) {
   const content = block.end > block.start ? <Marked pieces={pieces(text, block.start, block.end, mark)} /> : null;
   if (block.kind !== "heading")
     return (
-      <p ref={take} class={block.kind}>
+      <p ref={take} dir="auto" class={block.kind}>
         {content}
       </p>
     );
   // The page's own heading is the first level.
   const Tag = `h${Math.min(block.level + 1, 6)}` as "h2";
   return (
-    <Tag ref={take} class={`level-${Math.min(block.level, 4)}`}>
+    <Tag ref={take} dir="auto" class={`level-${Math.min(block.level, 4)}`}>
       {content ?? block.text}
     </Tag>
   );
@@ -118,7 +121,7 @@ function BlockView({ block, text, mark, target }: BlockProps) {
 function Contents({ headings, address }: { headings: Heading[]; address: (start: number) => string }) {
   return (
     <nav class="contents" aria-label="Headings">
-      <details open={matchMedia("(min-width: 70rem)").matches}>
+      <details open={matchMedia("(min-width: 80rem)").matches}>
         <summary>Contents</summary>
         <ul>
           {headings.map((heading) => (

@@ -34,7 +34,7 @@ export function PassageText({ text, mark }: { text: string; mark: ByteSpan | und
   const full = new Utf8Text(text);
   return (
     <div class="passage">
-      <p class={whole ? "quote kept" : "quote"}>
+      <p dir="auto" class={whole ? "quote kept" : "quote"}>
         <Marked pieces={whole ? pieces(full, 0, full.length, mark) : short.pieces} />
       </p>
       {short.cut && (

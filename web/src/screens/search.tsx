@@ -18,14 +18,20 @@ interface Found extends SearchResponse {
   request: SearchRequest;
 }
 
+/** What was found last: the way back from a document leads to the same place in the results. */
+let last: { key: string; found: Found } | undefined;
+
 export function SearchScreen({ place }: { place: Place }) {
   const collection = useCollection(place.params);
   const query = readQuery(place.params, collection);
   const asked = collection !== "" && (query.text.trim() !== "" || query.like !== "");
-  const found = useLoaded(asked ? (signal) => find(query, signal) : undefined, [JSON.stringify(query)]);
+  const key = JSON.stringify(query);
+  const found = useLoaded(asked ? (signal) => find(query, signal) : undefined, [key], last?.key === key ? last.found : undefined);
 
   useEffect(() => {
-    if (found.value && !found.loading) announce(summary(found.value));
+    if (!found.value || found.loading) return;
+    last = { key, found: found.value };
+    announce(summary(found.value));
   }, [found.value, found.loading]);
 
   return (
@@ -63,7 +69,7 @@ function SearchForm({ query }: { query: Query }) {
   const changed = (changes: Partial<Query>) => address({ ...query, text, limit: STEP }, changes);
   const choose = (changes: Partial<Query>) => go(changed(changes), { replace: true });
   const modes: { value: Mode; label: string; disabled?: boolean }[] = [
-    { value: "hybrid", label: "Meaning and words", disabled: vectorsOnly(query) },
+    { value: "hybrid", label: "Hybrid", disabled: vectorsOnly(query) },
     { value: "vector", label: "Meaning" },
     { value: "keyword", label: "Words", disabled: vectorsOnly(query) },
   ];
@@ -142,7 +148,7 @@ function Conditions({ query }: { query: Query }) {
 function Invitation({ collection }: { collection: string }) {
   const { value } = useCollections();
   const chosen = value?.collections.find((one) => one.name === collection);
-  if (!chosen) return null;
+  if (!chosen) return value ? <p class="invitation">There is no collection “{collection}”.</p> : null;
   if (chosen.document_count === 0) return <EmptyCollection name={collection} />;
   return (
     <p class="invitation">

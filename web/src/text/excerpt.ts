@@ -15,7 +15,7 @@ export interface Excerpt {
 /** What of a passage is shown first: its marked sentence and some of what stands around it. */
 export function excerpt(text: string, mark: ByteSpan | undefined): Excerpt {
   const whole = new Utf8Text(text);
-  const all = pieces(whole, 0, whole.length, mark);
+  const all = pieces(whole, 0, whole.length, mark).map((piece) => ({ ...piece, text: withoutRules(piece.text) }));
   const at = all.findIndex((piece) => piece.marked);
   if (at < 0) return shortened(all, PLAIN);
 
@@ -25,6 +25,9 @@ export function excerpt(text: string, mark: ByteSpan | undefined): Excerpt {
   });
   return { pieces: shown, cut: shown.some((piece, index) => piece.text !== all[index]?.text) };
 }
+
+// Leaders of a table of contents, and lines drawn with characters, say nothing in running text.
+const withoutRules = (text: string) => text.replace(/([-=._*~^+#|])(?:[ \t]*\1){3,}/g, "…");
 
 function shortened(all: Piece[], length: number): Excerpt {
   const shown = all.map((piece) => ({ ...piece, text: beginning(piece.text, length) }));

@@ -13,30 +13,46 @@ export type Heading = Extract<Block, { kind: "heading" }>;
 /** Splits a document's text by its passages' headings and pages. */
 export function outline(text: Utf8Text, passages: Passage[]): Block[] {
   const blocks: Block[] = [];
-  let at = 0;
   let headings: string[] = [];
   let page = 0;
-  for (const [index, passage] of passages.entries()) {
-    const next = passages[index + 1]?.span?.start ?? text.length;
-    // Passages may overlap: each byte is shown once.
-    const start = Math.max(index === 0 ? 0 : (passage.span?.start ?? at), at);
-    if (passage.page_number && passage.page_number !== page) {
-      page = passage.page_number;
-      blocks.push({ kind: "page", start, page });
-    }
-    at = start;
-    for (const { level, title } of opened(headings, passage.headings)) {
-      const heading = headingAt(text, at, next, level, title);
+  for (const section of sections(text, passages)) {
+    if (section.page !== 0 && section.page !== page) blocks.push({ kind: "page", start: section.start, page: section.page });
+    page = section.page || page;
+    let at = section.start;
+    for (const { level, title } of opened(headings, section.headings)) {
+      const heading = headingAt(text, at, section.end, level, title);
       blocks.push(heading.block);
       at = heading.next;
     }
-    headings = passage.headings;
-    blocks.push(...paragraphs(text, at, Math.max(next, at)));
-    at = Math.max(next, at);
+    headings = section.headings;
+    blocks.push(...paragraphs(text, at, section.end));
   }
-  if (passages.length === 0) blocks.push(...paragraphs(text, 0, text.length));
   return blocks;
 }
+
+interface Section {
+  start: number;
+  end: number;
+  headings: string[];
+  page: number;
+}
+
+// Neighbouring passages under one heading on one page. Together they are the whole text: what stands between passages
+// goes with the one before, and what passages share is shown once.
+function sections(text: Utf8Text, passages: Passage[]): Section[] {
+  const all: Section[] = [];
+  for (const { span, headings, page_number } of passages) {
+    const last = all.at(-1);
+    const page = page_number ?? 0;
+    if (last && last.page === page && sameList(last.headings, headings)) continue;
+    const start = last ? Math.max(span?.start ?? 0, last.start) : 0;
+    if (last) last.end = start;
+    all.push({ start, end: text.length, headings, page });
+  }
+  return all.length > 0 ? all : [{ start: 0, end: text.length, headings: [], page: 0 }];
+}
+
+const sameList = (a: string[], b: string[]) => a.length === b.length && a.every((one, index) => one === b[index]);
 
 // The headings of a path that the path before does not have.
 function opened(before: string[], now: string[]): { level: number; title: string }[] {
@@ -75,7 +91,15 @@ const FULL_LINE = 45;
 
 function kindOf(paragraph: string): "prose" | "lines" | "code" {
   const lines = paragraph.replace(/^\n+|\s+$/g, "").split("\n");
-  if (lines.length > 1 && lines.some((line) => /^(\t| {2,})/.test(line))) return "code";
-  const full = lines.slice(0, -1).every((line) => line.length >= FULL_LINE);
-  return full && !lines.slice(1).some((line) => /^([-*+•]|\d+[.)]) /.test(line)) ? "prose" : "lines";
+  if (looksLikeCode(lines)) return "code";
+  const full = lines.slice(0, -1).every((line) => line.trim().length >= FULL_LINE);
+  return full && !lines.slice(1).some((line) => /^\s*([-*+•]|\d+[.)]) /.test(line)) ? "prose" : "lines";
+}
+
+// Lines that are indented unlike each other, or that are short and end or begin as lines of programs do.
+function looksLikeCode(lines: string[]): boolean {
+  if (lines.length < 2) return false;
+  const indents = new Set(lines.map((line) => /^[ \t]*/.exec(line)?.[0].length));
+  const telling = lines.filter((line) => /[{};=]\s*$|^\s*([#$>}]|\/\/|--|>>>)|\w\(.*\)|\S {3,}\S/.test(line)).length;
+  return indents.size > 2 || telling * 3 > lines.length;
 }

@@ -8,9 +8,12 @@ export interface Loaded<T> {
   loading: boolean;
 }
 
-/** Loads when the inputs change; what is outdated is given up. Nothing is loaded where there is no `load`. */
-export function useLoaded<T>(load: ((signal: AbortSignal) => Promise<T>) | undefined, inputs: readonly unknown[]): Loaded<T> {
-  const [loaded, setLoaded] = useState<Loaded<T>>({ loading: load !== undefined });
+/**
+ * Loads when the inputs change; what is outdated is given up. Nothing is loaded where there is no `load`. What is known
+ * from before is shown until then.
+ */
+export function useLoaded<T>(load: ((signal: AbortSignal) => Promise<T>) | undefined, inputs: readonly unknown[], known?: T): Loaded<T> {
+  const [loaded, setLoaded] = useState<Loaded<T>>(() => ({ loading: load !== undefined, ...(known === undefined ? {} : { value: known }) }));
   useEffect(() => {
     if (!load) return setLoaded({ loading: false });
     const control = new AbortController();
