@@ -16,12 +16,21 @@ export interface Found {
 
 /** What a drop brings. It must be called within the event: the list is empty afterwards. */
 export function dropped(items: DataTransferItemList): Promise<Found> {
-  const entries = [...items].flatMap((item) => (item.kind === "file" ? [item.webkitGetAsEntry()] : []));
-  return walk(entries.filter((entry) => entry !== null));
+  const entries: FileSystemEntry[] = [];
+  // What another page or program made has no entry of a file system.
+  const loose: File[] = [];
+  for (const item of items) {
+    if (item.kind !== "file") continue;
+    const entry = item.webkitGetAsEntry();
+    const file = entry ? null : item.getAsFile();
+    if (entry) entries.push(entry);
+    else if (file) loose.push(file);
+  }
+  return walk(entries, chosen(loose));
 }
 
 /** What a file field holds; of a folder the path within it is known. */
-export function chosen(list: FileList): Found {
+export function chosen(list: Iterable<File>): Found {
   const found: Found = { files: [], hidden: 0, unreadable: [] };
   for (const file of list) {
     const path = file.webkitRelativePath || file.name;
@@ -31,8 +40,7 @@ export function chosen(list: FileList): Found {
   return found;
 }
 
-async function walk(entries: FileSystemEntry[]): Promise<Found> {
-  const found: Found = { files: [], hidden: 0, unreadable: [] };
+async function walk(entries: FileSystemEntry[], found: Found): Promise<Found> {
   const waiting = [...entries];
   for (let entry = waiting.pop(); entry; entry = waiting.pop()) {
     const path = entry.fullPath.replace(/^\//, "");
