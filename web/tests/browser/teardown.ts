@@ -1,0 +1,3 @@
+import { clean } from "./server";
+
+export default clean;
