@@ -20,12 +20,8 @@ use crate::store::{
     check_copies, check_foreign, check_unit_vectors,
 };
 use crate::task;
-use crate::text::{self, PassageDraft, SplitOptions};
+use crate::text::{self, EXTRACTION_VERSION, PassageDraft, SplitOptions};
 use turns::{Turn, Turns};
-
-/// Version of extraction and splitting, kept with each document. It rises where one of them would make
-/// other passages of the same file.
-const PROCESSING_VERSION: u32 = 2;
 
 /// Passages of a document that are encoded together: enough for several batches of like length, and few enough that
 /// others do not wait long for their turn.
@@ -236,7 +232,7 @@ impl Ingest {
         let Arrival { record, hash, id, turn: _turn } = arrival;
         let media_type = input.content.media_type();
         let processing = Processing {
-            version: PROCESSING_VERSION,
+            version: EXTRACTION_VERSION,
             max_tokens: record.max_tokens,
             overlap_tokens: record.overlap_tokens,
         };
