@@ -33,7 +33,7 @@ pub mod telemetry;
 
 pub use trove_core::{domain, error, fair, lock, metrics, party, private, room, task, visible};
 pub use trove_keywords as keywords;
-pub use trove_text::{extract, text};
+pub use trove_text::{extract, records, text};
 
 /// Code generated from `proto/trove/v1`.
 #[allow(missing_docs, clippy::all)]

@@ -176,7 +176,8 @@ impl Keywords {
                     headings: passage.headings.clone(),
                 })
                 .collect();
-            let document = KeywordDocument { title: inserted.record.title.clone(), passages };
+            let title = titled(&inserted.record.title, &inserted.record.id);
+            let document = KeywordDocument { title, passages };
             waiting.bytes += document.bytes();
             waiting.changes.push(Change::Insert(inserted.record.doc_no, document));
         }
@@ -524,7 +525,47 @@ fn read_document(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordD
         let text = passage.span.slice(&text).unwrap_or_default().to_owned();
         passages.push(KeywordPassage { point, text, headings: passage.headings });
     }
-    Ok(Some(KeywordDocument { title: document.title, passages }))
+    Ok(Some(KeywordDocument { title: titled(&document.title, &id), passages }))
+}
+
+/// Most bytes of the name of a file among the words of a title.
+const MOST_NAME_BYTES: usize = 255;
+
+/// The words of a document's title and of the file that its id names, by which it is found too: `notes/Plan_B.md` is
+/// found by `plan`. The ids of records and those that are no path have no such name.
+fn titled(title: &str, id: &str) -> String {
+    let Some((_, name)) = id.rsplit_once('/').filter(|(_, name)| name.len() <= MOST_NAME_BYTES) else {
+        return title.to_owned();
+    };
+    if name.contains('#') {
+        return title.to_owned();
+    }
+    let stem = name.rsplit_once('.').map_or(name, |(stem, extension)| {
+        let is_extension =
+            (1..=9).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+        if is_extension && !stem.is_empty() { stem } else { name }
+    });
+    let words = stem.replace('_', " ");
+    if title.contains(&words) || words.trim().is_empty() {
+        return title.to_owned();
+    }
+    format!("{title} {words}").trim_start().to_owned()
+}
+
+#[cfg(test)]
+mod name_tests {
+    use super::titled;
+
+    #[test]
+    fn files_are_found_by_their_names_beside_their_titles() {
+        assert_eq!(titled("", "docs/Protokoll_Vorstand_2023-11.md"), "Protokoll Vorstand 2023-11");
+        assert_eq!(titled("Minutes", "a/b/Plan 1.5.txt"), "Minutes Plan 1.5");
+        assert_eq!(titled("Plan B", "notes/Plan_B.md"), "Plan B");
+        assert_eq!(titled("T", "notes/.env"), "T .env");
+        for id in ["plain", "docs/rows.csv#7", "docs/", &format!("docs/{}", "x".repeat(300))] {
+            assert_eq!(titled("T", id), "T", "{id}");
+        }
+    }
 }
 
 /// Starts the thread that writes what waits; it ends with the catalog.

@@ -20,6 +20,7 @@ use super::rerank::TextRerankArgs;
 use super::search::SearchArgs;
 use super::setup::SetupArgs;
 use super::snapshots::SnapshotsCommand;
+use super::status::StatusArgs;
 use super::tokenize::TokenizeArgs;
 use super::transfer::{ExportArgs, ImportArgs};
 use crate::access::Secret;
@@ -89,6 +90,8 @@ pub enum Command {
     Serve(ServeArgs),
     /// Index files and folders.
     Index(IndexArgs),
+    /// Show what collections hold, and what could not be read.
+    Status(StatusArgs),
     /// Search a collection by meaning and words.
     Search(SearchArgs),
     /// Answer a question from a collection, with its sources.
@@ -109,7 +112,7 @@ pub enum Command {
         #[command(subcommand)]
         command: CollectionsCommand,
     },
-    /// Look at and delete documents.
+    /// Look at, add and delete documents.
     Documents {
         /// What to do.
         #[command(subcommand)]
@@ -154,10 +157,35 @@ pub enum Command {
 mod tests {
     use clap::CommandFactory;
 
-    use super::Cli;
+    use clap::Parser;
+
+    use super::{Cli, Command};
 
     #[test]
     fn arguments_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_text_may_begin_with_a_dash() {
+        let query = |arguments: &[&str]| match Cli::try_parse_from([&["trove", "search"], arguments].concat())
+        {
+            Ok(Cli { command: Command::Search(args), .. }) => {
+                Some((args.query.unwrap_or_default(), args.limit))
+            }
+            _ => None,
+        };
+        let is = |text: &str, limit| Some((text.to_owned(), limit));
+        assert_eq!(query(&["-15 degrees"]), is("-15 degrees", 10));
+        assert_eq!(query(&["-15 degrees", "--limit", "3"]), is("-15 degrees", 3));
+        assert_eq!(query(&["--limit", "3", "-- or not"]), is("-- or not", 3));
+        assert_eq!(query(&["-40"]), is("-40", 10));
+        assert_eq!(query(&["--", "--limit"]), is("--limit", 10));
+        // An option that is mistyped is still told.
+        for mistyped in
+            [&["text", "--limt"][..], &["--limt", "3", "text"], &["--limt", "text"], &["text", "-x"]]
+        {
+            assert_eq!(query(mistyped), None, "{mistyped:?}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::output::{Text, bold, indented, line, note};
 use super::search::ModeArgs;
 use super::search::{self, place_of};
 use super::snippet::{Layout, snippet};
-use super::{EXIT_FAILED, EXIT_OK, output};
+use super::{EXIT_FAILED, EXIT_OK, filter, output};
 use crate::proto::answer_response::Event;
 use crate::proto::{
     AnswerDone, AnswerKind, AnswerMode, AnswerRequest, ByteSpan, Citation, FinishReason, Message, PassageUse,
@@ -21,6 +21,7 @@ use crate::proto::{
 #[derive(Debug, Clone, Args)]
 pub struct AskArgs {
     /// The question.
+    #[arg(allow_hyphen_values = true)]
     pub question: String,
     /// How it is answered.
     #[command(flatten)]
@@ -69,8 +70,8 @@ pub struct AnswerArgs {
     /// With --json: what the sentences that were considered score by.
     #[arg(long)]
     pub explain: bool,
-    /// Only documents whose metadata has this value; several must all match.
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    /// Only documents whose metadata fits (see search); several must all match.
+    #[arg(long = "filter", value_name = filter::VALUE_NAME)]
     pub filters: Vec<String>,
     /// How tokens are chosen.
     #[command(flatten)]
@@ -158,7 +159,7 @@ pub fn request(args: &AnswerArgs, question: &str, history: Vec<Message>) -> Resu
         search: Some(SearchRequest {
             collection: args.collection.clone(),
             limit: args.limit,
-            filter: output::parse_filters(&args.filters)?,
+            filter: filter::parse(&args.filters)?,
             mode: search::mode(&args.search).into(),
             fusion: search::fusion(&args.search),
             include_highlights: true,

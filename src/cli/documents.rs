@@ -6,9 +6,10 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::client::Client;
+use super::index::stdin::{self, StdinArgs};
 use super::output::Text;
 use super::tokenize::span_text;
-use super::{EXIT_FAILED, EXIT_OK, damage, output};
+use super::{EXIT_FAILED, EXIT_OK, damage, filter, output};
 use crate::proto::document::Content;
 use crate::proto::{
     DamagedDocument, DeleteDocumentsRequest, DeleteDocumentsResponse, Document, DocumentView, Filter,
@@ -26,9 +27,18 @@ pub enum DocumentsCommand {
         /// Most documents to list; zero lists all.
         #[arg(long, default_value_t = 0)]
         limit: usize,
-        /// Only documents whose metadata has this value.
-        #[arg(long = "filter", value_name = "KEY=VALUE")]
+        /// Only documents whose metadata fits (see search).
+        #[arg(long = "filter", value_name = filter::VALUE_NAME)]
         filters: Vec<String>,
+    },
+    /// Store one document from standard input.
+    Add {
+        /// Collection, created if missing.
+        #[arg(long, default_value = "default")]
+        collection: String,
+        /// What it is.
+        #[command(flatten)]
+        document: StdinArgs,
     },
     /// Show one document with its passages.
     Show {
@@ -46,8 +56,8 @@ pub enum DocumentsCommand {
         /// Collection.
         #[arg(long, default_value = "default")]
         collection: String,
-        /// Delete documents whose metadata has this value.
-        #[arg(long = "filter", value_name = "KEY=VALUE", conflicts_with = "ids")]
+        /// Delete documents whose metadata fits (see search).
+        #[arg(long = "filter", value_name = filter::VALUE_NAME, conflicts_with = "ids")]
         filters: Vec<String>,
     },
 }
@@ -61,10 +71,13 @@ const TITLE_COLUMNS: usize = 48;
 pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Result<i32> {
     match command {
         DocumentsCommand::List { collection, limit, filters } => {
-            let filter = output::parse_filters(&filters)?;
+            let filter = filter::parse(&filters)?;
             let Listing { documents, damaged } = list(client, &collection, filter, limit).await?;
             print_list(json, documents)?;
             Ok(damage::documents(&damaged, "is left out"))
+        }
+        DocumentsCommand::Add { collection, document } => {
+            stdin::add(client, json, &collection, document).await
         }
         DocumentsCommand::Show { id, collection } => {
             let request = GetDocumentRequest { collection, document_id: id, view: DocumentView::Full.into() };
@@ -72,7 +85,7 @@ pub async fn run(client: &Client, json: bool, command: DocumentsCommand) -> Resu
             show(json, &response.document.unwrap_or_default())
         }
         DocumentsCommand::Delete { ids, collection, filters } => {
-            let filter = match output::parse_filters(&filters)? {
+            let filter = match filter::parse(&filters)? {
                 Some(filter) => filter,
                 None => output::ids_filter(ids),
             };

@@ -18,6 +18,7 @@ use crate::proto::{FinishReason, GenerateDone, GenerateRequest, Message, Role};
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
     /// The prompt; none reads standard input.
+    #[arg(allow_hyphen_values = true)]
     pub prompt: Option<String>,
     /// Instructions for the model.
     #[arg(long, value_name = "TEXT")]

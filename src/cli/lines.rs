@@ -1,14 +1,14 @@
 //! The lines that somebody types, with editing and a history, or those of standard input; the only user of rustyline.
 
-use std::fs::DirBuilder;
 use std::io::{self, BufRead, IsTerminal};
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
+
+use super::state;
 
 const PROMPT: &str = "> ";
 /// Lines of the history that are kept.
@@ -40,7 +40,7 @@ impl Lines {
         let config =
             Config::builder().max_history_size(KEPT).map(|config| config.auto_add_history(true).build());
         let editor = config.and_then(Editor::with_config).ok().filter(|_| is_terminal);
-        let history = history_file().filter(|_| keep_history && editor.is_some());
+        let history = state::file("chat_history").filter(|_| keep_history && editor.is_some());
         let mut this = Self { is_edited: editor.is_some(), editor, history };
         if let (Some(editor), Some(path)) = (&mut this.editor, &this.history) {
             // There is none at first.
@@ -65,8 +65,8 @@ impl Lines {
             let line = editor.readline(PROMPT);
             if let (Ok(_), Some(path)) = (&line, &history) {
                 // A history that cannot be kept is no reason to stop.
-                let _ =
-                    make_folder(path).and_then(|()| editor.append_history(path).map_err(io::Error::other));
+                let _ = state::make_folder(path)
+                    .and_then(|()| editor.append_history(path).map_err(io::Error::other));
             }
             (editor, line)
         };
@@ -91,18 +91,4 @@ async fn plain(is_edited: bool) -> Result<Line> {
         io::stdin().lock().read_line(&mut input).map(|bytes| (bytes > 0).then_some(input))
     });
     Ok(read.await??.map_or(Line::End, Line::Text))
-}
-
-/// Questions are their owner's alone.
-fn make_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
-        None => Ok(()),
-    }
-}
-
-fn history_file() -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?;
-    Some(state.join("trove").join("chat_history"))
 }

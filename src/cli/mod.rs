@@ -12,6 +12,8 @@ pub mod documents;
 pub mod embed;
 pub mod eval;
 pub mod failure;
+mod failures;
+pub mod filter;
 pub mod generate;
 pub mod health;
 pub mod index;
@@ -26,6 +28,8 @@ pub mod setup;
 mod small_talk;
 pub mod snapshots;
 mod snippet;
+mod state;
+pub mod status;
 pub mod tokenize;
 pub mod transfer;
 
@@ -88,7 +92,8 @@ async fn dispatch(server: &str, connection: &ConnectionArgs, json: bool, command
     let client = client::Client::new(server, connection)?;
     match command {
         Command::Serve(_) | Command::Keys(_) | Command::Setup(_) => Ok(EXIT_USAGE),
-        Command::Index(args) => index::run(&client, json, args).await,
+        Command::Index(args) => index::run(&client, server, json, args).await,
+        Command::Status(args) => status::run(&client, server, json, args).await,
         Command::Search(args) => search::run(&client, json, args).await,
         Command::Ask(args) => ask::run(&client, json, args).await,
         Command::Chat(args) => chat::run(&client, json, args).await,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Read, Write};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use console::{Style, Term};
 use serde_json::{Value, json};
@@ -266,6 +266,8 @@ pub fn metadata_json(value: &MetadataValue) -> Value {
         Some(Kind::BoolValue(v)) => json!(v),
         Some(Kind::TimestampValue(v)) => json!(timestamp(v)),
         Some(Kind::StringList(v)) => json!(v.values),
+        Some(Kind::IntList(v)) => json!(v.values),
+        Some(Kind::DoubleList(v)) => json!(v.values),
     }
 }
 
@@ -287,6 +289,11 @@ pub fn ids_filter(ids: Vec<String>) -> Filter {
     Filter { node: Some(filter::Node::DocumentIds(StringList { values: ids })) }
 }
 
+/// A filter that matches documents whose ids start so.
+pub fn id_prefix(prefix: String) -> Filter {
+    Filter { node: Some(filter::Node::DocumentIdPrefix(prefix)) }
+}
+
 /// A filter where at least one of these holds.
 pub fn any(filters: Vec<Filter>) -> Filter {
     Filter { node: Some(filter::Node::Any(FilterList { filters })) }
@@ -295,42 +302,6 @@ pub fn any(filters: Vec<Filter>) -> Filter {
 /// A filter on one key.
 pub fn condition(key: &str, test: field_condition::Test) -> Filter {
     Filter { node: Some(filter::Node::Field(FieldCondition { key: key.to_owned(), test: Some(test) })) }
-}
-
-/// Parses `key=value` arguments into a filter where all must hold; none gives no filter.
-///
-/// A value that reads as a boolean or a number also matches metadata of that type.
-pub fn parse_filters(items: &[String]) -> Result<Option<Filter>> {
-    if items.is_empty() {
-        return Ok(None);
-    }
-    let filters = items.iter().map(|item| parse_filter(item)).collect::<Result<Vec<_>>>()?;
-    Ok(Some(Filter { node: Some(filter::Node::All(FilterList { filters })) }))
-}
-
-fn parse_filter(item: &str) -> Result<Filter> {
-    let (key, value) = item
-        .split_once('=')
-        .filter(|(key, _)| !key.is_empty())
-        .ok_or_else(|| anyhow!(Usage(format!("--filter: expected KEY=VALUE, got {item:?}"))))?;
-    let mut kinds = vec![Kind::StringValue(value.to_owned())];
-    if let Ok(v) = value.parse::<bool>() {
-        kinds.push(Kind::BoolValue(v));
-    }
-    if let Ok(v) = value.parse::<i64>() {
-        kinds.push(Kind::IntValue(v));
-    } else if let Some(v) = value.parse::<f64>().ok().filter(|v| v.is_finite()) {
-        kinds.push(Kind::DoubleValue(v));
-    }
-    let mut filters: Vec<Filter> = kinds.into_iter().map(|kind| equals(key, kind)).collect();
-    if filters.len() == 1 {
-        return Ok(filters.remove(0));
-    }
-    Ok(any(filters))
-}
-
-fn equals(key: &str, kind: Kind) -> Filter {
-    condition(key, field_condition::Test::Equals(MetadataValue { kind: Some(kind) }))
 }
 
 #[cfg(test)]
@@ -345,23 +316,6 @@ mod tests {
             + &wrap.part(" eighteen-letters x");
         assert_eq!(wrapped, "One two\nthree four\nfive six\nseven\neighteen-letters\nx");
         assert_eq!(Wrap { width: None, column: 0 }.part("as it  is"), "as it  is");
-    }
-
-    #[test]
-    fn filters_need_a_key() {
-        assert!(parse_filters(&["=x".to_owned()]).is_err());
-        assert!(parse_filters(&["x".to_owned()]).is_err());
-        assert!(matches!(parse_filters(&[]), Ok(None)));
-    }
-
-    #[test]
-    fn numbers_match_both_types() -> Result<()> {
-        let parsed = parse_filter("year=2020")?;
-        let Some(filter::Node::Any(list)) = parsed.node else {
-            return Err(anyhow!("expected any"));
-        };
-        assert_eq!(list.filters.len(), 2);
-        Ok(())
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::proto::RerankRequest;
 #[derive(Debug, Clone, Args)]
 pub struct TextRerankArgs {
     /// The query.
+    #[arg(allow_hyphen_values = true)]
     pub query: String,
     /// Texts to score; standard input, one a line, if left out.
     pub texts: Vec<String>,

@@ -9,7 +9,7 @@ use super::documents::passage_json;
 use super::output::{Text, indented, line};
 use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
-use super::{EXIT_FAILED, EXIT_OK, output};
+use super::{EXIT_FAILED, EXIT_OK, filter, output};
 use crate::proto::{
     Fusion, LateInteraction, Passage, Rerank, SearchHit, SearchMode, SearchQuery, SearchRequest, SearchUnit,
     fusion, rerank, search_query,
@@ -19,7 +19,7 @@ use crate::proto::{
 #[derive(Debug, Clone, Args)]
 pub struct SearchArgs {
     /// The query; leave out with --like.
-    #[arg(required_unless_present = "like", conflicts_with = "like")]
+    #[arg(required_unless_present = "like", conflicts_with = "like", allow_hyphen_values = true)]
     pub query: Option<String>,
     /// Collection.
     #[arg(long, default_value = "default")]
@@ -54,8 +54,9 @@ pub struct SearchArgs {
     /// Find what is like this stored document.
     #[arg(long, value_name = "DOC_ID")]
     pub like: Option<String>,
-    /// Only documents whose metadata has this value; several must all match.
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    /// Only documents whose metadata fits: KEY=VALUE, or !=, <, <=, > or >= with a number, a date or a text; several must
+    /// all match.
+    #[arg(long = "filter", value_name = filter::VALUE_NAME)]
     pub filters: Vec<String>,
 }
 
@@ -143,7 +144,7 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
         collection: args.collection,
         query: Some(SearchQuery { query: Some(query) }),
         limit: args.limit,
-        filter: output::parse_filters(&args.filters)?,
+        filter: filter::parse(&args.filters)?,
         score_threshold: args.min_score,
         ef_search: args.ef_search,
         exact: args.exact,

@@ -84,6 +84,7 @@ impl proto::admin_service_server::AdminService for Admin {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: option_env!("TROVE_COMMIT").unwrap_or_default().to_owned(),
             schema_version: self.schema_version,
+            extraction_version: crate::text::EXTRACTION_VERSION,
             models: models
                 .chain(self.cross_encoders.iter().map(|model| cross_encoder_out(model.info())))
                 .chain(self.generators.iter().map(|generator| generator_out(generator.info())))

@@ -50,6 +50,8 @@ pub fn check_described(document: &proto::Document) -> Result<()> {
         match &value.kind {
             Some(Kind::StringValue(text)) => count.add(key, std::iter::once(text.as_str()))?,
             Some(Kind::StringList(list)) => count.add(key, list.values.iter().map(String::as_str))?,
+            Some(Kind::IntList(list)) => count.add_numbers(key, list.values.len())?,
+            Some(Kind::DoubleList(list)) => count.add_numbers(key, list.values.len())?,
             _ => count.add(key, std::iter::empty())?,
         }
     }
@@ -63,6 +65,8 @@ pub fn described_bytes(document: &proto::Document) -> usize {
         let strings = match &value.kind {
             Some(Kind::StringValue(text)) => text.len(),
             Some(Kind::StringList(list)) => list.values.iter().map(|text| STRING_BYTES + text.len()).sum(),
+            Some(Kind::IntList(list)) => size_of_val(list.values.as_slice()),
+            Some(Kind::DoubleList(list)) => size_of_val(list.values.as_slice()),
             _ => 0,
         };
         ENTRY_BYTES + key.len() + strings
@@ -100,6 +104,11 @@ fn value_in(value: proto::MetadataValue) -> Result<MetadataValue> {
         Some(Kind::BoolValue(b)) => MetadataValue::Bool(b),
         Some(Kind::TimestampValue(t)) => MetadataValue::Timestamp(t.seconds, t.nanos),
         Some(Kind::StringList(list)) => MetadataValue::StringList(list.values),
+        Some(Kind::IntList(list)) => MetadataValue::IntList(list.values),
+        Some(Kind::DoubleList(list)) if list.values.iter().any(|d| d.is_nan()) => {
+            return Err(Error::invalid_field("double_list", "NOT_FINITE", "expected numbers, got NaN"));
+        }
+        Some(Kind::DoubleList(list)) => MetadataValue::DoubleList(list.values),
     })
 }
 
@@ -113,6 +122,8 @@ fn value_out(value: MetadataValue) -> proto::MetadataValue {
         MetadataValue::Bool(b) => Some(Kind::BoolValue(b)),
         MetadataValue::Timestamp(seconds, nanos) => Some(Kind::TimestampValue(Timestamp { seconds, nanos })),
         MetadataValue::StringList(values) => Some(Kind::StringList(proto::StringList { values })),
+        MetadataValue::IntList(values) => Some(Kind::IntList(proto::IntList { values })),
+        MetadataValue::DoubleList(values) => Some(Kind::DoubleList(proto::DoubleList { values })),
     };
     proto::MetadataValue { kind }
 }
@@ -173,9 +184,13 @@ impl FilterReader {
                 return Err(Error::invalid_field("field.test", "FILTER_WITHOUT_TEST", message));
             }
             Some(Message::Equals(value)) => {
-                if let Some(proto::metadata_value::Kind::StringList(list)) = &value.kind {
-                    self.0.add_values(list.values.len())?;
-                }
+                use proto::metadata_value::Kind;
+                self.0.add_values(match &value.kind {
+                    Some(Kind::StringList(list)) => list.values.len(),
+                    Some(Kind::IntList(list)) => list.values.len(),
+                    Some(Kind::DoubleList(list)) => list.values.len(),
+                    _ => 0,
+                })?;
                 Test::Equals(value_in(value)?)
             }
             Some(Message::In(list)) => {

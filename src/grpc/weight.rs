@@ -499,6 +499,8 @@ mod tests {
             FieldCondition,
             MetadataValue,
             StringList,
+            IntList,
+            DoubleList,
             Range,
             StringRange,
             Document,

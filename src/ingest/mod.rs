@@ -21,13 +21,10 @@ use crate::store::{
     check_copies, check_foreign, check_unit_vectors,
 };
 use crate::task;
-use crate::text::{self, PassageDraft, SplitOptions};
+use crate::text::{self, EXTRACTION_VERSION, PassageDraft, SplitOptions};
 use turns::{Turn, Turns};
 
-/// Version of extraction, splitting and what is encoded, kept with each document. It rises where one of them would make
-/// other passages or vectors of the same file.
-const PROCESSING_VERSION: u32 = 3;
-/// From this version on the title is encoded with the first passage.
+/// From this version of extraction on the title is encoded with the first passage.
 const ENCODES_TITLE: u32 = 3;
 
 /// Passages of a document that are encoded together: enough for several batches of like length, and few enough that
@@ -239,7 +236,7 @@ impl Ingest {
         let Arrival { record, hash, id, turn: _turn } = arrival;
         let media_type = input.content.media_type();
         let processing = Processing {
-            version: PROCESSING_VERSION,
+            version: EXTRACTION_VERSION,
             max_tokens: record.max_tokens,
             overlap_tokens: record.overlap_tokens,
         };

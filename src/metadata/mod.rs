@@ -91,9 +91,10 @@ struct Field {
     booleans: [RoaringBitmap; 2],
     /// Strings, and those of lists.
     strings: Postings<Box<str>>,
+    /// Numbers, and those of lists.
     numbers: Postings<Number>,
     times: Postings<Time>,
-    /// Whole lists, by a hash of their strings.
+    /// Whole lists, by a hash of their members.
     lists: Postings<u128>,
 }
 
@@ -218,10 +219,11 @@ impl Field {
                 let hash = hash_of(list);
                 self.lists.insert(&hash, number, || hash);
             }
-            MetadataValue::Int(_) | MetadataValue::Double(_) => {
-                if let Some(key) = Number::of(value) {
-                    self.numbers.insert(&key, number, || key);
-                }
+            MetadataValue::Int(_) | MetadataValue::Double(_) => self.insert_numbers(number, value),
+            MetadataValue::IntList(_) | MetadataValue::DoubleList(_) => {
+                self.insert_numbers(number, value);
+                let hash = hash_of_numbers(value);
+                self.lists.insert(&hash, number, || hash);
             }
             MetadataValue::Timestamp(..) => {
                 if let Some(key) = Time::of(value) {
@@ -235,6 +237,12 @@ impl Field {
         self.strings.insert(string, number, || string.into());
     }
 
+    fn insert_numbers(&mut self, number: u32, value: &MetadataValue) {
+        for key in Number::all_of(value) {
+            self.numbers.insert(&key, number, || key);
+        }
+    }
+
     fn remove(&mut self, number: u32, value: &MetadataValue) {
         self.present.remove(number);
         match value {
@@ -245,10 +253,10 @@ impl Field {
                 list.iter().for_each(|string| self.strings.remove(string.as_str(), number));
                 self.lists.remove(&hash_of(list), number);
             }
-            MetadataValue::Int(_) | MetadataValue::Double(_) => {
-                if let Some(key) = Number::of(value) {
-                    self.numbers.remove(&key, number);
-                }
+            MetadataValue::Int(_) | MetadataValue::Double(_) => self.remove_numbers(number, value),
+            MetadataValue::IntList(_) | MetadataValue::DoubleList(_) => {
+                self.remove_numbers(number, value);
+                self.lists.remove(&hash_of_numbers(value), number);
             }
             MetadataValue::Timestamp(..) => {
                 if let Some(key) = Time::of(value) {
@@ -256,6 +264,10 @@ impl Field {
                 }
             }
         }
+    }
+
+    fn remove_numbers(&mut self, number: u32, value: &MetadataValue) {
+        Number::all_of(value).for_each(|key| self.numbers.remove(&key, number));
     }
 
     fn boolean_mut(&mut self, value: bool) -> &mut RoaringBitmap {
@@ -297,6 +309,9 @@ impl Field {
             }
             MetadataValue::String(string) => self.strings.of(string.as_str()),
             MetadataValue::StringList(list) => self.lists.of(&hash_of(list)),
+            MetadataValue::IntList(_) | MetadataValue::DoubleList(_) => {
+                self.lists.of(&hash_of_numbers(value))
+            }
             MetadataValue::Int(_) | MetadataValue::Double(_) => {
                 Number::of(value).map(|key| self.numbers.of(&key)).unwrap_or_default()
             }
@@ -314,5 +329,18 @@ fn hash_of(list: &[String]) -> u128 {
         hasher.update(&(string.len() as u64).to_le_bytes());
         hasher.update(string.as_bytes());
     }
+    beginning(&hasher)
+}
+
+/// The same for lists of numbers, which are equal by their values and never equal to strings.
+fn hash_of_numbers(list: &MetadataValue) -> u128 {
+    let mut hasher = blake3::Hasher::new_derive_key("trove list of numbers");
+    for number in Number::all_of(list) {
+        hasher.update(&number.to_bytes());
+    }
+    beginning(&hasher)
+}
+
+fn beginning(hasher: &blake3::Hasher) -> u128 {
     hasher.finalize().as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
 }

@@ -65,6 +65,9 @@ fn value() -> impl Strategy<Value = MetadataValue> {
         (-2i64..3, prop_oneof![Just(0), Just(500_000_000), Just(-1)])
             .prop_map(|(seconds, nanos)| MetadataValue::Timestamp(seconds, nanos)),
         proptest::collection::vec(string(), 0..3).prop_map(MetadataValue::StringList),
+        proptest::collection::vec(-2i64..3, 0..3).prop_map(MetadataValue::IntList),
+        proptest::collection::vec((-4i32..5).prop_map(|n| f64::from(n) / 2.0), 0..3)
+            .prop_map(MetadataValue::DoubleList),
     ]
 }
 

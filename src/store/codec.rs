@@ -97,6 +97,18 @@ struct StringList {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct IntList {
+    #[prost(sint64, repeated, tag = "1")]
+    values: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct DoubleList {
+    #[prost(double, repeated, tag = "1")]
+    values: Vec<f64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct Time {
     #[prost(sint64, tag = "1")]
     seconds: i64,
@@ -118,13 +130,17 @@ enum Value {
     Time(Time),
     #[prost(message, tag = "7")]
     List(StringList),
+    #[prost(message, tag = "8")]
+    Ints(IntList),
+    #[prost(message, tag = "9")]
+    Doubles(DoubleList),
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct Entry {
     #[prost(string, tag = "1")]
     key: String,
-    #[prost(oneof = "Value", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Value", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     value: Option<Value>,
 }
 
@@ -196,6 +212,8 @@ fn metadata_to_disk(metadata: &Metadata) -> Vec<Entry> {
             Some(Value::Time(Time { seconds: *seconds, nanos: *nanos }))
         }
         MetadataValue::StringList(list) => Some(Value::List(StringList { values: list.clone() })),
+        MetadataValue::IntList(list) => Some(Value::Ints(IntList { values: list.clone() })),
+        MetadataValue::DoubleList(list) => Some(Value::Doubles(DoubleList { values: list.clone() })),
     };
     metadata.iter().map(|(key, v)| Entry { key: key.clone(), value: value(v) }).collect()
 }
@@ -209,6 +227,8 @@ fn metadata_from_disk(entries: Vec<Entry>) -> Metadata {
         Some(Value::Bool(b)) => MetadataValue::Bool(b),
         Some(Value::Time(t)) => MetadataValue::Timestamp(t.seconds, t.nanos),
         Some(Value::List(list)) => MetadataValue::StringList(list.values),
+        Some(Value::Ints(list)) => MetadataValue::IntList(list.values),
+        Some(Value::Doubles(list)) => MetadataValue::DoubleList(list.values),
     };
     entries.into_iter().map(|e| (e.key, value(e.value))).collect()
 }

@@ -111,6 +111,8 @@ impl DocumentRecord {
         let value = |value: &MetadataValue| match value {
             MetadataValue::String(text) => text.len(),
             MetadataValue::StringList(list) => list.iter().map(|text| 64 + text.len()).sum(),
+            MetadataValue::IntList(list) => size_of_val(list.as_slice()),
+            MetadataValue::DoubleList(list) => size_of_val(list.as_slice()),
             _ => 0,
         };
         let metadata = self.metadata.iter().map(|(key, v)| 256 + key.len() + value(v)).sum::<usize>();

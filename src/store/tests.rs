@@ -867,6 +867,8 @@ fn metadata_value() -> impl Strategy<Value = MetadataValue> {
         any::<bool>().prop_map(MetadataValue::Bool),
         any::<(i64, i32)>().prop_map(|(s, n)| MetadataValue::Timestamp(s, n)),
         prop::collection::vec(any::<String>(), 0..4).prop_map(MetadataValue::StringList),
+        prop::collection::vec(any::<i64>(), 0..4).prop_map(MetadataValue::IntList),
+        prop::collection::vec(-1e9f64..1e9, 0..4).prop_map(MetadataValue::DoubleList),
     ]
 }
 

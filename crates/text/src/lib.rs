@@ -1,4 +1,4 @@
-//! Text out of files, and sentences and passages out of text, each with its place in bytes.
+//! Text out of files, records out of tables and JSON, and sentences and passages out of text, each with its place in bytes.
 //!
 //! It uses `trove-core` alone. The server's ingestion and the command line use it.
 //!
@@ -23,4 +23,5 @@
 )]
 
 pub mod extract;
+pub mod records;
 pub mod text;

@@ -1,6 +1,7 @@
 //! What the collection holds already, so that unchanged documents are not sent again.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::Path;
 
 use anyhow::Result;
@@ -8,12 +9,13 @@ use anyhow::Result;
 use super::walk::Root;
 use crate::cli::client::Client;
 use crate::cli::{documents, output};
-use crate::proto::field_condition::Test;
+use crate::proto::Document;
 use crate::proto::metadata_value::Kind;
-use crate::proto::{Document, MetadataValue};
 
 /// Metadata key of the file that a document was read from.
 pub const PATH_KEY: &str = "path";
+/// Metadata key of that file where a record has a path of its own.
+pub const FILE_KEY: &str = "trove.file";
 /// Metadata key of the file's extension.
 pub const EXTENSION_KEY: &str = "extension";
 
@@ -21,13 +23,18 @@ pub const EXTENSION_KEY: &str = "extension";
 #[derive(Debug, Clone)]
 pub struct Stored {
     fingerprint: [u8; 32],
+    /// The hash of its content.
+    pub content: Option<blake3::Hash>,
     title: String,
+    media_type: String,
     /// Where it came from.
     pub source_uri: String,
     /// The file that it was read from, by the id of a file.
     pub file: String,
     /// That file's extension.
     pub extension: String,
+    /// Version of the extraction that made its passages.
+    pub extraction_version: u32,
 }
 
 /// Stored documents by id.
@@ -35,14 +42,12 @@ pub type Known = HashMap<String, Stored>;
 
 /// Lists what the collection holds of the roots.
 pub async fn load(client: &Client, collection: &str, roots: &[Root]) -> Result<Known> {
-    let conditions = roots.iter().flat_map(|root| {
-        let value = MetadataValue { kind: Some(Kind::StringValue(root.name.clone())) };
-        [
-            output::condition(PATH_KEY, Test::Equals(value)),
-            output::condition(PATH_KEY, Test::Prefix(format!("{}/", root.name))),
-        ]
-    });
-    let filter = output::any(conditions.collect());
+    // By ids, since a record may have a path of its own in its metadata.
+    let prefixes = roots
+        .iter()
+        .flat_map(|root| ["/", "#"].map(|mark| output::id_prefix(format!("{}{mark}", root.name))));
+    let names = output::ids_filter(roots.iter().map(|root| root.name.clone()).collect());
+    let filter = output::any(prefixes.chain([names]).collect());
     // One that is damaged is not known, and so is sent again, which mends it.
     let listed = documents::list(client, collection, Some(filter), 0).await?;
     if !listed.documents.is_empty() {
@@ -55,15 +60,19 @@ pub async fn load(client: &Client, collection: &str, roots: &[Root]) -> Result<K
 /// What a run needs of a document.
 pub fn stored(document: Document) -> Stored {
     let text = |key: &str| match document.metadata.get(key).and_then(|value| value.kind.as_ref()) {
-        Some(Kind::StringValue(text)) => text.clone(),
-        _ => String::new(),
+        Some(Kind::StringValue(text)) => Some(text.clone()),
+        _ => None,
     };
+    let file = text(FILE_KEY).or_else(|| text(PATH_KEY)).unwrap_or_default();
     Stored {
         fingerprint: fingerprint(&document.content_hash, &document),
-        file: text(PATH_KEY),
-        extension: text(EXTENSION_KEY),
+        content: blake3::Hash::from_hex(&document.content_hash).ok(),
+        extension: Path::new(&file).extension().and_then(OsStr::to_str).unwrap_or_default().to_lowercase(),
+        file,
         title: document.title,
+        media_type: document.mime_type,
         source_uri: document.source_uri,
+        extraction_version: document.extraction_version,
     }
 }
 
@@ -88,6 +97,7 @@ impl Stored {
     /// Whether sending the document would change nothing.
     pub fn is(&self, content_hash: &blake3::Hash, document: &Document) -> bool {
         (document.title.is_empty() || document.title == self.title)
+            && self.media_type == document.mime_type
             && self.fingerprint == fingerprint(content_hash.to_hex().as_str(), document)
     }
 

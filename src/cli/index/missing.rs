@@ -1,4 +1,4 @@
-//! Which stored documents are gone from the disk, for `--delete-missing`.
+//! Which stored documents are gone from the disk: they are told, and deleted with `--delete-missing`.
 
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;

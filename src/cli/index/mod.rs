@@ -1,37 +1,46 @@
 //! `trove index`.
 
+mod ids;
 mod known;
+mod left_out;
 mod missing;
+mod numbers;
 mod progress;
 mod read;
-mod records;
 mod send;
+pub mod stdin;
 mod walk;
+mod watch;
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use indicatif::{BinaryBytes, HumanCount};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::client::Client;
-use super::failure::Usage;
+use super::failure::{Usage, describe};
+use super::failures::{self, Told};
 use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
-use crate::proto::GetServerInfoRequest;
+use crate::proto::{GetServerInfoRequest, Limits};
+use crate::records::{Options, Template};
 use missing::Scope;
 use progress::{Progress, Tally};
-use read::ReadLimits;
+use read::{ReadLimits, ReadOptions};
 use send::SendOptions;
-use walk::{Choice, Found, Root};
+use stdin::StdinArgs;
+use walk::{Choice, Found, FoundFile, Root};
+use watch::Watch;
 
 /// Arguments of `index`.
 #[derive(Debug, Clone, Args)]
 pub struct IndexArgs {
-    /// Files and folders.
+    /// Files and folders; `-` alone is one document from standard input.
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
     /// Collection, created if missing.
@@ -62,9 +71,28 @@ pub struct IndexArgs {
     /// Extract and encode again even what is unchanged.
     #[arg(long)]
     pub force: bool,
+    /// Extract and encode again what another version of the server extracted (see status).
+    #[arg(long)]
+    pub refresh: bool,
+    /// Go on after that: index what changes until interrupted. Deleted files are deleted with --delete-missing.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub watch: bool,
     /// Only list the files that would be indexed.
     #[arg(long)]
     pub dry_run: bool,
+    /// Also name the files that are left out.
+    #[arg(long, short)]
+    pub verbose: bool,
+    /// Of tables and JSON: the field with a record's id; left out, id, _id, key, uuid or guid, else a number.
+    #[arg(long, value_name = "FIELD")]
+    pub id_field: Option<String>,
+    /// Of tables and JSON: what the text is made of, such as "{name} costs {price}"; left out, a field text, content or
+    /// body, else all fields.
+    #[arg(long, value_name = "TEMPLATE")]
+    pub text_template: Option<Template>,
+    /// What standard input holds.
+    #[command(flatten)]
+    pub stdin: StdinArgs,
     /// Most documents sent and not yet acknowledged.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub window: u32,
@@ -79,12 +107,32 @@ const MESSAGE_SLACK: u64 = 64 << 10;
 const PIECE: usize = 1 << 20;
 /// Ids deleted by one call.
 const DELETE_BATCH: usize = 500;
-/// Kinds of skipped files that are named.
-const SKIPPED_SHOWN: usize = 6;
+/// A file that was changed less than this before it was read may change again unseen: its time may stay the same.
+const FRESH: Duration = Duration::from_secs(2);
+/// Pause of a watch before what failed as a whole is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Indexes files and folders; exit code 1 if anything failed.
-pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
+pub async fn run(client: &Client, server: &str, json: bool, args: IndexArgs) -> Result<i32> {
+    let is_stdin = args.paths.iter().any(|path| path == Path::new("-"));
+    if is_stdin && (args.paths.len() > 1 || args.watch || args.dry_run) {
+        return Err(Usage("-: expected it as the only path, without --watch and --dry-run".to_owned()).into());
+    }
+    if is_stdin {
+        return stdin::add(client, json, &args.collection, args.stdin).await;
+    }
+    if args.stdin.is_given() {
+        return Err(
+            Usage("--id, --title and --media-type: expected the path -, got others".to_owned()).into()
+        );
+    }
     let roots = roots(&args)?;
+    // Before anything is made on the server.
+    let is_missing = |root: &Root| std::fs::symlink_metadata(&root.path).is_err();
+    if roots.iter().all(is_missing) {
+        let paths: Vec<_> = roots.iter().map(|root| root.path.display().to_string()).collect();
+        return Err(anyhow!("expected a file or folder, got nothing at {}", paths.join(", ")));
+    }
     let choice = Choice {
         extensions: args.extensions.clone(),
         all_text: args.all_text,
@@ -92,64 +140,208 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         no_ignore: args.no_ignore,
         follow_links: args.follow_links,
     };
-    let found = find(roots.clone(), choice.clone()).await?;
     if args.dry_run {
-        return dry_run(json, &found);
+        return dry_run(json, args.verbose, &find(roots, choice).await?);
     }
-    let limits = client
-        .admin()
-        .get_server_info(GetServerInfoRequest {})
-        .await?
-        .into_inner()
-        .limits
-        .unwrap_or_default();
+    // What changes while the rest is read is told, and read again.
+    let watch = args.watch.then(|| Watch::start(&args.paths)).transpose()?;
+    let info = client.admin().get_server_info(GetServerInfoRequest {}).await?.into_inner();
+    let version = match info.extraction_version {
+        0 if args.refresh => {
+            return Err(Usage(
+                "--refresh: expected a server that tells its version of the extraction".to_owned(),
+            )
+            .into());
+        }
+        version => args.refresh.then_some(version),
+    };
     client.ensure_collection(&args.collection, "").await?;
-    let known = Arc::new(known::load(client, &args.collection, &roots).await?);
-    let read_limits = ReadLimits {
-        message_bytes: limits.max_message_bytes - MESSAGE_SLACK.min(limits.max_message_bytes / 2),
-        file_bytes: limits.max_document_bytes,
-    };
-    let mut progress = Progress::new(found.files.iter().map(|file| file.size).sum())?;
-    let mut tally = Tally::default();
-    for (place, reason) in &found.problems {
-        progress.fail(&mut tally, place, reason);
+    let limits = info.limits.unwrap_or_default();
+    let session = Session { client, server, json, args: &args, roots, choice, limits, version };
+    match watch {
+        None => Ok(session.pass(None).await?.code()),
+        Some(watch) => session.follow(watch).await,
     }
-    let options = SendOptions {
-        collection: args.collection.clone(),
-        window: args.window as usize,
-        patience: Duration::from_secs(args.patience),
-        force: args.force,
-        piece_bytes: usize::try_from(read_limits.message_bytes).unwrap_or(usize::MAX).clamp(1, PIECE),
-    };
-    let complete_walk = found.problems.is_empty();
-    let skipped = skipped_text(&found);
-    let scope = args.delete_missing.then(|| Scope::new(&roots, &found.files, choice));
-    let items = read::start(found.files, known.clone(), read_limits, args.force);
-    let sent = send::send(client, &options, items, &mut progress, &mut tally).await;
-    progress.finish();
-    let mut result = sent;
-    if let Some(scope) = scope
-        && result.is_ok()
-    {
-        if complete_walk && !tally.interrupted {
-            match delete(client, &args.collection, scope.missing(&known, &tally.seen)).await {
-                Ok(deleted) => tally.deleted = deleted,
-                Err(error) => result = Err(error),
-            }
-        } else {
-            output::note("nothing was deleted, because not every file was seen");
+}
+
+/// What all passes over the paths share.
+struct Session<'a> {
+    client: &'a Client,
+    server: &'a str,
+    json: bool,
+    args: &'a IndexArgs,
+    roots: Vec<Root>,
+    choice: Choice,
+    limits: Limits,
+    /// With --refresh, the server's version of the extraction.
+    version: Option<u32>,
+}
+
+/// How a pass ended.
+struct Done {
+    is_interrupted: bool,
+    has_failures: bool,
+}
+
+impl Done {
+    fn code(&self) -> i32 {
+        match (self.is_interrupted, self.has_failures) {
+            (true, _) => EXIT_INTERRUPTED,
+            (false, true) => EXIT_FAILED,
+            (false, false) => EXIT_OK,
         }
     }
-    report(json, &args.collection, &tally, progress.elapsed(), skipped)?;
-    if result.is_err() || tally.interrupted {
-        output::note("run the same command again to go on where it stopped");
+}
+
+/// Files that were read and stored as they are, with their sizes and times.
+#[derive(Default)]
+struct Settled {
+    files: HashMap<PathBuf, (u64, SystemTime)>,
+    /// Whether there was a pass.
+    is_begun: bool,
+}
+
+impl Settled {
+    fn has(&self, file: &FoundFile) -> bool {
+        file.modified.is_some_and(|time| self.files.get(&file.path) == Some(&(file.size, time)))
     }
-    result?;
-    Ok(match (tally.interrupted, tally.failures.is_empty()) {
-        (true, _) => EXIT_INTERRUPTED,
-        (false, false) => EXIT_FAILED,
-        (false, true) => EXIT_OK,
-    })
+
+    fn take_over(&mut self, files: &[FoundFile], started: SystemTime, failures: &[(String, String)]) {
+        let failed: HashSet<&str> = failures.iter().map(|(id, _)| id.as_str()).collect();
+        let has_failed = |file: &FoundFile| {
+            failed.contains(file.id.as_str())
+                || failed.iter().any(|id| id.strip_prefix(&file.id).is_some_and(|rest| rest.starts_with('#')))
+        };
+        for file in files {
+            let Some(time) = file.modified else { continue };
+            let is_old = started.duration_since(time).is_ok_and(|age| age >= FRESH);
+            if is_old && !has_failed(file) {
+                self.files.insert(file.path.clone(), (file.size, time));
+            } else {
+                self.files.remove(&file.path);
+            }
+        }
+    }
+}
+
+impl Session<'_> {
+    /// Passes over the paths again and again as they change.
+    async fn follow(&self, mut watch: Watch) -> Result<i32> {
+        let mut settled = Settled::default();
+        let done = self.pass(Some(&mut settled)).await?;
+        if done.is_interrupted {
+            return Ok(done.code());
+        }
+        output::note("watching for changes; interrupt to end");
+        let mut again_at = None;
+        while watch.changed(again_at.take()).await {
+            match self.pass(Some(&mut settled)).await {
+                Ok(done) if done.is_interrupted => return Ok(done.code()),
+                Ok(_) => {}
+                Err(error) => {
+                    output::note(format!("{}; trying again in {} s", describe(&error), RETRY.as_secs()));
+                    again_at = Some(Instant::now() + RETRY);
+                }
+            }
+        }
+        Ok(EXIT_OK)
+    }
+
+    /// Reads the paths once and brings the collection up to date. Files that are settled are not read.
+    async fn pass(&self, mut settled: Option<&mut Settled>) -> Result<Done> {
+        let args = self.args;
+        let started = SystemTime::now();
+        let mut found = find(self.roots.clone(), self.choice.clone()).await?;
+        let known = Arc::new(known::load(self.client, &args.collection, &self.roots).await?);
+        let scope = Scope::new(&self.roots, &found.files, self.choice.clone());
+        let mut tally = Tally::default();
+        let is_first = settled.as_ref().is_none_or(|settled| !settled.is_begun);
+        let mut files = std::mem::take(&mut found.files);
+        let kinds = kinds(&files);
+        if let Some(settled) = &settled {
+            files.retain(|file| {
+                let is_settled = settled.has(file);
+                if is_settled {
+                    tally.seen.insert(file.id.clone());
+                    tally.unchanged += 1;
+                }
+                !is_settled
+            });
+        }
+        let message_bytes = self.limits.max_message_bytes;
+        let read_limits = ReadLimits {
+            message_bytes: message_bytes - MESSAGE_SLACK.min(message_bytes / 2),
+            file_bytes: self.limits.max_document_bytes,
+        };
+        let mut progress = Progress::new(files.iter().map(|file| file.size).sum())?;
+        for (place, reason) in &found.problems {
+            progress.fail(&mut tally, place, reason);
+        }
+        let force = args.force && is_first;
+        let options = SendOptions {
+            collection: args.collection.clone(),
+            window: args.window as usize,
+            patience: Duration::from_secs(args.patience),
+            force: force || self.version.is_some(),
+            piece_bytes: usize::try_from(read_limits.message_bytes).unwrap_or(usize::MAX).clamp(1, PIECE),
+        };
+        let read_options = ReadOptions {
+            force,
+            version: self.version,
+            records: Options { id_field: args.id_field.clone(), text_template: args.text_template.clone() },
+        };
+        let items = read::start(files.clone(), known.clone(), read_limits, read_options);
+        let sent = send::send(self.client, &options, items, &mut progress, &mut tally).await;
+        progress.finish();
+        let mut result = sent;
+        let is_complete = result.is_ok() && found.problems.is_empty() && !tally.interrupted;
+        if is_complete {
+            let missing = scope.missing(&known, &tally.seen);
+            if args.delete_missing {
+                match delete(self.client, &args.collection, missing).await {
+                    Ok(deleted) => tally.deleted = deleted,
+                    Err(error) => result = Err(error),
+                }
+            } else {
+                tally.missing = missing.len();
+            }
+        } else if args.delete_missing && result.is_ok() {
+            output::note("nothing was deleted, because not every file was seen");
+        }
+        self.keep_failures(&tally, is_complete);
+        let has_news = tally.done() > tally.unchanged || tally.deleted > 0;
+        if is_first || has_news {
+            report(self, &tally, progress.elapsed(), &kinds, &found)?;
+        }
+        if result.is_err() || tally.interrupted {
+            output::note("run the same command again to go on where it stopped");
+        }
+        result?;
+        if let Some(settled) = &mut settled {
+            settled.is_begun = true;
+            if !tally.interrupted {
+                settled.take_over(&files, started, &tally.failures);
+            }
+        }
+        Ok(Done { is_interrupted: tally.interrupted, has_failures: !tally.failures.is_empty() })
+    }
+
+    /// Keeps what failed for `trove status`.
+    fn keep_failures(&self, tally: &Tally, is_complete: bool) {
+        let is_all = is_complete && self.choice.extensions.is_empty();
+        let complete = self.roots.iter().filter(|_| is_all).map(|root| root.name.as_str()).collect();
+        let told = Told { failed: &tally.failures, empty: &tally.empty, seen: &tally.seen, complete };
+        if let Err(error) = failures::save(self.server, &self.args.collection, &told) {
+            output::note(format!("what failed cannot be kept for trove status: {error}"));
+        }
+    }
+}
+
+/// Files by their extensions.
+fn kinds(files: &[FoundFile]) -> BTreeMap<String, u64> {
+    let mut kinds = BTreeMap::new();
+    files.iter().for_each(|file| *kinds.entry(file.extension.clone()).or_default() += 1);
+    kinds
 }
 
 /// The paths with their names, which start the ids: two of one name would mix their files up.
@@ -178,13 +370,13 @@ async fn find(roots: Vec<Root>, choice: Choice) -> Result<Found> {
     tokio::task::spawn_blocking(move || walk::walk(&roots, &choice)).await.context("looking for files")
 }
 
-fn dry_run(json: bool, found: &Found) -> Result<i32> {
+fn dry_run(json: bool, verbose: bool, found: &Found) -> Result<i32> {
     let code = if found.problems.is_empty() { EXIT_OK } else { EXIT_FAILED };
     if json {
         let files = found.files.iter().map(|file| json!({"id": file.id, "bytes": file.size}));
         output::print_json(
-            &json!({"files": files.collect::<Value>(), "failures": failures(&found.problems),
-            "skipped": found.skipped, "links": found.links}),
+            &json!({"files": files.collect::<Value>(), "failures": failures_json(&found.problems),
+            "skipped": found.skipped, "ignored": found.ignored.len(), "links": found.links}),
         )?;
         return Ok(code);
     }
@@ -196,39 +388,17 @@ fn dry_run(json: bool, found: &Found) -> Result<i32> {
     }
     let bytes = found.files.iter().map(|file| file.size).sum();
     output::note(format!("{} files, {}", found.files.len(), BinaryBytes(bytes)));
-    if let Some(skipped) = skipped_text(found) {
-        output::note(skipped);
-    }
+    tell_left_out(verbose, found);
     Ok(code)
 }
 
-/// What was left out, for people.
-fn skipped_text(found: &Found) -> Option<String> {
-    let mut parts = Vec::new();
-    if !found.skipped.is_empty() {
-        let mut kinds: Vec<_> = found.skipped.iter().collect();
-        kinds.sort_by_key(|(extension, count)| (std::cmp::Reverse(**count), extension.as_str()));
-        let mut named: Vec<String> = kinds
-            .iter()
-            .take(SKIPPED_SHOWN)
-            .map(|(extension, count)| match extension.as_str() {
-                "" => format!("no extension {count}"),
-                extension => format!(".{extension} {count}"),
-            })
-            .collect();
-        if kinds.len() > SKIPPED_SHOWN {
-            named.push("…".to_owned());
-        }
-        let count: u64 = found.skipped.values().sum();
-        parts.push(format!(
-            "{count} files of other kinds ({}); --all-text takes every text, --extensions those you name",
-            named.join(", ")
-        ));
+fn tell_left_out(verbose: bool, found: &Found) {
+    if verbose {
+        left_out::names(found).into_iter().for_each(output::note);
     }
-    if found.links > 0 {
-        parts.push(format!("{} symbolic links; --follow-links follows them", found.links));
+    if let Some(text) = left_out::text(found) {
+        output::note(text);
     }
-    (!parts.is_empty()).then(|| format!("left out: {}", parts.join("; ")))
 }
 
 /// Deletes documents and tells how many.
@@ -241,28 +411,31 @@ async fn delete(client: &Client, collection: &str, ids: Vec<String>) -> Result<i
     Ok(deleted)
 }
 
-fn failures(failures: &[(String, String)]) -> Value {
+fn failures_json(failures: &[(String, String)]) -> Value {
     failures.iter().map(|(id, reason)| json!({"id": id, "reason": reason})).collect()
 }
 
 fn report(
-    json: bool,
-    collection: &str,
+    session: &Session<'_>,
     tally: &Tally,
     elapsed: Duration,
-    skipped: Option<String>,
+    kinds: &BTreeMap<String, u64>,
+    found: &Found,
 ) -> Result<()> {
-    if json {
+    let collection = &session.args.collection;
+    if session.json {
         return output::print_json(&json!({"collection": collection, "indexed": tally.indexed,
-            "passages": tally.passages, "updated": tally.updated, "unchanged": tally.unchanged, "empty": tally.empty,
-            "failed": tally.failures.len(), "failures": failures(&tally.failures), "deleted": tally.deleted,
-            "interrupted": tally.interrupted, "seconds": elapsed.as_secs_f64()}));
+            "passages": tally.passages, "updated": tally.updated, "unchanged": tally.unchanged,
+            "empty": tally.empty.len(), "failed": tally.failures.len(), "failures": failures_json(&tally.failures),
+            "deleted": tally.deleted, "missing": tally.missing, "interrupted": tally.interrupted, "read": kinds,
+            "skipped": found.skipped, "ignored": found.ignored.len(), "links": found.links,
+            "seconds": elapsed.as_secs_f64()}));
     }
     let mut parts = vec![format!("{} indexed ({} passages)", tally.indexed, HumanCount(tally.passages))];
     for (count, what) in [
         (tally.updated, "updated"),
         (tally.unchanged, "unchanged"),
-        (tally.empty, "empty"),
+        (tally.empty.len() as u64, "empty"),
         (tally.failures.len() as u64, "failed"),
         (tally.deleted.unsigned_abs(), "deleted"),
     ] {
@@ -282,8 +455,23 @@ fn report(
         String::new()
     };
     output::line(format!("{collection}: {} in {time}{rate}", parts.join(", ")))?;
-    if let Some(skipped) = skipped {
-        output::note(skipped);
+    let named = kinds.iter().map(|(extension, count)| match extension.as_str() {
+        "" => format!("no extension {count}"),
+        extension => format!(".{extension} {count}"),
+    });
+    output::note(format!(
+        "files: {} ({})",
+        kinds.values().sum::<u64>(),
+        named.collect::<Vec<_>>().join(", ")
+    ));
+    tell_left_out(session.args.verbose, found);
+    if tally.missing > 0 {
+        let documents = if tally.missing == 1 {
+            "1 stored document has"
+        } else {
+            &format!("{} stored documents have", tally.missing)
+        };
+        output::note(format!("{documents} no file any more; --delete-missing removes them"));
     }
     Ok(())
 }

@@ -22,12 +22,14 @@ pub struct Tally {
     pub updated: u64,
     /// Documents that were stored already.
     pub unchanged: u64,
-    /// Documents without text.
-    pub empty: u64,
+    /// Documents without text, by their ids.
+    pub empty: Vec<String>,
     /// What failed, and why.
     pub failures: Vec<(String, String)>,
     /// Documents deleted.
     pub deleted: i64,
+    /// Stored documents whose files or records are gone, and that were not deleted.
+    pub missing: usize,
     /// Whether the run was interrupted.
     pub interrupted: bool,
     /// Ids that were met; those of empty documents are not among them.
@@ -37,7 +39,7 @@ pub struct Tally {
 impl Tally {
     /// Documents that are settled.
     pub fn done(&self) -> u64 {
-        self.indexed + self.updated + self.unchanged + self.empty + self.failures.len() as u64
+        self.indexed + self.updated + self.unchanged + (self.empty.len() + self.failures.len()) as u64
     }
 }
 

@@ -2,23 +2,30 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use tokio::sync::mpsc;
 
-use super::known::{EXTENSION_KEY, Known, PATH_KEY};
-use super::records::{Record, read_csv, read_jsonl};
+use super::ids::{fitting, without_controls};
+use super::known::{EXTENSION_KEY, FILE_KEY, Known, PATH_KEY};
+use super::numbers::Stored as Numbers;
 use super::walk::{FoundFile, Kind};
 use crate::cli::output::string_value;
+use crate::domain::bounds::METADATA_STRING_BYTES;
+use crate::domain::{self, Metadata};
+use crate::grpc::convert::metadata_out;
 use crate::proto::document::Content;
 use crate::proto::metadata_value;
 use crate::proto::{Document, MetadataValue};
+use crate::records::{self, Format, Options, Record};
 
 /// Files from this size on are sent in pieces, so that little of them is held in memory.
 const PIECES_FROM: u64 = 4 << 20;
+
+/// Bytes at the start of a text that may tell what it is.
+const BEGINNING: u64 = 512;
 
 /// What reading gives for one document, with the bytes of the file that it stands for.
 #[derive(Debug)]
@@ -53,19 +60,28 @@ pub struct ReadLimits {
     pub file_bytes: u64,
 }
 
+/// How to read.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// Give documents that the collection holds just so all the same.
+    pub force: bool,
+    /// Give those too whose passages another version than this of the extraction made.
+    pub version: Option<u32>,
+    /// How records become documents.
+    pub records: Options,
+}
+
 /// Starts reading; the channel ends after the last file. Dropping the receiver stops it.
-///
-/// With `force`, documents that the collection holds just so are given all the same.
 pub fn start(
     files: Vec<FoundFile>,
     known: Arc<Known>,
     limits: ReadLimits,
-    force: bool,
+    options: ReadOptions,
 ) -> mpsc::Receiver<Item> {
     // Few: each item may hold a whole file.
     let (sender, receiver) = mpsc::channel(4);
     std::thread::spawn(move || {
-        let reader = Reader { known: &known, limits, force, sender };
+        let reader = Reader { known: &known, numbers: Numbers::new(&known), limits, options, sender };
         for file in files {
             if !reader.read(&file) {
                 return;
@@ -77,8 +93,9 @@ pub fn start(
 
 struct Reader<'a> {
     known: &'a Known,
+    numbers: Numbers<'a>,
     limits: ReadLimits,
-    force: bool,
+    options: ReadOptions,
     sender: mpsc::Sender<Item>,
 }
 
@@ -92,8 +109,7 @@ impl Reader<'_> {
                 };
                 self.send(Item { id: file.id.clone(), size: file.size, read })
             }
-            Kind::JsonLines => self.records(file, |reader, sink| read_jsonl(reader, sink)),
-            Kind::Csv(delimiter) => self.records(file, |reader, sink| read_csv(reader, delimiter, sink)),
+            Kind::Records(format) => self.records(file, format),
         }
     }
 
@@ -101,16 +117,17 @@ impl Reader<'_> {
         self.sender.blocking_send(item).is_ok()
     }
 
-    fn whole(&self, file: &FoundFile, media_type: &str) -> Result<Read, String> {
+    fn whole(&self, file: &FoundFile, media_type: &'static str) -> Result<Read, String> {
         let metadata = std::fs::metadata(&file.path).map_err(|error| error.to_string())?;
         if metadata.len() > self.limits.file_bytes {
             return Err(too_large(metadata.len(), self.limits.file_bytes));
         }
+        let media_type = in_fact(&file.path, media_type).map_err(|error| error.to_string())?;
         let mut document = Document {
             id: file.id.clone(),
             source_uri: source_uri(&file.path),
             mime_type: media_type.to_owned(),
-            metadata: describe(file),
+            metadata: describe(file).into(),
             ..Default::default()
         };
         let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -136,57 +153,78 @@ impl Reader<'_> {
         self.compare(document, &hash)
     }
 
-    fn records(
-        &self,
-        file: &FoundFile,
-        read: impl FnOnce(BufReader<File>, &mut dyn FnMut(Record) -> bool),
-    ) -> bool {
-        let opened = match File::open(&file.path) {
-            Ok(opened) => BufReader::new(opened),
-            Err(error) => {
-                let read = Read::Failed(error.to_string());
-                return self.send(Item { id: file.id.clone(), size: file.size, read });
-            }
-        };
+    fn records(&self, file: &FoundFile, format: Format) -> bool {
+        let open = || File::open(&file.path);
+        let mut numbers = HashMap::new();
+        if self.numbers.knows(&file.id) {
+            let mut unnamed = Vec::new();
+            records::read(&open, format, &self.options.records, &mut |record| {
+                if let Ok(document) = record.document.as_ref()
+                    && document.id.is_none()
+                {
+                    unnamed.push((record.number, blake3::hash(document.text.as_bytes())));
+                }
+                !self.sender.is_closed()
+            });
+            numbers = self.numbers.assign(&file.id, &unnamed);
+        }
         let source_uri = source_uri(&file.path);
         let mut ids = HashSet::new();
         let mut alive = true;
-        read(opened, &mut |record| {
-            alive = self.send(self.record(file, &source_uri, record, &mut ids));
+        records::read(&open, format, &self.options.records, &mut |record| {
+            let number = numbers.get(&record.number).copied().unwrap_or(record.number);
+            alive = self.send(self.record(file, &source_uri, (record, number), &mut ids));
             alive
         });
         alive
     }
 
-    /// Reads a record, given the ids of those before it in the file.
-    fn record(&self, file: &FoundFile, source_uri: &str, record: Record, ids: &mut HashSet<String>) -> Item {
-        let Record { place, document, size } = record;
+    /// Reads a record, which without an id of its own has this number, given the ids of those before it in the file.
+    fn record(
+        &self,
+        file: &FoundFile,
+        source_uri: &str,
+        (record, number): (Record, u64),
+        ids: &mut HashSet<String>,
+    ) -> Item {
+        let Record { place, document, bytes: size, .. } = record;
         let failed = |id, reason| Item { id, size, read: Read::Failed(format!("{place}: {reason}")) };
-        let mut document = match document {
+        let mut record = match document {
             Ok(document) => document,
             // The file's own id, so that --delete-missing keeps the records that it had.
             Err(reason) => return failed(file.id.clone(), reason),
         };
-        let own_id = document.id;
-        document.id = format!("{}#{own_id}", file.id);
+        let own_id = record.id.take().unwrap_or_else(|| number.to_string());
+        let whole_id = format!("{}#{}", file.id, without_controls(&own_id));
+        let id = fitting(whole_id.clone(), 0);
         if ids.contains(&own_id) {
             let reason = format!(
                 "expected one record of the id {own_id:?}, got another one; a record without an id takes its number"
             );
-            return failed(document.id, reason);
+            return failed(id, reason);
+        }
+        if id != format!("{}#{own_id}", file.id) && own_id.len() <= METADATA_STRING_BYTES {
+            // What it was is not lost.
+            record.metadata.entry("id".to_owned()).or_insert_with(|| metadata_string(own_id.clone()));
         }
         ids.insert(own_id);
-        document.source_uri = source_uri.to_owned();
-        document.metadata.extend(describe(file));
-        let id = document.id.clone();
+        for (key, value) in describe_record(file, &record.metadata) {
+            record.metadata.entry(key).or_insert(value);
+        }
+        let hash = blake3::hash(record.text.as_bytes());
+        let document = Document {
+            id: id.clone(),
+            title: record.title,
+            source_uri: source_uri.to_owned(),
+            mime_type: "text/plain".to_owned(),
+            metadata: metadata_out(record.metadata),
+            content: Some(Content::Text(record.text)),
+            ..Document::default()
+        };
         let encoded = prost::Message::encoded_len(&document) as u64;
         let read = if encoded > self.limits.message_bytes {
             Err(too_large(encoded, self.limits.message_bytes))
         } else {
-            let hash = match &document.content {
-                Some(Content::Text(text)) => blake3::hash(text.as_bytes()),
-                _ => blake3::hash(b""),
-            };
             self.compare(document, &hash)
         };
         Item { id, size, read: read.unwrap_or_else(Read::Failed) }
@@ -202,7 +240,8 @@ impl Reader<'_> {
                 "the collection has a document of this id from {other}, which is still there; use --name or another --collection"
             ));
         }
-        if !self.force && stored.is(hash, &document) {
+        let is_outdated = self.options.version.is_some_and(|version| version != stored.extraction_version);
+        if !self.options.force && !is_outdated && stored.is(hash, &document) {
             return Ok(Read::Unchanged);
         }
         Ok(Read::Document(Box::new(document)))
@@ -213,12 +252,43 @@ fn too_large(bytes: u64, most: u64) -> String {
     format!("expected at most {most} bytes, which the server takes, got {bytes}")
 }
 
-fn describe(file: &FoundFile) -> HashMap<String, MetadataValue> {
+fn describe(file: &FoundFile) -> [(String, MetadataValue); 2] {
     [
         (PATH_KEY.to_owned(), string_value(file.id.clone())),
         (EXTENSION_KEY.to_owned(), string_value(file.extension.clone())),
     ]
-    .into()
+}
+
+/// What tells of a record's file, beside what it says itself.
+fn describe_record(file: &FoundFile, own: &Metadata) -> Vec<(String, domain::MetadataValue)> {
+    let mut told = vec![
+        (PATH_KEY.to_owned(), metadata_string(file.id.clone())),
+        (EXTENSION_KEY.to_owned(), metadata_string(file.extension.clone())),
+    ];
+    if own.contains_key(PATH_KEY) {
+        told.push((FILE_KEY.to_owned(), metadata_string(file.id.clone())));
+    }
+    told
+}
+
+fn metadata_string(text: String) -> domain::MetadataValue {
+    domain::MetadataValue::String(text)
+}
+
+/// The media type of a text by its first bytes, where these tell another one than its name.
+fn in_fact(path: &Path, media_type: &'static str) -> std::io::Result<&'static str> {
+    if !matches!(media_type, "text/plain" | "text/markdown") {
+        return Ok(media_type);
+    }
+    let mut start = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::Read::take(File::open(path)?, BEGINNING), &mut start)?;
+    if start.starts_with(b"%PDF-") {
+        return Ok("application/pdf");
+    }
+    let text = String::from_utf8_lossy(&start).to_ascii_lowercase();
+    let text = text.trim_start_matches('\u{feff}').trim_start();
+    let is_html = text.starts_with("<!doctype html") || text.starts_with("<html");
+    Ok(if is_html { "text/html" } else { media_type })
 }
 
 /// Where the documents of a file come from.
@@ -239,7 +309,7 @@ mod tests {
         std::fs::write(dir.path().join("rows.jsonl"), lines)?;
         let found = walk(&[Root::new(dir.path().to_owned(), Some("r".to_owned()))], &Choice::default());
         let limits = ReadLimits { message_bytes: 1 << 20, file_bytes: 1 << 20 };
-        let mut items = start(found.files, Arc::default(), limits, false);
+        let mut items = start(found.files, Arc::default(), limits, ReadOptions::default());
         let mut read = Vec::new();
         while let Some(item) = items.blocking_recv() {
             let failed = match item.read {
@@ -253,6 +323,23 @@ mod tests {
         assert!(second.1.starts_with("line 2: expected one record of the id \"a\""), "{second:?}");
         assert_eq!((third.0.as_str(), third.1.as_str()), ("r/rows.jsonl#4", ""));
         assert!(fourth.1.starts_with("line 4: ") && fourth.1.contains("takes its number"), "{fourth:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn texts_are_what_their_first_bytes_say() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("x");
+        for (text, expected) in [
+            ("%PDF-1.4\n", "application/pdf"),
+            ("\u{feff}\n<!DOCTYPE html><p>x", "text/html"),
+            ("<HTML><p>x", "text/html"),
+            ("<p>a paragraph in Markdown</p>", "text/markdown"),
+            ("", "text/markdown"),
+        ] {
+            std::fs::write(&path, text)?;
+            assert_eq!(in_fact(&path, "text/markdown")?, expected, "{text}");
+        }
         Ok(())
     }
 }

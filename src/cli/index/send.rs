@@ -288,7 +288,7 @@ impl Run<'_> {
                 return Some(outgoing);
             }
             _ if result.error_reason == "EMPTY_DOCUMENT" => {
-                self.tally.empty += 1;
+                self.tally.empty.push(id.clone());
                 self.tally.seen.remove(id);
                 self.progress.note(&format!("skipped: {id}: it holds no text"));
             }

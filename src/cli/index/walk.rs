@@ -6,11 +6,21 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ignore::WalkBuilder;
 
+use super::ids;
+use crate::records::{Format, JsonShape, shape_of_json};
+
 /// Bytes that are looked at to tell text from other files.
 const PEEK: usize = 8192;
+
+/// Ignored files that are looked for, and names that are kept of files that are left out.
+const MOST_LEFT_OUT: usize = 100_000;
+
+/// Bytes that are looked at to tell records in JSON from settings.
+const JSON_PEEK: usize = 64 << 10;
 
 /// Names without an extension that people give to texts.
 const TEXT_NAMES: [&str; 17] = [
@@ -38,10 +48,8 @@ const TEXT_NAMES: [&str; 17] = [
 pub enum Kind {
     /// One document of this media type.
     Document(&'static str),
-    /// A document a line.
-    JsonLines,
-    /// A document a record, with this between the columns.
-    Csv(u8),
+    /// A document a record.
+    Records(Format),
 }
 
 /// A file to index.
@@ -57,6 +65,8 @@ pub struct FoundFile {
     pub kind: Kind,
     /// Its size in bytes when it was found.
     pub size: u64,
+    /// When it was changed last, where that is known.
+    pub modified: Option<SystemTime>,
 }
 
 /// Which files are wanted.
@@ -83,6 +93,10 @@ pub struct Found {
     pub problems: Vec<(String, String)>,
     /// Files of other kinds, by extension.
     pub skipped: BTreeMap<String, u64>,
+    /// Those files by their ids, the first of them.
+    pub skipped_files: Vec<String>,
+    /// Ids of files that .gitignore and the like leave out, the first of them.
+    pub ignored: Vec<String>,
     /// Symbolic links that were not followed.
     pub links: u64,
 }
@@ -113,15 +127,19 @@ fn kind_of_extension(extension: &str) -> Option<Kind> {
         "pdf" => Kind::Document("application/pdf"),
         "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "tex" => Kind::Document("text/plain"),
         "docx" => Kind::Document("application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
-        "jsonl" | "ndjson" => Kind::JsonLines,
-        "csv" => Kind::Csv(b','),
-        "tsv" => Kind::Csv(b'\t'),
+        "jsonl" | "ndjson" | "jsonlines" => Kind::Records(Format::JsonLines),
+        "csv" => Kind::Records(Format::Table(b',')),
+        "tsv" | "tab" => Kind::Records(Format::Table(b'\t')),
         _ => return None,
     })
 }
 
 fn kind(path: &Path, extension: &str, choice: &Choice, named: bool) -> Option<Kind> {
-    let known = kind_of_extension(extension);
+    let known = kind_of_extension(extension).or_else(|| {
+        let is_records =
+            extension == "json" && shape_of_json(&start_of(path, JSON_PEEK).ok()?) == JsonShape::Records;
+        is_records.then_some(Kind::Records(Format::Json))
+    });
     if !choice.extensions.is_empty() {
         return choice.wants(extension).then(|| known.unwrap_or(Kind::Document("text/plain")));
     }
@@ -148,13 +166,16 @@ fn is_text_name(path: &Path) -> bool {
     TEXT_NAMES.contains(&name.as_str())
 }
 
+/// The first bytes of a file.
+fn start_of(path: &Path, most: usize) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    File::open(path)?.take(most as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
 /// Whether a file starts as UTF-8 text does. One that cannot be read is left to the reader to report.
 fn is_text(path: &Path) -> bool {
-    let mut start = Vec::with_capacity(PEEK);
-    let read = File::open(path).and_then(|file| file.take(PEEK as u64).read_to_end(&mut start));
-    if read.is_err() {
-        return true;
-    }
+    let Ok(start) = start_of(path, PEEK) else { return true };
     let cut = start.len() == PEEK;
     match std::str::from_utf8(&start) {
         Ok(text) => !text.contains('\0'),
@@ -167,22 +188,44 @@ pub fn walk(roots: &[Root], choice: &Choice) -> Found {
     let mut found = Found::default();
     let mut ids = HashSet::new();
     for root in roots {
-        walk_root(root, choice, &mut found, &mut ids);
+        let seen = walk_root(root, choice, &mut found, &mut ids);
+        if !choice.no_ignore {
+            find_ignored(root, choice, &seen, &mut found.ignored);
+        }
     }
     found
 }
 
-fn walk_root(root: &Root, choice: &Choice, found: &mut Found, ids: &mut HashSet<String>) {
+/// Finds the files that are left out by .gitignore and the like: those that a walk without these meets besides.
+fn find_ignored(root: &Root, choice: &Choice, seen: &HashSet<PathBuf>, ignored: &mut Vec<String>) {
+    for entry in walker(root, choice, true).build().flatten() {
+        if ignored.len() >= MOST_LEFT_OUT {
+            return;
+        }
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        if is_file && entry.depth() > 0 && !seen.contains(entry.path()) {
+            ignored.push(id_below(root, entry.path()));
+        }
+    }
+}
+
+fn walker(root: &Root, choice: &Choice, no_ignore: bool) -> WalkBuilder {
     let mut walker = WalkBuilder::new(&root.path);
     walker
         .require_git(false)
         .hidden(!choice.hidden)
         .follow_links(choice.follow_links)
         .sort_by_file_path(|a, b| a.cmp(b));
-    if choice.no_ignore {
+    if no_ignore {
         walker.ignore(false).git_ignore(false).git_global(false).git_exclude(false).parents(false);
     }
-    for entry in walker.build() {
+    walker
+}
+
+/// Walks a root and gives all files that it met.
+fn walk_root(root: &Root, choice: &Choice, found: &mut Found, ids: &mut HashSet<String>) -> HashSet<PathBuf> {
+    let mut seen = HashSet::new();
+    for entry in walker(root, choice, choice.no_ignore).build() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) => {
@@ -203,6 +246,7 @@ fn walk_root(root: &Root, choice: &Choice, found: &mut Found, ids: &mut HashSet<
         if !file_type.is_some_and(|kind| kind.is_file()) {
             continue;
         }
+        seen.insert(entry.path().to_owned());
         let extension = entry.path().extension().map(readable).unwrap_or_default().to_lowercase();
         let Some(kind) = kind(entry.path(), &extension, choice, named) else {
             if named {
@@ -210,6 +254,9 @@ fn walk_root(root: &Root, choice: &Choice, found: &mut Found, ids: &mut HashSet<
                 found.problems.push((root.path.display().to_string(), reason));
             } else {
                 *found.skipped.entry(extension).or_default() += 1;
+                if found.skipped_files.len() < MOST_LEFT_OUT {
+                    found.skipped_files.push(id_below(root, entry.path()));
+                }
             }
             continue;
         };
@@ -219,9 +266,12 @@ fn walk_root(root: &Root, choice: &Choice, found: &mut Found, ids: &mut HashSet<
             found.problems.push((entry.path().display().to_string(), reason));
             continue;
         }
-        let size = entry.metadata().map_or(0, |m| m.len());
-        found.files.push(FoundFile { path: entry.into_path(), id, extension, kind, size });
+        let metadata = std::fs::metadata(entry.path()).ok();
+        let size = metadata.as_ref().map_or(0, |m| m.len());
+        let modified = metadata.and_then(|m| m.modified().ok());
+        found.files.push(FoundFile { path: entry.into_path(), id, extension, kind, size, modified });
     }
+    seen
 }
 
 fn id_below(root: &Root, path: &Path) -> String {
@@ -230,14 +280,15 @@ fn id_below(root: &Root, path: &Path) -> String {
         id.push('/');
         id.push_str(&readable(part.as_os_str()));
     }
-    id
+    ids::fitting(id, root.name.len())
 }
 
-/// A name as text: bytes that are not UTF-8 become `%` and two digits, so that different names stay different.
+/// A name as text: control characters and bytes that are not UTF-8 become `%` and two digits for each byte, so that
+/// different names stay different.
 pub fn readable(name: &OsStr) -> String {
     let mut text = String::new();
     for chunk in name.as_bytes().utf8_chunks() {
-        text.push_str(chunk.valid());
+        text.push_str(&ids::without_controls(chunk.valid()));
         for byte in chunk.invalid() {
             text.push_str(&format!("%{byte:02X}"));
         }
@@ -268,6 +319,8 @@ mod tests {
         let found = walk(&roots, &Choice::default());
         assert_eq!(ids(&found), ["docs/LICENSE", "docs/a.md", "docs/sub/b.TXT"]);
         assert_eq!((found.problems.len(), found.links), (0, 1));
+        assert_eq!(found.ignored, ["docs/ignored.md"]);
+        assert_eq!(found.skipped_files, ["docs/sub/blob", "docs/sub/c.py", "docs/sub/d.py"]);
         assert_eq!(found.skipped, [(String::new(), 1), ("py".to_owned(), 2)].into());
 
         let only = Choice { extensions: vec![".PY".to_owned(), "md".to_owned()], ..Default::default() };
@@ -279,6 +332,33 @@ mod tests {
         let all = Choice { hidden: true, no_ignore: true, ..Default::default() };
         let found = walk(&roots, &all);
         assert!(ids(&found).contains(&"docs/.hidden.md") && ids(&found).contains(&"docs/ignored.md"));
+        Ok(())
+    }
+
+    #[test]
+    fn json_is_told_by_what_it_holds_and_names_by_what_they_are() -> anyhow::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
+        write("rows.json", "[\n{\"text\": \"x\"}]")?;
+        write("lines.json", "{\"text\": \"x\"}\n{\"text\": \"y\"}\n")?;
+        write("settings.json", "{\"compilerOptions\": {}}")?;
+        for name in ["a\nb\t.md", "a b'\"%#.md", "caf\u{e9}.md", "cafe\u{301}.md", "-dash.md", "\u{1f6a2}.md"]
+        {
+            write(name, "x")?;
+        }
+        let found = walk(&[Root::new(dir.path().to_owned(), Some("r".to_owned()))], &Choice::default());
+        let wanted = [
+            "r/-dash.md",
+            "r/a%0Ab%09.md",
+            "r/a b'\"%#.md",
+            "r/cafe\u{301}.md",
+            "r/caf\u{e9}.md",
+            "r/lines.json",
+            "r/rows.json",
+            "r/\u{1f6a2}.md",
+        ];
+        assert_eq!(ids(&found), wanted);
+        assert_eq!(found.skipped, [("json".to_owned(), 1)].into());
         Ok(())
     }
 

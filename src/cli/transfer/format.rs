@@ -4,7 +4,8 @@
 //! Then comes one line for each document, and at last `{"documents": N}`, so that a file that was cut off is
 //! noticed. Vectors are base64 (standard alphabet, padded) of single-precision numbers, little-endian. Spans are
 //! `[start, end)` in bytes of the text. Metadata values are JSON strings, whole numbers, booleans, nulls and
-//! lists of strings; other types are objects: `{"double": "0.1"}`, `{"timestamp": [seconds, nanos]}`.
+//! lists of strings; other types are objects: `{"double": "0.1"}`, `{"timestamp": [seconds, nanos]}`,
+//! `{"ints": [1, 2]}`, `{"doubles": ["0.1"]}`.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use crate::cli::output;
 use crate::proto::metadata_value::Kind;
 use crate::proto::{
-    ByteSpan, ChunkingConfig, Collection, DenseVector, Document, HnswConfig, MetadataValue, StoredDocument,
-    StoredPassage, StringList,
+    ByteSpan, ChunkingConfig, Collection, DenseVector, Document, DoubleList, HnswConfig, IntList,
+    MetadataValue, StoredDocument, StoredPassage, StringList,
 };
 
 /// What the header's `format` says.
@@ -314,6 +315,10 @@ fn value_out(value: &MetadataValue) -> Value {
         Some(Kind::BoolValue(v)) => json!(v),
         Some(Kind::TimestampValue(v)) => json!({ "timestamp": [v.seconds, i64::from(v.nanos)] }),
         Some(Kind::StringList(v)) => json!(v.values),
+        Some(Kind::IntList(v)) => json!({ "ints": v.values }),
+        Some(Kind::DoubleList(v)) => {
+            json!({ "doubles": v.values.iter().map(f64::to_string).collect::<Vec<_>>() })
+        }
     }
 }
 
@@ -343,6 +348,15 @@ fn value_in(value: Value) -> Option<MetadataValue> {
                     let nanos = i32::try_from(nanos.as_i64()?).ok()?;
                     Kind::TimestampValue(Timestamp { seconds: seconds.as_i64()?, nanos })
                 }
+                "ints" => {
+                    let values = value.as_array()?.iter().map(Value::as_i64).collect::<Option<_>>()?;
+                    Kind::IntList(IntList { values })
+                }
+                "doubles" => {
+                    let double = |value: &Value| value.as_str()?.parse().ok();
+                    let values = value.as_array()?.iter().map(double).collect::<Option<_>>()?;
+                    Kind::DoubleList(DoubleList { values })
+                }
                 _ => return None,
             })
         }
@@ -369,6 +383,10 @@ mod tests {
                 .prop_map(|(seconds, nanos)| Some(Kind::TimestampValue(Timestamp { seconds, nanos }))),
             prop::collection::vec(any::<String>(), 0..3)
                 .prop_map(|values| Some(Kind::StringList(StringList { values }))),
+            prop::collection::vec(any::<i64>(), 0..3)
+                .prop_map(|values| Some(Kind::IntList(IntList { values }))),
+            prop::collection::vec(-1e300..1e300f64, 0..3)
+                .prop_map(|values| Some(Kind::DoubleList(DoubleList { values }))),
         ]
         .prop_map(|kind| MetadataValue { kind })
     }

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::filter;
 pub use load::run as import;
 pub use save::run as export;
 
@@ -20,8 +21,8 @@ pub struct ExportArgs {
     pub collection: String,
     /// File to write; left out or `-`, standard output.
     pub file: Option<PathBuf>,
-    /// Only documents whose metadata has this value; several must all match.
-    #[arg(long = "filter", value_name = "KEY=VALUE")]
+    /// Only documents whose metadata fits (see search); several must all match.
+    #[arg(long = "filter", value_name = filter::VALUE_NAME)]
     pub filters: Vec<String>,
 }
 

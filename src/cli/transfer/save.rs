@@ -8,7 +8,7 @@ use serde_json::json;
 use super::ExportArgs;
 use super::format::{End, Header, Whole, line};
 use crate::cli::client::Client;
-use crate::cli::{damage, output};
+use crate::cli::{damage, filter, output};
 use crate::proto::ExportDocumentsRequest;
 use crate::proto::export_documents_response::Part;
 use crate::visible::visible_json;
@@ -57,7 +57,7 @@ impl Drop for Target {
 
 /// Writes a collection as JSON Lines.
 pub async fn run(client: &Client, json: bool, args: ExportArgs) -> Result<i32> {
-    let filter = output::parse_filters(&args.filters)?;
+    let filter = filter::parse(&args.filters)?;
     let request = ExportDocumentsRequest { collection: args.collection.clone(), filter };
     let mut stream = client.documents().export_documents(request).await?.into_inner();
     let cut_off = || anyhow!("the server ended the export before it was complete");

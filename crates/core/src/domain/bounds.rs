@@ -18,9 +18,9 @@ pub const METADATA_KEYS: usize = 256;
 pub const METADATA_KEY_BYTES: usize = 256;
 /// Most bytes of a string in metadata.
 pub const METADATA_STRING_BYTES: usize = 16 << 10;
-/// Most strings of a list in metadata.
+/// Most strings or numbers of a list in metadata.
 pub const METADATA_LIST: usize = 1024;
-/// Most bytes of a document's metadata: all keys and strings, and eight bytes for each value and each string of a list.
+/// Most bytes of a document's metadata: all keys and strings, and eight bytes for each value and each member of a list.
 pub const METADATA_BYTES: usize = 32 << 10;
 /// Most headings of a passage.
 pub const HEADINGS: usize = 32;
@@ -65,6 +65,36 @@ pub struct MetadataCount {
 }
 
 impl MetadataCount {
+    /// A count that begins with values that are still to come.
+    pub fn beside(keys: usize, bytes: usize) -> Self {
+        Self { keys, bytes }
+    }
+
+    /// One more value. One that is refused is not counted.
+    ///
+    /// # Errors
+    /// `METADATA_TOO_LARGE`, `TEXT_TOO_LONG`.
+    pub fn add_value(&mut self, key: &str, value: &MetadataValue) -> Result<()> {
+        let mut count = Self { ..*self };
+        match value {
+            MetadataValue::String(text) => count.add(key, std::iter::once(text.as_str()))?,
+            MetadataValue::StringList(list) => count.add(key, list.iter().map(String::as_str))?,
+            MetadataValue::IntList(list) => count.add_numbers(key, list.len())?,
+            MetadataValue::DoubleList(list) => count.add_numbers(key, list.len())?,
+            _ => count.add(key, std::iter::empty())?,
+        }
+        *self = count;
+        Ok(())
+    }
+
+    /// One more value that is a list of so many numbers.
+    ///
+    /// # Errors
+    /// `METADATA_TOO_LARGE`, `TEXT_TOO_LONG`.
+    pub fn add_numbers(&mut self, key: &str, numbers: usize) -> Result<()> {
+        self.add(key, std::iter::repeat_n("", numbers))
+    }
+
     /// One more value, with its strings.
     ///
     /// # Errors
@@ -80,7 +110,7 @@ impl MetadataCount {
         }
         check_text("metadata", key.len(), METADATA_KEY_BYTES)?;
         if strings.len() > METADATA_LIST {
-            return too_large("strings of a list", METADATA_LIST, strings.len());
+            return too_large("members of a list", METADATA_LIST, strings.len());
         }
         self.bytes += key.len() + VALUE_BYTES;
         for string in strings {
@@ -121,13 +151,11 @@ pub fn shown_metadata(metadata: Metadata) -> Metadata {
                 list.truncate(METADATA_LIST);
                 list.iter_mut().for_each(|text| shorten(text, METADATA_STRING_BYTES));
             }
+            MetadataValue::IntList(list) => list.truncate(METADATA_LIST),
+            MetadataValue::DoubleList(list) => list.truncate(METADATA_LIST),
             _ => {}
         }
-        let counted = match &value {
-            MetadataValue::String(text) => count.add(&key, std::iter::once(text.as_str())),
-            MetadataValue::StringList(list) => count.add(&key, list.iter().map(String::as_str)),
-            _ => count.add(&key, std::iter::empty()),
-        };
+        let counted = count.add_value(&key, &value);
         counted.is_ok().then_some((key, value))
     };
     metadata.into_iter().map_while(fits).collect()

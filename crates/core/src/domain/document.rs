@@ -90,6 +90,10 @@ pub enum MetadataValue {
     Timestamp(i64, i32),
     /// A list of strings.
     StringList(Vec<String>),
+    /// A list of integers.
+    IntList(Vec<i64>),
+    /// A list of floating-point numbers.
+    DoubleList(Vec<f64>),
 }
 
 /// A document's filterable values by key.

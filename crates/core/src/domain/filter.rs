@@ -30,8 +30,8 @@ pub enum Filter {
     DocumentIdPrefix(String),
 }
 
-/// A test of one metadata value. A key that is absent fails every test but `Exists(false)`; a list of strings
-/// passes when one of its strings does. A value of another type than the test's passes none.
+/// A test of one metadata value. A key that is absent fails every test but `Exists(false)`; a list
+/// passes when one of its members does. A value of another type than the test's passes none.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Test {
     /// Equal to; numbers compare by value, whatever their type.

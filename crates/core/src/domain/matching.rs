@@ -68,7 +68,9 @@ impl<'a> Document<'a> {
             Test::Range(bounds) => {
                 let within_numbers = || {
                     let limits = bounds.limits(|bound| Number::from_double(*bound))?;
-                    Some(limits.contains(&Number::of(value)?))
+                    let mut numbers = Number::all_of(value).peekable();
+                    numbers.peek()?;
+                    Some(numbers.any(|number| limits.contains(&number)))
                 };
                 let within_times = || {
                     let limits = bounds.limits(|bound| Time::from_seconds(*bound))?;
@@ -80,13 +82,17 @@ impl<'a> Document<'a> {
     }
 
     fn equal(&self, key: &'a str, value: &'a MetadataValue, wanted: &MetadataValue) -> bool {
-        if let (Some(value), Some(wanted)) = (Number::of(value), Number::of(wanted)) {
-            return value == wanted;
+        if let Some(wanted) = Number::of(wanted) {
+            return Number::all_of(value).any(|number| number == wanted);
         }
         if let (Some(value), Some(wanted)) = (Time::of(value), Time::of(wanted)) {
             return value == wanted;
         }
         match (value, wanted) {
+            (
+                MetadataValue::IntList(_) | MetadataValue::DoubleList(_),
+                MetadataValue::IntList(_) | MetadataValue::DoubleList(_),
+            ) => Number::all_of(value).eq(Number::all_of(wanted)),
             (MetadataValue::StringList(list), MetadataValue::String(s)) if list.len() <= FEW => {
                 list.contains(s)
             }

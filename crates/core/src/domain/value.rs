@@ -35,6 +35,28 @@ impl Number {
         Some(Self(if is_int { Kind::Int(value as i64) } else { Kind::Double(value) }))
     }
 
+    /// The numbers of a value: its own, or the members of a list of numbers.
+    pub fn all_of(value: &MetadataValue) -> impl Iterator<Item = Self> {
+        let (ints, doubles): (&[i64], &[f64]) = match value {
+            MetadataValue::IntList(list) => (list, &[]),
+            MetadataValue::DoubleList(list) => (&[], list),
+            _ => (&[], &[]),
+        };
+        let members = ints.iter().map(|int| Self::from_int(*int));
+        Self::of(value).into_iter().chain(members).chain(doubles.iter().filter_map(|d| Self::from_double(*d)))
+    }
+
+    /// Bytes that are the same for equal numbers alone.
+    pub fn to_bytes(self) -> [u8; 9] {
+        let (kind, value) = match self.0 {
+            Kind::Int(int) => (0, int.to_le_bytes()),
+            Kind::Double(double) => (1, double.to_bits().to_le_bytes()),
+        };
+        let mut bytes = [kind; 9];
+        bytes.iter_mut().zip(value).for_each(|(byte, of)| *byte = of);
+        bytes
+    }
+
     /// The number of a value; `None` where it is none.
     pub fn of(value: &MetadataValue) -> Option<Self> {
         match value {

@@ -1,0 +1,214 @@
+//! Tables of text, of any delimiter and encoding.
+
+use std::io::{self, Read};
+
+use super::Record;
+use super::columns::{Column, ColumnType};
+use super::dialect::Dialect;
+use super::encoding;
+use super::fields::{Field, Options, tell_apart};
+
+/// Bytes that are looked at to find out how a table is written.
+const SAMPLE: usize = 256 << 10;
+
+/// Reads a table.
+///
+/// # Errors
+/// Why it cannot be read at all.
+pub(super) fn read<R: Read>(
+    open: &dyn Fn() -> io::Result<R>,
+    expected: u8,
+    options: &Options,
+    sink: &mut dyn FnMut(Record) -> bool,
+) -> Result<(), String> {
+    let opened = || open().map_err(|error| error.to_string());
+    let encoding = encoding::detect(opened()?)?;
+    let mut sample = Vec::new();
+    let text = encoding::open(opened()?, encoding).take(SAMPLE as u64 + 1);
+    { text }.read_to_end(&mut sample).map_err(|error| error.to_string())?;
+    let is_whole = sample.len() <= SAMPLE;
+    let dialect = Dialect::of(&String::from_utf8_lossy(&sample), expected, is_whole);
+    let reader = || -> Result<_, String> {
+        let mut text = encoding::open(opened()?, encoding);
+        let skipped = io::copy(&mut text.by_ref().take(dialect.skipped as u64), &mut io::sink());
+        skipped.map_err(|error| error.to_string())?;
+        Ok(dialect.reader(text))
+    };
+
+    let mut rows = reader()?;
+    let mut row = csv::StringRecord::new();
+    if !rows.read_record(&mut row).map_err(|error| error.to_string())? {
+        return Ok(());
+    }
+    let header = row.clone();
+    let mut width = header.len();
+    let name = |at: usize| header.get(at).map(str::trim).filter(|name| !name.is_empty());
+    let mut columns: Vec<Column> = Vec::new();
+    loop {
+        match rows.read_record(&mut row) {
+            Ok(false) => break,
+            Ok(true) => {}
+            // It is told when the record is read again.
+            Err(error) if error.is_io_error() => break,
+            Err(_) => continue,
+        }
+        width = width.max(row.len());
+        while columns.len() < row.len() {
+            columns.push(Column::new(name(columns.len()).unwrap_or_default(), dialect.delimiter));
+        }
+        row.iter().zip(&mut columns).for_each(|(cell, column)| column.see(cell));
+    }
+    let mut names: Vec<String> =
+        (0..width).map(|at| name(at).map_or_else(|| format!("column_{}", at + 1), str::to_owned)).collect();
+    tell_apart(&mut names);
+    let unknown = options.unknown(&names);
+    if !unknown.is_empty() {
+        return Err(format!("expected the columns {}, got {}", unknown.join(", "), names.join(", ")));
+    }
+    let kinds: Vec<ColumnType> = columns.iter().map(Column::kind).collect();
+
+    let mut rows = reader()?;
+    let _ = rows.read_record(&mut row);
+    let mut start = 0;
+    for number in 1.. {
+        let read = rows.read_record(&mut row);
+        let end = rows.position().byte();
+        let bytes = end.saturating_sub(std::mem::replace(&mut start, end));
+        let place = format!("record {number}");
+        let (document, is_last) = match read {
+            Ok(false) => return Ok(()),
+            Ok(true) => (options.document(fields(&names, &kinds, &row)), false),
+            Err(error) => (Err(error.to_string()), error.is_io_error()),
+        };
+        if !sink(Record { place, number, bytes, document }) || is_last {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn fields(names: &[String], kinds: &[ColumnType], row: &csv::StringRecord) -> Vec<Field> {
+    let cells = names.iter().zip(kinds).zip(row);
+    let field = |((name, kind), cell): ((&String, &ColumnType), &str)| Field {
+        name: name.clone(),
+        text: cell.trim().to_owned(),
+        value: kind.value(cell),
+    };
+    cells.map(field).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use trove_core::domain::MetadataValue;
+
+    use super::*;
+    use crate::records::{Format, RecordDocument, read};
+
+    fn documents(bytes: &[u8], options: &Options) -> Vec<Result<RecordDocument, String>> {
+        let mut found = Vec::new();
+        read(&|| Ok(bytes), Format::Table(b','), options, &mut |record| {
+            found.push(record.document);
+            true
+        });
+        found
+    }
+
+    fn all(bytes: &[u8]) -> Vec<RecordDocument> {
+        documents(bytes, &Options::default()).into_iter().collect::<Result<_, _>>().unwrap()
+    }
+
+    fn string(text: &str) -> MetadataValue {
+        MetadataValue::String(text.to_owned())
+    }
+
+    #[test]
+    fn tables_of_any_dialect_and_encoding() {
+        let found = all(b"id;title;text;port\n1;Crane;It broke, badly;Bergen\n2;Lock;Open;Molde\n");
+        assert_eq!((found[0].id.as_deref(), found[0].title.as_str()), (Some("1"), "Crane"));
+        assert_eq!((found[1].text.as_str(), &found[1].metadata["port"]), ("Open", &string("Molde")));
+        let latin = all(b"id,text,ort\n1,Die F\xe4hre f\xe4hrt nicht,Kappeln\n2,ok,K\xf6ln\n");
+        assert_eq!(
+            (latin[0].text.as_str(), &latin[1].metadata["ort"]),
+            ("Die Fähre fährt nicht", &string("Köln"))
+        );
+        let wide: Vec<u8> =
+            "\u{feff}id\ttext\r\n5\tDie Brücke\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let wide = all(&wide);
+        assert_eq!((wide[0].id.as_deref(), wide[0].text.as_str()), (Some("5"), "Die Brücke"));
+        let mac = all(b"sep=|\rid|text\ra|b\r");
+        assert_eq!((mac.len(), mac[0].text.as_str()), (1, "b"));
+        assert!(all(b"").is_empty() && all(b"id,text\n").is_empty());
+        assert!(documents(b"id,text\n1,a\0b\n", &Options::default())[0].is_err());
+    }
+
+    #[test]
+    fn names_are_matched_without_case_and_spaces() {
+        let found = all(b"ID, Title, Text\nA1, Fog signal, The horn is broken\n");
+        assert_eq!((found[0].id.as_deref(), found[0].title.as_str()), (Some("A1"), "Fog signal"));
+    }
+
+    #[test]
+    fn rows_of_other_lengths_are_read() {
+        let found = all(b"id,text,remark,port\n1,a,urgent,Hull\n2,b\n3,c,,Oslo,extra\n");
+        assert_eq!(found[1].metadata.len(), 0);
+        let last: Vec<_> =
+            found[2].metadata.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        assert_eq!(last, [("column_5", string("extra")), ("port", string("Oslo"))]);
+        let same = all(b"a,a,\n1,2,3\n");
+        assert_eq!(same[0].metadata.keys().collect::<Vec<_>>(), ["a", "a_2", "column_3"]);
+    }
+
+    #[test]
+    fn columns_have_types() {
+        let found = all(
+            b"id,text,year,plz,since,open\n1,a,1998,01067,2024-01-01,true\n2,b,2024,24103,2024-01-02,false\n",
+        );
+        let metadata = &found[0].metadata;
+        assert_eq!(metadata["year"], MetadataValue::Int(1998));
+        assert_eq!(metadata["plz"], string("01067"));
+        assert_eq!(metadata["since"], MetadataValue::Timestamp(1_704_067_200, 0));
+        assert_eq!(metadata["open"], MetadataValue::Bool(true));
+    }
+
+    #[test]
+    fn options_are_checked_against_the_header() {
+        let options =
+            Options { text_template: Some("{name} costs {price}".parse().unwrap()), ..Options::default() };
+        let found = documents(b"Name;Price\nRope;1,50\n", &options);
+        assert_eq!(found[0].as_ref().unwrap().text, "Rope costs 1,50");
+        assert_eq!(found[0].as_ref().unwrap().metadata["Price"], MetadataValue::Double(1.5));
+        let failed = documents(b"name,cost\nRope,1\nHook,2\n", &options);
+        assert_eq!(failed, [Err("expected the columns price, got name, cost".to_owned())]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_in_any_dialect_is_read(
+            delimiter in prop::sample::select(&[b',', b';', b'\t', b'|'][..]),
+            crlf in any::<bool>(),
+            rows in prop::collection::vec(("[a-z]{1,8}", "\\PC{0,20}|[,;|\t\"\n a-z]{0,12}", "\\PC{0,9}"), 1..12),
+        ) {
+            let terminator = if crlf { csv::Terminator::CRLF } else { csv::Terminator::Any(b'\n') };
+            let mut writer =
+                csv::WriterBuilder::new().delimiter(delimiter).terminator(terminator).from_writer(Vec::new());
+            writer.write_record(["id", "text", "x-code"]).unwrap();
+            for (id, text, more) in &rows {
+                writer.write_record([id, text, more]).unwrap();
+            }
+            let found = all(&writer.into_inner().unwrap());
+            prop_assert_eq!(found.len(), rows.len());
+            for ((id, text, more), document) in rows.iter().zip(found) {
+                prop_assert_eq!(document.id.as_deref(), Some(id.trim()));
+                prop_assert_eq!(document.text, text.trim());
+                let expected = Some(more.trim()).filter(|more| !more.is_empty()).map(string);
+                prop_assert_eq!(document.metadata.get("x-code").cloned(), expected);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            documents(&bytes, &Options::default());
+        }
+    }
+}
