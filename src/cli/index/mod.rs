@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
-use crate::proto::GetServerInfoRequest;
+use crate::proto::{GetServerInfoRequest, Warning};
 use missing::Scope;
 use progress::{Progress, Tally};
 use read::ReadLimits;
@@ -62,6 +62,9 @@ pub struct IndexArgs {
     /// Extract and encode again even what is unchanged.
     #[arg(long)]
     pub force: bool,
+    /// Tell of every file that was not read whole what is missing.
+    #[arg(long, short)]
+    pub verbose: bool,
     /// Only list the files that would be indexed.
     #[arg(long)]
     pub dry_run: bool,
@@ -81,6 +84,8 @@ const PIECE: usize = 1 << 20;
 const DELETE_BATCH: usize = 500;
 /// Kinds of skipped files that are named.
 const SKIPPED_SHOWN: usize = 6;
+/// Files that were not read whole that are named.
+const WARNED_SHOWN: usize = 5;
 
 /// Indexes files and folders; exit code 1 if anything failed.
 pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
@@ -110,7 +115,7 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         file_bytes: limits.max_document_bytes,
     };
     let mut progress = Progress::new(found.files.iter().map(|file| file.size).sum())?;
-    let mut tally = Tally::default();
+    let mut tally = Tally { verbose: args.verbose && !json, ..Tally::default() };
     for (place, reason) in &found.problems {
         progress.fail(&mut tally, place, reason);
     }
@@ -141,6 +146,9 @@ pub async fn run(client: &Client, json: bool, args: IndexArgs) -> Result<i32> {
         }
     }
     report(json, &args.collection, &tally, progress.elapsed(), skipped)?;
+    if let Some(told) = warned_text(&tally.warned).filter(|_| !json && !args.verbose) {
+        output::note(told);
+    }
     if result.is_err() || tally.interrupted {
         output::note("run the same command again to go on where it stopped");
     }
@@ -245,6 +253,29 @@ fn failures(failures: &[(String, String)]) -> Value {
     failures.iter().map(|(id, reason)| json!({"id": id, "reason": reason})).collect()
 }
 
+/// What could not be read, in full.
+fn warnings(warned: &[(String, Vec<Warning>)]) -> Value {
+    let page = |warning: &Warning| (warning.page_number > 0).then_some(warning.page_number);
+    let all = warned.iter().flat_map(|(id, warnings)| warnings.iter().map(move |warning| (id, warning)));
+    all.map(|(id, w)| json!({"id": id, "page_number": page(w), "reason": w.reason, "message": w.message}))
+        .collect()
+}
+
+/// Which files were not read whole, for people.
+fn warned_text(warned: &[(String, Vec<Warning>)]) -> Option<String> {
+    let mut named: Vec<&str> = warned.iter().take(WARNED_SHOWN).map(|(id, _)| id.as_str()).collect();
+    if warned.len() > named.len() {
+        named.push("…");
+    }
+    let (was, them) = if warned.len() == 1 { ("file was", "it") } else { ("files were", "them") };
+    let count = HumanCount(warned.len() as u64);
+    let told = format!(
+        "{count} {was} read with warnings, since parts of {them} cannot be read ({})",
+        named.join(", ")
+    );
+    (!warned.is_empty()).then(|| format!("{told}; --verbose tells which"))
+}
+
 fn report(
     json: bool,
     collection: &str,
@@ -255,7 +286,8 @@ fn report(
     if json {
         return output::print_json(&json!({"collection": collection, "indexed": tally.indexed,
             "passages": tally.passages, "updated": tally.updated, "unchanged": tally.unchanged, "empty": tally.empty,
-            "failed": tally.failures.len(), "failures": failures(&tally.failures), "deleted": tally.deleted,
+            "failed": tally.failures.len(), "failures": failures(&tally.failures), "warnings": warnings(&tally.warned),
+            "deleted": tally.deleted,
             "interrupted": tally.interrupted, "seconds": elapsed.as_secs_f64()}));
     }
     let mut parts = vec![format!("{} indexed ({} passages)", tally.indexed, HumanCount(tally.passages))];
