@@ -21,7 +21,7 @@ help:
 	@echo "make bench          measure the speed of this machine (docs/BENCHMARKS.md)"
 	@echo "make docs           write docs/CONFIG.md again"
 
-# Fetches the pinned runtime library and models (SHA-256 checked), builds, indexes demo/ and searches it.
+# Fetches the pinned libraries and models (SHA-256 checked), builds, indexes demo/ and searches it.
 demo: models build
 	@bash scripts/demo.sh "$(DATA_DIR)"
 

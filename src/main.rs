@@ -22,10 +22,9 @@ fn main() -> std::process::ExitCode {
     // The worker runs before anything else: it lives under the limits that it sets itself.
     let mut args = std::env::args_os().skip(1);
     if args.next().is_some_and(|command| command == "extract-worker") {
-        let memory = std::env::var(extract::MEMORY_VARIABLE).ok().and_then(|n| n.parse().ok());
         let media_type = args.next().unwrap_or_default();
         let bytes = args.next().and_then(|bytes| bytes.to_str()?.parse().ok()).unwrap_or_default();
-        return exit(extract::worker_main(&media_type.to_string_lossy(), bytes, memory.unwrap_or(2 << 30)));
+        return exit(extract::worker_main(&media_type.to_string_lossy(), bytes));
     }
     std::panic::set_hook(Box::new(tell_panic));
     let cli = Cli::parse();

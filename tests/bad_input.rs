@@ -65,6 +65,10 @@ fn pdf_loop() -> Vec<u8> {
     pdf("/XObject<</F 5 0 R>>", b"/F Do", "", form)
 }
 
+fn case(file: &str) -> Vec<u8> {
+    std::fs::read(format!("tests/data/cases/{file}")).unwrap()
+}
+
 fn docx(part: &str, xml: &[u8]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     writer.start_file(part, zip::write::SimpleFileOptions::default()).unwrap();
@@ -109,6 +113,8 @@ async fn bad_documents_stop_no_others() {
         (data_document("nonsense.pdf", b"%PDF-1.4 nonsense", PDF), &["BROKEN_DOCUMENT"]),
         (data_document("cut.pdf", &whole[..whole.len() / 2], PDF), &["BROKEN_DOCUMENT"]),
         (data_document("locked.pdf", &encrypted, PDF), &["ENCRYPTED_DOCUMENT"]),
+        (data_document("scan.pdf", &case("P09/scan.pdf"), PDF), &["SCANNED_DOCUMENT"]),
+        (data_document("partly.pdf", &case("P19/no-tounicode.pdf"), PDF), &[""]),
         // Which one it is depends on where the parser notices.
         (
             data_document("bomb.pdf", &pdf_bomb(), PDF),
@@ -139,7 +145,12 @@ async fn bad_documents_stop_no_others() {
         assert_eq!(result.status() == DocumentStatus::Failed, !got.is_empty());
         assert_eq!(result.error_message.is_empty(), got.is_empty());
     }
-    let good = ["fine", "good.pdf", "latin.txt", "nested.html", "owner.pdf"];
+    let warned: Vec<_> = results.iter().filter(|result| !result.warnings.is_empty()).collect();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    let warning = &warned[0].warnings[0];
+    assert_eq!((warned[0].document_id.as_str(), warning.page_number), ("partly.pdf", 1));
+    assert_eq!(warning.reason, "UNMAPPED_TEXT");
+    let good = ["fine", "good.pdf", "latin.txt", "nested.html", "owner.pdf", "partly.pdf"];
     let stored: Vec<_> = list(&channel).await.into_iter().map(|d| d.id).collect();
     assert_eq!(stored, good);
     assert_eq!(text_of(&get(&channel, "nested.html").await.unwrap()), "deep down");

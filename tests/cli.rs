@@ -116,6 +116,31 @@ fn ids(listed: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn what_cannot_be_read_is_told() {
+    let Some(models) = models() else { return };
+    let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());
+    let server = Server::start(store.path(), "127.0.0.1:0");
+    let folder = files.path().join("papers");
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["P09/scan.pdf", "P19/no-tounicode.pdf", "P24/indexed-colour.pdf"] {
+        let name = file.rsplit('/').next().unwrap();
+        std::fs::copy(Path::new("tests/data/cases").join(file), folder.join(name)).unwrap();
+    }
+    let path = folder.to_str().unwrap();
+    let told = stderr(&server.run(&["index", path]));
+    assert!(told.contains("failed: papers/scan.pdf") && told.contains("OCR"), "{told}");
+    assert!(told.contains("1 file was read with warnings") && told.contains("papers/no-tounicode.pdf"), "{told}");
+    assert!(!told.contains("UNMAPPED_TEXT"), "{told}");
+    let told = stderr(&server.run(&["index", path, "--force", "--verbose"]));
+    assert!(told.contains("warning: papers/no-tounicode.pdf: UNMAPPED_TEXT: "), "{told}");
+    let told = server.json(1, &["index", path, "--force"]);
+    let warnings = told["warnings"].as_array().unwrap();
+    assert_eq!(warnings.len(), 1, "{told}");
+    assert_eq!((&warnings[0]["reason"], &warnings[0]["page_number"]), (&"UNMAPPED_TEXT".into(), &1.into()));
+    assert_eq!(warnings[0]["id"], "papers/no-tounicode.pdf");
+}
+
+#[test]
 fn a_folder_is_indexed_searched_indexed_again_and_mirrored() {
     let Some(models) = models() else { return };
     let (store, files) = (data_dir(&models), tempfile::tempdir().unwrap());

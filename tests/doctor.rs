@@ -52,6 +52,9 @@ async fn a_whole_directory_is_fine_before_beside_and_after_a_server() {
     assert_eq!(finding(&checks, ENCODER, "CPUExecutionProvider in fp32"), "ok");
     assert_eq!(finding(&checks, "store", "none yet"), "ok");
     assert_eq!(finding(&checks, "extraction", "reads a page"), "ok");
+    assert_eq!(finding(&checks, "PDFium library", "libpdfium.so reads a page"), "ok");
+    let (checks, _) = doctor(data.path(), &["extract.pdfium=/nonexistent"]);
+    assert_eq!(finding(&checks, "PDFium library", "PDFIUM_NOT_FOUND"), "problem");
     assert_eq!(finding(&checks, "listen", "is free"), "ok");
     let left: Vec<_> = std::fs::read_dir(data.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "it leaves nothing behind: {left:?}");

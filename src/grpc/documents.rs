@@ -13,7 +13,7 @@ use super::{
     unknown_value,
 };
 use crate::catalog::{Catalog, Deletion, Page};
-use crate::domain::{CollectionName, Filter, bounds};
+use crate::domain::{CollectionName, Filter, Warning, bounds};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ingest::{Action, Content, Ingest, Input, Outcome, UpsertOptions};
 use crate::proto;
@@ -115,6 +115,7 @@ pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcom
                 Action::Updated => DocumentStatus::Updated,
             } as i32,
             passage_count: outcome.passage_count,
+            warnings: outcome.warnings.into_iter().map(warning_out).collect(),
             ..Default::default()
         },
         Err(error) => {
@@ -129,6 +130,14 @@ pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcom
                 ..Default::default()
             }
         }
+    }
+}
+
+fn warning_out(warning: Warning) -> proto::Warning {
+    proto::Warning {
+        page_number: warning.page.unwrap_or_default(),
+        reason: warning.reason,
+        message: warning.message,
     }
 }
 

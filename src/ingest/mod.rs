@@ -10,7 +10,7 @@ use ::metrics::counter;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::Catalog;
-use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section};
+use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Warning};
 use crate::encoder::{Encoder, Encoders, PassageVectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::{self, Extractor};
@@ -109,6 +109,8 @@ pub struct Outcome {
     pub action: Action,
     /// Tokens that were encoded for it.
     pub tokens: u32,
+    /// Parts of its file that could not be read, where it was read now.
+    pub warnings: Vec<Warning>,
 }
 
 /// Limits of an ingest.
@@ -210,11 +212,12 @@ impl Ingest {
                 passage_count: stored.record.passage_count,
                 action: Action::Unchanged,
                 tokens,
+                warnings: Vec::new(),
             });
         }
         let stored = self.store(&record, document).await?;
         let (document_id, passage_count) = (stored.id, stored.passage_count);
-        Ok(Outcome { document_id, passage_count, action: Action::Indexed, tokens })
+        Ok(Outcome { document_id, passage_count, action: Action::Indexed, tokens, warnings: Vec::new() })
     }
 
     /// Checks what can be checked at once and takes the document's turn.
@@ -250,7 +253,7 @@ impl Ingest {
             return Ok(outcome);
         }
         let extracted = self.extract(input.content).await?;
-        let file_title = extracted.title.unwrap_or_default();
+        let (file_title, warnings) = (extracted.title.unwrap_or_default(), extracted.warnings);
         let title = if input.title.is_empty() { file_title.clone() } else { input.title };
         let (drafts, text) = self.split(&record, &title, extracted.text, extracted.sections).await?;
         if options.validate_only {
@@ -259,6 +262,7 @@ impl Ingest {
                 passage_count: drafts.len() as u32,
                 action: Action::Indexed,
                 tokens: 0,
+                warnings,
             });
         }
         let (passages, document_vector, tokens) = self.encode(&record, &title, &text, drafts).await?;
@@ -282,6 +286,7 @@ impl Ingest {
             passage_count: stored.passage_count,
             action: Action::Indexed,
             tokens,
+            warnings,
         })
     }
 
@@ -329,6 +334,7 @@ impl Ingest {
             passage_count: stored.passage_count,
             action: if is_same { Action::Unchanged } else { Action::Updated },
             tokens: 0,
+            warnings: Vec::new(),
         }))
     }
 

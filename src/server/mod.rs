@@ -129,6 +129,7 @@ impl Parts {
         };
         let timeout = Duration::from_secs(config.extract.timeout_seconds);
         let extractor = Extractor::new(worker, timeout, config.extract.memory_bytes, config.extract.workers)
+            .with_pdfium(config.pdfium())
             .with_max_text_bytes(config.limits.max_document_bytes.min(MAX_TEXT_BYTES));
         Ok(Self {
             config,

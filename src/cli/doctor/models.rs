@@ -10,7 +10,7 @@ use crate::answer::Prompts;
 use crate::config::Config;
 use crate::encoder::{CrossEncoder, EmbedOptions, Encoder, EncoderOptions};
 use crate::error::{Error, Result};
-use crate::extract::Extractor;
+use crate::extract::{Extractor, find_pdfium};
 use crate::generator::{Event, Generator, GeneratorInfo, GeneratorOptions, Prompt, Sampling};
 use crate::model::decoder::DecoderDir;
 use crate::model::{ModelDir, Runtime};
@@ -18,6 +18,10 @@ use crate::server::{DEFAULT_GENERATOR, encoder_options, generator_options, model
 
 /// How to get the library and the default models.
 const FETCH: &str = "`trove setup` fetches it";
+/// A PDF of one page without text.
+const EMPTY_PDF: &[u8] = b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n\
+    2 0 obj<</Type/Pages/Count 1/Kids[3 0 R]>>endobj\n\
+    3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n%%EOF\n";
 /// Context of the generator that is tried: its KV cache is small.
 const TRIAL_CONTEXT: usize = 256;
 /// Most tokens of a context whose size is left to the program.
@@ -210,6 +214,26 @@ fn prompts(report: &mut Report, config: &Config) {
     }
 }
 
+/// Looks whether PDF files can be read.
+async fn pdfium(report: &mut Report, config: &Config, extractor: &Extractor) {
+    let name = "PDFium library";
+    let place = config.pdfium();
+    match extractor.extract(EMPTY_PDF.to_vec(), "application/pdf").await {
+        // That is what there is to read.
+        Err(error) if error.reason == "EMPTY_DOCUMENT" => {
+            let path = find_pdfium(&place).unwrap_or(place);
+            report.ok(name, format!("{} reads a page in a worker", path.display()));
+        }
+        Err(error) => {
+            let remedy = format!(
+                "{FETCH}; or set extract.pdfium to a PDFium library; other formats are read without it"
+            );
+            report.problem(name, told(&error), remedy);
+        }
+        Ok(_) => report.problem(name, "it reads text on a page without any", FETCH),
+    }
+}
+
 /// Extracts a small page in a worker, as the server would.
 pub async fn check_extraction(report: &mut Report, config: &Config) {
     let name = "extraction";
@@ -219,9 +243,13 @@ pub async fn check_extraction(report: &mut Report, config: &Config) {
         return report.problem(name, "the path of this program is unknown", "set extract.worker");
     };
     let timeout = Duration::from_secs(settings.timeout_seconds);
-    let extractor = Extractor::new(worker.clone(), timeout, settings.memory_bytes, 1);
+    let extractor =
+        Extractor::new(worker.clone(), timeout, settings.memory_bytes, 1).with_pdfium(config.pdfium());
     match extractor.extract(b"<p>A page to try.</p>".to_vec(), "text/html").await {
-        Ok(_) => report.ok(name, "a worker reads a page"),
+        Ok(_) => {
+            report.ok(name, "a worker reads a page");
+            pdfium(report, config, &extractor).await;
+        }
         Err(error) => report.problem(
             name,
             format!("{} with {}", told(&error), worker.display()),

@@ -27,7 +27,7 @@ use super::client::Client;
 use super::failure::{Usage, describe};
 use super::failures::{self, Told};
 use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
-use crate::proto::{GetServerInfoRequest, Limits};
+use crate::proto::{GetServerInfoRequest, Limits, Warning};
 use crate::records::{Options, Template};
 use missing::Scope;
 use progress::{Progress, Tally};
@@ -80,7 +80,7 @@ pub struct IndexArgs {
     /// Only list the files that would be indexed.
     #[arg(long)]
     pub dry_run: bool,
-    /// Also name the files that are left out.
+    /// Also name the files that are left out, and what is missing of those that were not read whole.
     #[arg(long, short)]
     pub verbose: bool,
     /// Of tables and JSON: the field with a record's id; left out, id, _id, key, uuid or guid, else a number.
@@ -111,6 +111,8 @@ const DELETE_BATCH: usize = 500;
 const FRESH: Duration = Duration::from_secs(2);
 /// Pause of a watch before what failed as a whole is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// Files that were not read whole that are named.
+const WARNED_SHOWN: usize = 5;
 
 /// Indexes files and folders; exit code 1 if anything failed.
 pub async fn run(client: &Client, server: &str, json: bool, args: IndexArgs) -> Result<i32> {
@@ -254,7 +256,7 @@ impl Session<'_> {
         let mut found = find(self.roots.clone(), self.choice.clone()).await?;
         let known = Arc::new(known::load(self.client, &args.collection, &self.roots).await?);
         let scope = Scope::new(&self.roots, &found.files, self.choice.clone());
-        let mut tally = Tally::default();
+        let mut tally = Tally { verbose: args.verbose && !self.json, ..Tally::default() };
         let is_first = settled.as_ref().is_none_or(|settled| !settled.is_begun);
         let mut files = std::mem::take(&mut found.files);
         let kinds = kinds(&files);
@@ -312,6 +314,9 @@ impl Session<'_> {
         let has_news = tally.done() > tally.unchanged || tally.deleted > 0;
         if is_first || has_news {
             report(self, &tally, progress.elapsed(), &kinds, &found)?;
+        }
+        if let Some(told) = warned_text(&tally.warned).filter(|_| !self.json && !args.verbose) {
+            output::note(told);
         }
         if result.is_err() || tally.interrupted {
             output::note("run the same command again to go on where it stopped");
@@ -415,6 +420,29 @@ fn failures_json(failures: &[(String, String)]) -> Value {
     failures.iter().map(|(id, reason)| json!({"id": id, "reason": reason})).collect()
 }
 
+/// What could not be read, in full.
+fn warnings(warned: &[(String, Vec<Warning>)]) -> Value {
+    let page = |warning: &Warning| (warning.page_number > 0).then_some(warning.page_number);
+    let all = warned.iter().flat_map(|(id, warnings)| warnings.iter().map(move |warning| (id, warning)));
+    all.map(|(id, w)| json!({"id": id, "page_number": page(w), "reason": w.reason, "message": w.message}))
+        .collect()
+}
+
+/// Which files were not read whole, for people.
+fn warned_text(warned: &[(String, Vec<Warning>)]) -> Option<String> {
+    let mut named: Vec<&str> = warned.iter().take(WARNED_SHOWN).map(|(id, _)| id.as_str()).collect();
+    if warned.len() > named.len() {
+        named.push("…");
+    }
+    let (was, them) = if warned.len() == 1 { ("file was", "it") } else { ("files were", "them") };
+    let count = HumanCount(warned.len() as u64);
+    let told = format!(
+        "{count} {was} read with warnings, since parts of {them} cannot be read ({})",
+        named.join(", ")
+    );
+    (!warned.is_empty()).then(|| format!("{told}; --verbose tells which"))
+}
+
 fn report(
     session: &Session<'_>,
     tally: &Tally,
@@ -427,6 +455,7 @@ fn report(
         return output::print_json(&json!({"collection": collection, "indexed": tally.indexed,
             "passages": tally.passages, "updated": tally.updated, "unchanged": tally.unchanged,
             "empty": tally.empty.len(), "failed": tally.failures.len(), "failures": failures_json(&tally.failures),
+            "warnings": warnings(&tally.warned),
             "deleted": tally.deleted, "missing": tally.missing, "interrupted": tally.interrupted, "read": kinds,
             "skipped": found.skipped, "ignored": found.ignored.len(), "links": found.links,
             "seconds": elapsed.as_secs_f64()}));

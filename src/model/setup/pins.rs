@@ -23,7 +23,7 @@ pub struct Pins {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// `runtime`, `encoder` or `generator`.
+    /// `runtime`, `pdfium`, `encoder` or `generator`.
     pub name: String,
     /// Which of several parts of that name.
     pub choice: Option<String>,

@@ -39,13 +39,19 @@ impl Builder {
     /// Starts a section under a heading, which is also its first block.
     pub(super) fn heading(&mut self, level: u8, title: &str) {
         let title = title.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" ");
+        self.section(level, &title);
+        self.block(&title);
+    }
+
+    /// Starts a section under a heading that is not part of the text.
+    pub(super) fn section(&mut self, level: u8, title: &str) {
+        let title = title.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" ");
         if title.is_empty() {
             return;
         }
         self.close();
         self.headings.retain(|(l, _)| *l < level);
         self.headings.push((level, short_heading(&title).to_owned()));
-        self.block(&title);
     }
 
     /// Starts a page.

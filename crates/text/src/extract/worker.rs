@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
-use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
+use super::kind::{MARKDOWN, PDF, PLAIN, SUPPORTED, essence};
 use trove_core::domain::Extracted;
 use trove_core::error::{Error, Result};
 use trove_core::fair::Fair;
 use trove_core::{metrics, task};
 
-/// Environment variable that tells a worker how many bytes of address space it may use. It is the only one
-/// that a worker gets.
+/// Environment variable that tells a worker how many bytes of address space it may use. A worker gets no other but
+/// [`PDFIUM_VARIABLE`].
 pub const MEMORY_VARIABLE: &str = "TROVE_EXTRACT_MEMORY_BYTES";
+
+/// Environment variable that tells a worker for PDF files where the PDFium library is.
+pub const PDFIUM_VARIABLE: &str = "TROVE_EXTRACT_PDFIUM";
 
 /// Most bytes of a document's text: a shelf of books.
 pub const MAX_TEXT_BYTES: usize = 64 << 20;
 
+/// Bytes of address space of a worker that nobody told.
+const DEFAULT_MEMORY_BYTES: u64 = 2 << 30;
 /// Most seconds of processor time of a worker, in case its parent is not there to end it.
 const MAX_CPU_SECONDS: u64 = 600;
 /// Most files that a worker may have open; it opens none but those that the program's start needs.
@@ -37,12 +42,16 @@ const MAX_OWN_MARKDOWN: usize = 1 << 20;
 const ANSWER_SLACK: usize = 4;
 
 /// Reasons that a worker may answer with.
-const REASONS: [&str; 6] = [
+const REASONS: [&str; 10] = [
     "BROKEN_DOCUMENT",
     "DOCUMENT_TOO_LARGE",
     "EMPTY_DOCUMENT",
     "ENCRYPTED_DOCUMENT",
     "NOT_TEXT",
+    "PDFIUM_NOT_FOUND",
+    "PDFIUM_UNUSABLE",
+    "SCANNED_DOCUMENT",
+    "UNMAPPED_TEXT",
     "UNSUPPORTED_FORMAT",
 ];
 
@@ -58,6 +67,8 @@ enum Answer {
 #[derive(Debug, Clone)]
 pub struct Extractor {
     worker: PathBuf,
+    /// The PDFium library or the directory that holds it.
+    pdfium: Option<PathBuf>,
     timeout: Duration,
     memory_bytes: u64,
     max_text_bytes: usize,
@@ -73,7 +84,14 @@ impl Extractor {
     pub fn new(worker: PathBuf, timeout: Duration, memory_bytes: u64, workers: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let (workers, own) = (Fair::new(workers), Fair::new(cores));
-        Self { worker, timeout, memory_bytes, max_text_bytes: MAX_TEXT_BYTES, workers, own }
+        Self { worker, pdfium: None, timeout, memory_bytes, max_text_bytes: MAX_TEXT_BYTES, workers, own }
+    }
+
+    /// Reads PDF files with this PDFium library, or the one in this directory; without, they are refused.
+    #[must_use]
+    pub fn with_pdfium(mut self, pdfium: PathBuf) -> Self {
+        self.pdfium = Some(pdfium);
+        self
     }
 
     /// Refuses documents of more text than this; the default is [`MAX_TEXT_BYTES`].
@@ -96,7 +114,7 @@ impl Extractor {
         let extracted = work.instrument(debug_span!("extract", media_type = job.media_type)).await;
         let extracted = extracted.and_then(|extracted| match extracted.text.len() {
             length if length > self.max_text_bytes => Err(too_large(self.max_text_bytes, length)),
-            _ => Ok(extracted),
+            _ => Ok(Extracted { warnings: super::warnings::bounded(extracted.warnings), ..extracted }),
         });
         job.end(&extracted);
         extracted
@@ -134,6 +152,7 @@ impl Extractor {
             .args(["extract-worker", media_type, &bytes.len().to_string()])
             .env_clear()
             .env(MEMORY_VARIABLE, self.memory_bytes.to_string())
+            .envs(self.pdfium.iter().filter(|_| media_type == PDF).map(|path| (PDFIUM_VARIABLE, path)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -205,7 +224,7 @@ impl Drop for Job {
     }
 }
 
-fn too_large(most: usize, got: usize) -> Error {
+pub(super) fn too_large(most: usize, got: usize) -> Error {
     Error::invalid(
         "DOCUMENT_TOO_LARGE",
         format!("expected a document of at most {most} bytes of text, got {got} or more"),
@@ -222,6 +241,8 @@ fn answer(stdout: &[u8]) -> Result<Extracted> {
     match serde_json::from_slice(line) {
         Ok(Answer::Ok(extracted)) => Ok(extracted),
         Ok(Answer::Error { reason, message }) => match REASONS.into_iter().find(|r| *r == reason) {
+            // What is wrong is not the file.
+            Some(reason) if reason.starts_with("PDFIUM_") => Err(Error::precondition(reason, message)),
             Some(reason) => Err(Error::invalid(reason, message)),
             None => Err(crashed(message)),
         },
@@ -232,7 +253,11 @@ fn answer(stdout: &[u8]) -> Result<Extracted> {
 /// The main function of a worker: reads a file of so many bytes from standard input and writes the answer to standard
 /// output. Gives the exit code. The worker ends when its standard input is closed, which says that its parent is gone,
 /// however that came about.
-pub fn worker_main(media_type: &str, bytes: u64, memory_bytes: u64) -> i32 {
+///
+/// What it may do is told by the environment: [`MEMORY_VARIABLE`], [`PDFIUM_VARIABLE`].
+pub fn worker_main(media_type: &str, bytes: u64) -> i32 {
+    let memory = std::env::var(MEMORY_VARIABLE).ok().and_then(|bytes| bytes.parse().ok());
+    let memory_bytes = memory.unwrap_or(DEFAULT_MEMORY_BYTES);
     close_inherited();
     if let Err(e) = limit(memory_bytes) {
         eprintln!("cannot limit the worker: {e}");
@@ -248,7 +273,11 @@ pub fn worker_main(media_type: &str, bytes: u64, memory_bytes: u64) -> i32 {
         eprintln!("cannot watch the parent: {e}");
         return EXIT_UNREAD;
     }
-    let answer = match super::extract(&file, media_type) {
+    let loaded = match std::env::var_os(PDFIUM_VARIABLE) {
+        Some(library) if media_type == PDF => super::load_pdfium(Path::new(&library)),
+        _ => Ok(()),
+    };
+    let answer = match loaded.and_then(|()| super::extract(&file, media_type)) {
         Ok(extracted) => Answer::Ok(extracted),
         Err(e) => Answer::Error { reason: e.reason.to_owned(), message: e.message },
     };
@@ -306,7 +335,6 @@ fn limit(memory_bytes: u64) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::extract::kind::PDF;
 
     async fn with_worker(script: &str, bytes: Vec<u8>) -> Result<Extracted> {
         with_worker_and_limit(script, bytes, MAX_TEXT_BYTES).await

@@ -1,0 +1,126 @@
+//! Running heads and feet, and page numbers: what pages repeat at their edges.
+
+use std::collections::{HashMap, HashSet};
+
+use super::page::{ASKEW, Line, Page};
+
+/// Rows at the top and at the bottom of a page that may be running heads.
+const EDGE: usize = 2;
+/// Rows from which on a page is full enough to tell.
+const FULL: usize = 8;
+/// White space that divides a head from a page that is not full, in parts of the size of letters.
+const APART: f32 = 1.8;
+/// Pages from which on a head that a part of them has is one: that of a chapter, or of every other page.
+const MANY_PAGES: usize = 8;
+/// Most distance of a head from where it stands on other pages, in points.
+const GRID: f32 = 6.0;
+
+/// Pages from which on a number that stands alone in the same place is that of the page.
+const MIN_NUMBERS: usize = 3;
+/// The words of a line that is but a number.
+const NUMBER: &str = "0";
+
+/// What a line looks like: where it stands, and its words with their numbers blotted out.
+type Shape = (u8, i32, String);
+
+/// Drops lines at the edges of pages that other pages have in the same place, but for their numbers.
+pub(super) fn drop(pages: &mut [Page]) {
+    let usual = usual_em(pages);
+    let mut counts: HashMap<Shape, usize> = HashMap::new();
+    let edges: Vec<Vec<usize>> = pages.iter().map(|page| edges(page, usual)).collect();
+    for (page, edges) in pages.iter().zip(&edges) {
+        let lines = edges.iter().filter_map(|at| page.lines.get(*at));
+        let shapes: HashSet<Shape> = lines.flat_map(shapes).collect();
+        shapes.into_iter().for_each(|shape| *counts.entry(shape).or_default() += 1);
+    }
+    let enough = |count: usize| {
+        let part = pages.len() >= MANY_PAGES && count >= 3 && count * 5 >= pages.len();
+        count > 1 && (part || count * 2 > pages.len())
+    };
+    counts.retain(|(_, _, words), count| enough(*count) || (words == NUMBER && *count >= MIN_NUMBERS));
+    for (page, edges) in pages.iter_mut().zip(edges) {
+        let is_head = |line: &Line| shapes(line).any(|shape| counts.contains_key(&shape));
+        let heads: HashSet<usize> =
+            edges.into_iter().filter(|at| page.lines.get(*at).is_some_and(is_head)).collect();
+        let mut at = 0;
+        page.lines.retain(|_| {
+            at += 1;
+            !heads.contains(&(at - 1))
+        });
+    }
+}
+
+/// The size of most letters.
+fn usual_em(pages: &[Page]) -> f32 {
+    let mut counts: HashMap<i32, usize> = HashMap::new();
+    for line in pages.iter().flat_map(|page| &page.lines) {
+        *counts.entry((line.em * 2.0) as i32).or_default() += line.chars();
+    }
+    counts.into_iter().max_by_key(|(em, count)| (*count, *em)).map_or(12.0, |(em, _)| (em + 1) as f32 / 2.0)
+}
+
+/// The lines of a page, by index, that may be heads or feet.
+fn edges(page: &Page, usual: f32) -> Vec<usize> {
+    let mut found = Vec::new();
+    for turn in 0..ASKEW {
+        let mut lines: Vec<(usize, &Line)> =
+            page.lines.iter().enumerate().filter(|(_, line)| line.turn == turn).collect();
+        lines.sort_by(|(_, a), (_, b)| a.y.total_cmp(&b.y));
+        // Rows, as ranges of the sorted lines.
+        let mut rows: Vec<(usize, usize)> = Vec::new();
+        for (at, (_, line)) in lines.iter().enumerate() {
+            let before = at.checked_sub(1).and_then(|before| lines.get(before));
+            match (rows.last_mut(), before) {
+                (Some(row), Some((_, before))) if line.y - before.y < 0.35 * line.em => row.1 = at + 1,
+                _ => rows.push((at, at + 1)),
+            }
+        }
+        let y = |row: usize| rows.get(row).and_then(|(at, _)| lines.get(*at)).map_or(0.0, |(_, line)| line.y);
+        let full = rows.len() >= FULL;
+        for (row, (start, end)) in rows.iter().enumerate() {
+            let (top, bottom) = (row < EDGE, row + EDGE >= rows.len());
+            if !top && !bottom || rows.len() < 2 {
+                continue;
+            }
+            // On a page that is not full, white space is between its head and the rest.
+            let apart = |row: usize| row > 0 && y(row) - y(row - 1) > APART * usual;
+            let above = top && (row + 1..=EDGE.min(rows.len() - 1)).any(apart);
+            let below = bottom && (rows.len().saturating_sub(EDGE)..=row).any(apart);
+            for (at, line) in lines.get(*start..*end).unwrap_or_default() {
+                if line.em <= 1.1 * usual && (full || below || above) {
+                    found.push(*at);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// What a line looks like, on either side of the border of two places.
+fn shapes(line: &Line) -> impl Iterator<Item = Shape> + use<> {
+    let place = line.y / GRID;
+    let (turn, words) = (line.turn, words(&line.text));
+    let places = HashSet::from([place.floor() as i32, place.round() as i32 + 1_000_000]);
+    places.into_iter().map(move |place| (turn, place, words.clone()))
+}
+
+/// The words of a line with their numbers blotted out, so that page numbers do not tell lines apart.
+fn words(line: &str) -> String {
+    if is_roman(line.trim()) {
+        return NUMBER.to_owned();
+    }
+    let mut shape = String::new();
+    for c in line.split_whitespace().flat_map(|word| word.chars().chain([' '])) {
+        match c.is_numeric() {
+            true if shape.ends_with('0') => {}
+            true => shape.push('0'),
+            false => shape.push(c),
+        }
+    }
+    shape.trim_end().to_owned()
+}
+
+/// Whether it is a number such as those of the pages before the first chapter.
+fn is_roman(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| "ivxlcIVXLC".contains(c))
+}
