@@ -59,10 +59,10 @@ impl Builder {
         self.block(&title);
     }
 
-    /// Starts a section under no heading.
-    pub(super) fn end_headings(&mut self) {
+    /// Ends the headings of a level and of those below it.
+    pub(super) fn end_headings(&mut self, level: u8) {
         self.close();
-        self.headings.clear();
+        self.headings.retain(|(l, _)| *l < level);
     }
 
     /// Adds a table, row by row. A long one is a section of its own, whose path ends in the names of its columns, so that

@@ -1,6 +1,7 @@
 //! Text with headings and pages out of files, in this process or in a child of limited means.
 
 mod builder;
+mod charset;
 mod decode;
 mod docx;
 mod front_matter;
@@ -31,7 +32,7 @@ use trove_core::error::{Error, Result};
 ///
 /// Parsers of untrusted binary formats may use much time and memory; see [`Extractor`].
 pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
-    let charset = kind::charset(media_type);
+    let charset = charset::of(media_type);
     match kind::essence(media_type).as_str() {
         PLAIN => from_text(decode::decode_as(bytes, charset)?, |text| plain::read(plain::clean(text))),
         MARKDOWN => from_text(decode::decode_as(bytes, charset)?, markdown::extract),

@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
-use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence, with_charset};
+use super::charset::with_charset;
+use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
 use trove_core::domain::Extracted;
 use trove_core::error::{Error, Result};
 use trove_core::fair::Fair;

@@ -151,7 +151,7 @@ impl Document<'_> {
         let mut known = HashSet::new();
         let mut is_first = notes.is_empty();
         if !is_first {
-            self.builder.end_headings();
+            self.builder.end_headings(0);
         }
         notes.iter().for_each(|note| self.builder.block(note));
         for kind in ["header", "footer", "diagramData", "chart"] {
@@ -175,7 +175,7 @@ impl Document<'_> {
                         continue;
                     }
                     if std::mem::take(&mut is_first) {
-                        self.builder.end_headings();
+                        self.builder.end_headings(0);
                     }
                     self.builder.block(&text);
                 }
