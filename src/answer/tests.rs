@@ -24,6 +24,7 @@ pub(super) fn hit(title: &str, text: &str) -> Hit {
         text_bytes: 0,
         token_count: 0,
         file_title: None,
+        file_metadata: Metadata::new(),
         processing: Processing::default(),
     };
     Hit {

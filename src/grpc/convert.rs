@@ -44,8 +44,13 @@ pub fn check_described(document: &proto::Document) -> Result<()> {
     check_text("title", document.title.len(), bounds::TITLE_BYTES)?;
     check_text("source_uri", document.source_uri.len(), bounds::SOURCE_URI_BYTES)?;
     check_text("mime_type", document.mime_type.len(), bounds::MEDIA_TYPE_BYTES)?;
+    check_metadata(&document.metadata)
+}
+
+/// Checks metadata before it is read.
+pub fn check_metadata(metadata: &std::collections::HashMap<String, proto::MetadataValue>) -> Result<()> {
     let mut count = MetadataCount::default();
-    for (key, value) in &document.metadata {
+    for (key, value) in metadata {
         use proto::metadata_value::Kind;
         match &value.kind {
             Some(Kind::StringValue(text)) => count.add(key, std::iter::once(text.as_str()))?,

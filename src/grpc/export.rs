@@ -157,6 +157,7 @@ impl Export {
             passage_count: record.passage_count,
             token_count: record.token_count,
             file_title: record.file_title.clone().unwrap_or_default(),
+            file_metadata: convert::metadata_out(record.file_metadata.clone()),
             chunking: Some(proto::ChunkingConfig {
                 max_tokens: record.processing.max_tokens,
                 overlap_tokens: record.processing.overlap_tokens,

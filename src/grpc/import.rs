@@ -322,6 +322,7 @@ pub(super) fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> 
     let missing = || Error::invalid_field("document", "EMPTY_DOCUMENT", "expected a document, got none");
     let document = stored.document.ok_or_else(missing)?;
     convert::check_described(&document).map_err(|error| error.within("document"))?;
+    convert::check_metadata(&stored.file_metadata)?;
     bounds::check_text("file_title", stored.file_title.len(), bounds::TITLE_BYTES)?;
     let hash = blake3::Hash::from_hex(&document.content_hash).map_err(|_| {
         let message = "expected a BLAKE3 in hexadecimal digits";
@@ -340,6 +341,7 @@ pub(super) fn document_in(stored: proto::StoredDocument) -> Result<NewDocument> 
         document_vector: stored.vector.unwrap_or_default().values,
         token_count: stored.token_count,
         file_title: stored.file_title,
+        file_metadata: convert::metadata_in(stored.file_metadata)?,
         processing: Processing {
             version: document.extraction_version,
             max_tokens: chunking.max_tokens,

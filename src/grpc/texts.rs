@@ -90,6 +90,7 @@ mod tests {
         "MetadataValue.string_value",
         "StringList.values",
         "StoredDocument.file_title",
+        "StoredDocument.FileMetadataEntry.key",
         "StoredPassage.headings",
         "IngestDocumentsRequest.data_chunk",
         "ImportDocumentsRequest.text",

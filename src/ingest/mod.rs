@@ -10,7 +10,7 @@ use ::metrics::counter;
 use futures::{StreamExt, TryStreamExt};
 
 use crate::catalog::Catalog;
-use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Warning};
+use crate::domain::{CollectionName, DocumentId, Extracted, Metadata, Section, Warning, bounds};
 use crate::encoder::{Encoder, Encoders, PassageVectors};
 use crate::error::{Error, ErrorKind, Result};
 use crate::extract::{self, Extractor};
@@ -254,6 +254,7 @@ impl Ingest {
         }
         let extracted = self.extract(input.content).await?;
         let (file_title, warnings) = (extracted.title.unwrap_or_default(), extracted.warnings);
+        let file_metadata = bounds::merged(Metadata::new(), &extracted.metadata);
         let title = if input.title.is_empty() { file_title.clone() } else { input.title };
         let (drafts, text) = self.split(&record, &title, extracted.text, extracted.sections).await?;
         if options.validate_only {
@@ -272,12 +273,13 @@ impl Ingest {
             source_uri: input.source_uri,
             media_type,
             content_hash: hash,
-            metadata: input.metadata,
+            metadata: bounds::merged(input.metadata, &file_metadata),
             text,
             passages,
             document_vector,
             token_count: u64::from(tokens),
             file_title,
+            file_metadata,
             processing,
         };
         let stored = self.store(&record, document).await?;
@@ -313,14 +315,14 @@ impl Ingest {
         }
         let is_same = stored.title == title
             && stored.source_uri == input.source_uri
-            && stored.metadata == input.metadata;
+            && stored.metadata == described(&stored, input);
         if !is_same && !options.validate_only {
             let update = DocumentUpdate {
                 id: stored.id.clone(),
                 doc_no: stored.doc_no,
                 title: title.to_owned(),
                 source_uri: input.source_uri.clone(),
-                metadata: input.metadata.clone(),
+                metadata: described(&stored, input),
             };
             if self.catalog.store().update_document(record.cid, update).await?.is_none() {
                 return Ok(None);
@@ -482,6 +484,11 @@ fn readable(store: &Store, cid: u32, id: &str) -> Result<Option<DocumentRecord>>
         Err(error) if error.kind == ErrorKind::DataLoss => Ok(None),
         other => other,
     }
+}
+
+/// The metadata that a stored document has, with what its file says of itself, as it comes in now.
+fn described(stored: &DocumentRecord, input: &Input) -> Metadata {
+    bounds::merged(input.metadata.clone(), &stored.file_metadata)
 }
 
 /// Whether passages were made with the settings of now. What an older program made stays until asked for.

@@ -180,6 +180,8 @@ struct DiskDocument {
     max_tokens: u32,
     #[prost(uint32, tag = "17")]
     overlap_tokens: u32,
+    #[prost(message, repeated, tag = "18")]
+    file_metadata: Vec<Entry>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -258,6 +260,7 @@ pub fn encode_document(r: &DocumentRecord) -> Vec<u8> {
         version: r.processing.version,
         max_tokens: r.processing.max_tokens,
         overlap_tokens: r.processing.overlap_tokens,
+        file_metadata: metadata_to_disk(&r.file_metadata),
     };
     disk.encode_to_vec()
 }
@@ -286,6 +289,7 @@ pub fn decode_document(bytes: &[u8]) -> Option<DocumentRecord> {
         text_bytes: d.text_bytes,
         token_count: d.token_count,
         file_title: d.file_title,
+        file_metadata: metadata_from_disk(d.file_metadata),
         processing: Processing {
             version: d.version,
             max_tokens: d.max_tokens,

@@ -449,6 +449,7 @@ fn upsert(
         text_bytes: document.text.len() as u64,
         token_count: document.token_count,
         file_title: Some(document.file_title.clone()),
+        file_metadata: document.file_metadata.clone(),
         processing: document.processing,
     };
     counters.next_doc_no = counters.next_doc_no.checked_add(1).ok_or_else(full)?;

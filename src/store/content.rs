@@ -164,6 +164,7 @@ pub fn read(live: &Live, cid: u32, record: &DocumentRecord) -> Result<NewDocumen
         document_vector,
         token_count: record.token_count,
         file_title: record.file_title.clone().unwrap_or_default(),
+        file_metadata: record.file_metadata.clone(),
         processing: record.processing,
     })
 }

@@ -101,6 +101,8 @@ pub struct DocumentRecord {
     pub token_count: u64,
     /// The title that its file has by itself, where that was written down.
     pub file_title: Option<String>,
+    /// What its file says of itself; the metadata has it too, where the caller says nothing else.
+    pub file_metadata: Metadata,
     /// How its passages were made.
     pub processing: Processing,
 }
@@ -115,7 +117,8 @@ impl DocumentRecord {
             MetadataValue::DoubleList(list) => size_of_val(list.as_slice()),
             _ => 0,
         };
-        let metadata = self.metadata.iter().map(|(key, v)| 256 + key.len() + value(v)).sum::<usize>();
+        let both = self.metadata.iter().chain(&self.file_metadata);
+        let metadata = both.map(|(key, v)| 256 + key.len() + value(v)).sum::<usize>();
         self.id.len() + self.title.len() + self.source_uri.len() + self.media_type.len() + metadata
     }
 
@@ -184,6 +187,8 @@ pub struct NewDocument {
     pub token_count: u64,
     /// The title that its file has by itself; empty where it has none.
     pub file_title: String,
+    /// What its file says of itself.
+    pub file_metadata: Metadata,
     /// How its passages were made.
     pub processing: Processing,
 }

@@ -28,6 +28,7 @@ pub fn find(live: &Live, cid: u32, id: &str) -> Result<DocumentRecord> {
         text_bytes: 0,
         token_count: 0,
         file_title: None,
+        file_metadata: Metadata::new(),
         processing: Processing::default(),
     };
     let Some(doc_no) = number(live, cid, id)? else { return Ok(record) };

@@ -882,7 +882,7 @@ proptest! {
     ) {
         let record = DocumentRecord {
             id: text.clone(), title: text.clone(), source_uri: String::new(), media_type: text,
-            content_hash: hash, metadata, create_time_ns: -1, update_time_ns: i64::MAX, doc_no: numbers.0,
+            content_hash: hash, file_metadata: metadata.clone(), metadata, create_time_ns: -1, update_time_ns: i64::MAX, doc_no: numbers.0,
             first_passage: numbers.1, passage_count: numbers.2, text_bytes: 1, token_count: 2,
             file_title: title, processing: Processing { version: numbers.0, max_tokens: 5, overlap_tokens: 6 },
         };

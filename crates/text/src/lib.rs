@@ -5,7 +5,8 @@
 //! ```
 //! let found = trove_text::extract::extract(b"# Boats\n\nThe ferry leaves at noon.", "text/markdown")?;
 //! assert_eq!(found.title.as_deref(), Some("Boats"));
-//! let sentences = trove_text::text::sentences("It rains. We stay in.");
+//! let text = "It rains. We stay in.";
+//! let sentences = trove_text::text::sentences(text, trove_core::domain::Span::new(0, text.len() as u32));
 //! assert_eq!(sentences.len(), 2);
 //! # Ok::<(), trove_core::error::Error>(())
 //! ```

@@ -123,6 +123,7 @@ impl Root {
 fn kind_of_extension(extension: &str) -> Option<Kind> {
     Some(match extension {
         "md" | "markdown" | "mdown" | "mkd" => Kind::Document("text/markdown"),
+        "mdx" => Kind::Document("text/mdx"),
         "html" | "htm" | "xhtml" => Kind::Document("text/html"),
         "pdf" => Kind::Document("application/pdf"),
         "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "tex" => Kind::Document("text/plain"),

@@ -94,6 +94,9 @@ struct Line {
     update_time: Option<String>,
     #[serde(default)]
     metadata: BTreeMap<String, Value>,
+    /// What the file says of itself.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    file_metadata: BTreeMap<String, Value>,
     #[serde(default)]
     extraction_version: u32,
     #[serde(default)]
@@ -212,6 +215,9 @@ pub fn line(whole: &Whole) -> serde_json::Result<String> {
         create_time: document.create_time.as_ref().map(output::timestamp),
         update_time: document.update_time.as_ref().map(output::timestamp),
         metadata: document.metadata.iter().map(|(key, value)| (key.clone(), value_out(value))).collect(),
+        file_metadata: (whole.stored.file_metadata.iter())
+            .map(|(key, value)| (key.clone(), value_out(value)))
+            .collect(),
         extraction_version: document.extraction_version,
         max_tokens: chunking.max_tokens,
         overlap_tokens: chunking.overlap_tokens,
@@ -250,6 +256,7 @@ pub fn parse(line: &[u8]) -> Result<Whole, String> {
         passage_count: u32::try_from(passages.len()).map_err(|_| "too many passages".to_owned())?,
         token_count: line.token_count,
         file_title: line.file_title,
+        file_metadata: line.file_metadata.into_iter().map(value).collect::<Result<_, _>>()?,
         chunking: Some(chunking),
         vector: vector_in(&line.vector).ok_or("vector: expected base64 of numbers")?,
     };
@@ -416,13 +423,14 @@ mod tests {
             passages in prop::collection::vec(passage(), 0..4), vector in prop::option::of(vector()),
             numbers in any::<(u32, u32, u32, u64)>(),
         ) {
+            let file_metadata = metadata.clone();
             let document = Document {
                 id: text.clone(), title: text.clone(), source_uri: "x".to_owned(), mime_type: "text/plain".to_owned(),
                 content_hash: "0".to_owned(), metadata, extraction_version: numbers.0, ..Default::default()
             };
             let stored = StoredDocument {
                 document: Some(document), text_bytes: text.len() as u64, passage_count: passages.len() as u32,
-                token_count: numbers.3, file_title: text.clone(), vector,
+                token_count: numbers.3, file_title: text.clone(), file_metadata, vector,
                 chunking: Some(ChunkingConfig { max_tokens: numbers.1, overlap_tokens: numbers.2 }),
             };
             let whole = Whole { stored, text, passages };

@@ -168,6 +168,7 @@ fn document_in(document: Document) -> Option<(u32, Inserted)> {
         document_vector: singles_in(&document.vector)?,
         token_count: record.token_count,
         file_title: record.file_title.clone().unwrap_or_default(),
+        file_metadata: record.file_metadata.clone(),
         processing: record.processing,
     };
     Some((document.collection, Inserted { record, document: content }))

@@ -71,6 +71,7 @@ pub fn example() -> Inserted {
         text_bytes: 9,
         token_count: 6,
         file_title: Some("file".to_owned()),
+        file_metadata: document.file_metadata.clone(),
         processing: Processing { version: 1, max_tokens: 2, overlap_tokens: 0 },
     };
     Inserted { record, document }

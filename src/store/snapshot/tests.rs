@@ -319,6 +319,7 @@ fn sample() -> Vec<u8> {
             text_bytes: 4,
             token_count: 2,
             file_title: Some(String::new()),
+            file_metadata: document.file_metadata.clone(),
             processing: document.processing,
         };
         writer.document(0, &Inserted { record, document }).unwrap();

@@ -57,8 +57,32 @@ pub fn check_headings(headings: &[String]) -> Result<()> {
     headings.iter().try_for_each(check)
 }
 
+/// Metadata with what a file says of itself added, in the order of its keys, as far as it fits. What is given stays.
+#[must_use]
+pub fn merged(given: Metadata, file: &Metadata) -> Metadata {
+    let mut count = MetadataCount::default();
+    for (key, value) in &given {
+        // It was checked where it came in; what an older program stored may be longer, and leaves no room.
+        if count.add_value(key, value).is_err() {
+            return given;
+        }
+    }
+    let mut merged = given;
+    for (key, value) in file {
+        if key.is_empty() || merged.contains_key(key) {
+            continue;
+        }
+        let mut with = count.clone();
+        if with.add_value(key, value).is_ok() {
+            count = with;
+            merged.insert(key.clone(), value.clone());
+        }
+    }
+    merged
+}
+
 /// Counts the metadata of a document, value by value.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct MetadataCount {
     keys: usize,
     bytes: usize,
@@ -155,8 +179,7 @@ pub fn shown_metadata(metadata: Metadata) -> Metadata {
             MetadataValue::DoubleList(list) => list.truncate(METADATA_LIST),
             _ => {}
         }
-        let counted = count.add_value(&key, &value);
-        counted.is_ok().then_some((key, value))
+        count.add_value(&key, &value).is_ok().then_some((key, value))
     };
     metadata.into_iter().map_while(fits).collect()
 }
@@ -185,6 +208,26 @@ mod tests {
         let added: Vec<_> =
             (0..=METADATA_KEYS).map(|n| reason(count.add(&n.to_string(), std::iter::empty()))).collect();
         assert_eq!(added.iter().position(|reason| !reason.is_empty()), Some(METADATA_KEYS));
+    }
+
+    #[test]
+    fn what_a_file_says_is_added_as_far_as_it_fits() {
+        let string = |bytes: usize| MetadataValue::String("x".repeat(bytes));
+        let given =
+            Metadata::from([("a".to_owned(), MetadataValue::Int(1)), ("b".to_owned(), string(16 << 10))]);
+        let file = Metadata::from([
+            (String::new(), MetadataValue::Int(1)),
+            ("a".to_owned(), MetadataValue::Int(2)),
+            ("c".to_owned(), string(METADATA_STRING_BYTES + 1)),
+            ("d".to_owned(), string(METADATA_STRING_BYTES)),
+            ("e".to_owned(), MetadataValue::Bool(true)),
+        ]);
+        let merged = merged(given.clone(), &file);
+        assert_eq!(merged.keys().collect::<Vec<_>>(), ["a", "b", "e"]);
+        assert_eq!(merged["a"], given["a"]);
+        let keys: Metadata =
+            (0..METADATA_KEYS + 9).map(|n| (format!("{n:04}"), MetadataValue::Null)).collect();
+        assert_eq!(super::merged(Metadata::new(), &keys).len(), METADATA_KEYS);
     }
 
     #[test]

@@ -1,10 +1,19 @@
-use trove_core::domain::{Extracted, Section, Span};
+use super::Table;
+use trove_core::domain::{Extracted, Metadata, MetadataValue, Section, Span, Warning};
 use trove_core::error::{Error, Result};
 
 /// Most bytes of a heading in a path: each passage below it has a copy of the path. In the text it is whole.
 const MAX_HEADING_BYTES: usize = 200;
 /// Most bytes of a document's title, which is looked up with each of its passages.
 const MAX_TITLE_BYTES: usize = 1000;
+/// A table of more bytes may be divided into passages, each of which needs the names of the columns.
+const LONG_TABLE_BYTES: usize = 500;
+/// Most bytes of the names of a table's columns in a path.
+const MAX_COLUMNS_BYTES: usize = 800;
+/// Level of the names of a table's columns: below all headings.
+const COLUMNS_LEVEL: u8 = u8::MAX;
+/// Most warnings about a document.
+const MAX_WARNINGS: usize = 100;
 
 /// Collects blocks of text into sections.
 #[derive(Default)]
@@ -14,6 +23,8 @@ pub(super) struct Builder {
     headings: Vec<(u8, String)>,
     page: Option<u32>,
     section_start: usize,
+    metadata: Metadata,
+    warnings: Vec<Warning>,
 }
 
 impl Builder {
@@ -52,6 +63,40 @@ impl Builder {
         self.close();
         self.headings.retain(|(l, _)| *l < level);
         self.headings.push((level, short_heading(&title).to_owned()));
+    }
+
+    /// Ends the headings of a level and of those below it.
+    pub(super) fn end_headings(&mut self, level: u8) {
+        self.close();
+        self.headings.retain(|(l, _)| *l < level);
+    }
+
+    /// Adds a table, row by row. A long one is a section of its own, whose path ends in the names of its columns, so that
+    /// each passage of it tells what they mean.
+    pub(super) fn table(&mut self, table: &Table) {
+        let columns = table.columns().filter(|_| table.bytes() > LONG_TABLE_BYTES);
+        if let Some(columns) = &columns {
+            self.close();
+            let columns = columns.replace('\0', "");
+            self.headings.push((COLUMNS_LEVEL, beginning(&columns, MAX_COLUMNS_BYTES).to_owned()));
+        }
+        table.rows().iter().for_each(|row| self.block(row));
+        if columns.is_some() {
+            self.close();
+            self.headings.pop();
+        }
+    }
+
+    /// Keeps what the file says of itself; what it says first stays.
+    pub(super) fn tell(&mut self, key: &str, value: MetadataValue) {
+        self.metadata.entry(key.to_owned()).or_insert(value);
+    }
+
+    /// Keeps what could not be read.
+    pub(super) fn warn(&mut self, warning: Warning) {
+        if self.warnings.len() < MAX_WARNINGS {
+            self.warnings.push(warning);
+        }
     }
 
     /// Starts a page.
@@ -94,7 +139,13 @@ impl Builder {
             .map(|t| t.replace('\0', "").split_whitespace().collect::<Vec<_>>().join(" "))
             .map(|t| beginning(&t, MAX_TITLE_BYTES).to_owned())
             .filter(|t| !t.is_empty());
-        Ok(Extracted { title, text: self.text, sections: self.sections, ..Extracted::default() })
+        Ok(Extracted {
+            title,
+            text: self.text,
+            sections: self.sections,
+            metadata: self.metadata,
+            warnings: self.warnings,
+        })
     }
 }
 
@@ -111,6 +162,27 @@ fn beginning(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sections_of_long_tables_name_the_columns() {
+        let table = |rows: usize| {
+            let mut table = Table::default();
+            table.push("Boat\tDraught in metres".to_owned(), true);
+            (0..rows).for_each(|n| table.push(format!("Kestrel {n}\t2.{n}"), false));
+            table
+        };
+        let mut builder = Builder::default();
+        builder.heading(1, "Register");
+        builder.table(&table(100));
+        builder.block("after");
+        builder.table(&table(2));
+        let found = builder.finish(None).unwrap();
+        let paths: Vec<_> = found.sections.iter().map(|s| s.headings.join(" / ")).collect();
+        assert_eq!(paths, ["Register", "Register / Boat, Draught in metres", "Register"]);
+        let last = found.sections[2].span.slice(&found.text).unwrap();
+        assert_eq!(last, "after\n\nBoat\tDraught in metres\n\nKestrel 0\t2.0\n\nKestrel 1\t2.1");
+        assert!(found.sections[1].span.slice(&found.text).unwrap().starts_with("Boat\tDraught"));
+    }
 
     #[test]
     fn long_headings_are_whole_in_the_text_and_short_in_the_path() {

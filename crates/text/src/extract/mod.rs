@@ -1,13 +1,19 @@
 //! Text with headings and pages out of files, in this process or in a child of limited means.
 
 mod builder;
+mod charset;
 mod decode;
 mod docx;
+mod front_matter;
 mod html;
 mod kind;
 mod markdown;
+mod mdx;
+mod metadata;
 mod pdf;
 mod plain;
+mod script;
+mod table;
 mod warnings;
 mod worker;
 
@@ -16,8 +22,10 @@ pub use pdf::{find_pdfium, load_pdfium};
 pub use worker::{Extractor, MAX_TEXT_BYTES, MEMORY_VARIABLE, PDFIUM_VARIABLE, worker_main};
 
 use builder::Builder;
-use kind::{DOCX, HTML, MARKDOWN, PDF, SUPPORTED};
+use decode::Decoded;
+use kind::{DOCX, HTML, MARKDOWN, MDX, PDF, SUPPORTED};
 pub use plain::read as plain_text;
+use table::Table;
 use trove_core::domain::{CELL, Extracted};
 use trove_core::error::{Error, Result};
 
@@ -25,14 +33,23 @@ use trove_core::error::{Error, Result};
 ///
 /// Parsers of untrusted binary formats may use much time and memory; see [`Extractor`].
 pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
+    let charset = charset::of(media_type);
     match kind::essence(media_type).as_str() {
-        PLAIN => plain::read(decode::decode(bytes)?.replace("\r\n", "\n")),
-        MARKDOWN => markdown::extract(&decode::decode(bytes)?),
-        HTML => html::extract(&decode::decode(bytes)?),
+        PLAIN => from_text(decode::decode_as(bytes, charset)?, |text| plain::read(plain::clean(text))),
+        MARKDOWN => from_text(decode::decode_as(bytes, charset)?, markdown::extract),
+        MDX => from_text(decode::decode_as(bytes, charset)?, markdown::extract_mdx),
+        HTML => from_text(decode::decode_markup(bytes, charset)?, html::extract),
         PDF => pdf::extract(bytes),
         DOCX => docx::extract(bytes),
         other => Err(unsupported(other)),
     }
+}
+
+/// Reads a decoded file, and tells what of it could not be decoded.
+fn from_text(decoded: Decoded, read: impl Fn(&str) -> Result<Extracted>) -> Result<Extracted> {
+    let mut extracted = read(&decoded.text)?;
+    extracted.warnings.extend(decoded.warning());
+    Ok(extracted)
 }
 
 fn unsupported(media_type: &str) -> Error {

@@ -1,6 +1,8 @@
 //! Headings of plain text: underlined lines, as in setext, reStructuredText and AsciiDoc, and numbered lines
 //! that stand alone.
 
+use std::borrow::Cow;
+
 use super::builder::short_heading;
 use trove_core::domain::{Extracted, Section, Span};
 use trove_core::error::{Error, Result};
@@ -31,8 +33,85 @@ struct Heading<'a> {
     title: &'a str,
 }
 
+/// The text of a file as it is shown: line ends of all kinds are line feeds, what is struck over is the letter that
+/// stays, and the codes of terminals are gone.
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
+    let is_special = |c: char| {
+        matches!(c, '\r' | '\u{8}' | '\u{1b}' | '\u{c}' | '\u{85}' | '\u{9b}' | '\u{2028}' | '\u{2029}')
+    };
+    if !text.contains(is_special) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_special) {
+        let (before, special) = rest.split_at(at);
+        shown.push_str(before);
+        let mut chars = special.chars();
+        let c = chars.next().unwrap_or_default();
+        rest = chars.as_str();
+        match c {
+            '\r' => {
+                // Some programs write a line end as two carriage returns and a line feed.
+                let line_feed = ["\n", "\r\n"].into_iter().find(|end| rest.starts_with(end));
+                rest = &rest[line_feed.map_or(0, str::len)..];
+                shown.push('\n');
+            }
+            '\u{c}' | '\u{2029}' => shown.push_str("\n\n"),
+            '\u{8}' => overstrike(&mut shown, &mut rest),
+            '\u{1b}' => rest = after_escape(rest),
+            '\u{9b}' => rest = after_sequence(rest),
+            _ => shown.push('\n'),
+        }
+    }
+    shown.push_str(rest);
+    shown.into()
+}
+
+/// Of two signs at one place, an underline shows less than the other.
+fn overstrike(shown: &mut String, rest: &mut &str) {
+    let next = rest.chars().next();
+    match shown.chars().next_back() {
+        None | Some('\n') => {}
+        Some(_) if next == Some('_') => *rest = &rest[1..],
+        Some(_) if next.is_some_and(|next| !next.is_whitespace()) => {
+            shown.pop();
+        }
+        Some(_) => {}
+    }
+}
+
+/// What follows an escape sequence of ECMA-48, such as one of colour, or a title or link of a terminal.
+fn after_escape(text: &str) -> &str {
+    match text.chars().next() {
+        Some('[') => after_sequence(&text[1..]),
+        Some(']' | 'P' | '^' | '_') => {
+            let ends = ["\u{7}", "\u{1b}\\"].map(|end| text.find(end).map(|at| at + end.len()));
+            let line = text.find('\n').unwrap_or(text.len());
+            let end = ends.into_iter().flatten().min().filter(|end| *end <= line);
+            &text[end.unwrap_or(1)..]
+        }
+        Some('(' | ')' | '*' | '+' | '#' | '%') => {
+            let length = text.chars().take(2).map(char::len_utf8).sum();
+            &text[length..]
+        }
+        Some('0'..='~') => &text[1..],
+        _ => text,
+    }
+}
+
+/// What follows the parameters and the last sign of a control sequence.
+fn after_sequence(text: &str) -> &str {
+    let end = text.find(|c: char| !(' '..='?').contains(&c)).unwrap_or(text.len());
+    match text[end..].chars().next() {
+        Some('@'..='~') => &text[end + 1..],
+        _ => &text[end..],
+    }
+}
+
 /// Reads a text as it is: every span fits it.
-pub fn read(text: String) -> Result<Extracted> {
+pub fn read(text: impl Into<String>) -> Result<Extracted> {
+    let text = text.into();
     let Ok(end) = u32::try_from(text.len()) else {
         return Err(Error::invalid("DOCUMENT_TOO_LARGE", "expected a document of less than 4 GiB of text"));
     };
@@ -156,6 +235,22 @@ mod tests {
     fn paths(text: &str) -> Vec<String> {
         let found = read(text.to_owned()).unwrap();
         found.sections.iter().map(|s| s.headings.join(" / ")).collect()
+    }
+
+    #[test]
+    fn files_are_read_as_they_are_shown() {
+        assert_eq!(clean("N\u{8}NA\u{8}AM\u{8}ME\u{8}E _\u{8}ax_\u{8}b c\u{8}_"), "NAME axb c");
+        assert_eq!(
+            clean("\u{1b}[31merror\u{1b}[0m: \u{1b}[1;38;5;9mpump\u{1b}[m\u{1b}(B \u{9b}2Kx"),
+            "error: pump x"
+        );
+        assert_eq!(
+            clean("\u{1b}]8;;http://e.org\u{1b}\\link\u{1b}]8;;\u{7} \u{1b}]open\nnext"),
+            "link open\nnext"
+        );
+        assert_eq!(clean("a\r\rb\r\nc\r\r\nd\u{c}e\u{2028}f"), "a\n\nb\nc\nd\n\ne\nf");
+        assert_eq!(clean("\u{8}\u{1b}"), "");
+        assert!(matches!(clean("plain\ntext"), Cow::Borrowed(_)));
     }
 
     #[test]

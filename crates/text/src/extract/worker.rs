@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
+use super::charset::with_charset;
 use super::kind::{MARKDOWN, PDF, PLAIN, SUPPORTED, essence};
 use trove_core::domain::Extracted;
 use trove_core::error::{Error, Result};
@@ -108,8 +109,8 @@ impl Extractor {
     /// What is wrong with the file; `EXTRACTION_TIMEOUT` and `EXTRACTION_CRASHED` where it took too much time
     /// or memory; `DOCUMENT_TOO_LARGE` where there is too much text.
     pub async fn extract(&self, bytes: Vec<u8>, media_type: &str) -> Result<Extracted> {
-        let media_type = essence(media_type);
-        let job = Job::begin(&media_type);
+        let media_type = with_charset(media_type);
+        let job = Job::begin(&essence(&media_type));
         let work = self.extract_any(bytes, media_type);
         let extracted = work.instrument(debug_span!("extract", media_type = job.media_type)).await;
         let extracted = extracted.and_then(|extracted| match extracted.text.len() {
@@ -121,14 +122,16 @@ impl Extractor {
     }
 
     async fn extract_any(&self, bytes: Vec<u8>, media_type: String) -> Result<Extracted> {
-        if !SUPPORTED.contains(&media_type.as_str()) {
+        let essence = essence(&media_type);
+        if !SUPPORTED.contains(&essence.as_str()) {
             // Before it becomes an argument of the child.
-            return Err(super::unsupported(&media_type));
+            return Err(super::unsupported(&essence));
         }
-        // Small Markdown is parsed here, in linear time and, since the headings of a path are few and short, at most
-        // 200 times its size in memory.
-        let is_small_markdown = media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN;
-        if media_type == PLAIN || is_small_markdown {
+        // Small Markdown without HTML is parsed here, in linear time and, since the headings of a path are few and short,
+        // at most 200 times its size in memory. HTML can make more of less.
+        let is_small_markdown =
+            essence == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN && !bytes.contains(&b'<');
+        if essence == PLAIN || is_small_markdown {
             // Its memory is what has to be shared; plain text takes little.
             let _turn = if is_small_markdown { Some(self.own.take(1).await) } else { None };
             let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;

@@ -36,12 +36,35 @@ pub(super) fn is_rule(line: &str) -> bool {
     line == "+" || (line.chars().nth(2).is_some() && line.chars().all(draws))
 }
 
+/// Lines with what ends them: a line feed, or a carriage return that none follows.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split_inclusive('\n').flat_map(|line| {
+        let mut rest = line;
+        std::iter::from_fn(move || {
+            let body = rest.trim_end_matches(['\r', '\n']).len();
+            let end = rest[..body].find('\r').map_or_else(
+                // Of several carriage returns before a line feed, the last one belongs to it.
+                || {
+                    rest[body..]
+                        .find('\r')
+                        .filter(|_| rest.len() - body > 2)
+                        .map_or(rest.len(), |at| body + at + 1)
+                },
+                |at| at + 1,
+            );
+            let (line, after) = rest.split_at(end);
+            rest = after;
+            (!line.is_empty()).then_some(line)
+        })
+    })
+}
+
 /// Byte ranges between blank lines and rules.
 fn paragraphs(text: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut start = None;
     let mut at = 0;
-    for line in text.split_inclusive('\n') {
+    for line in lines(text) {
         if line.trim().is_empty() || is_rule(line) {
             if let Some(start) = start.take() {
                 found.push((start, at));
@@ -70,7 +93,7 @@ fn paragraph_sentences(text: &str, offset: usize, found: &mut Vec<Span>) {
         let Some(piece) = unwrapped.get(start..end) else {
             continue;
         };
-        if end < unwrapped.len() && ends_in_abbreviation(piece) {
+        if end < unwrapped.len() && (ends_in_abbreviation(piece) || is_number(piece)) {
             continue;
         }
         found.extend(
@@ -87,6 +110,16 @@ pub(super) fn trimmed(text: &str, start: usize, end: usize) -> Option<(usize, us
     let start = end - left.len();
     let length = left.trim_end().len();
     (length > 0).then_some((start, start + length))
+}
+
+/// Whether a piece is nothing but the number of an item, such as "4.2." or "iv)", which is part of what follows it.
+fn is_number(piece: &str) -> bool {
+    let piece = piece.trim().trim_start_matches('(');
+    let Some(number) = piece.strip_suffix(['.', ')']).filter(|number| (1..=8).contains(&number.len())) else {
+        return false;
+    };
+    let is_roman = |c: char| "ivxlc".contains(c.to_ascii_lowercase());
+    number.chars().all(|c| c.is_ascii_digit() || c == '.') || number.chars().all(is_roman)
 }
 
 fn ends_in_abbreviation(sentence: &str) -> bool {
@@ -122,6 +155,21 @@ mod tests {
         assert_eq!(
             of("A mistake. How do I\nchange it?::\n\tYou can amend\nit. Then push.\nUse std::vec."),
             ["A mistake.", "How do I\nchange it?::", "You can amend\nit.", "Then push.", "Use std::vec."]
+        );
+    }
+
+    #[test]
+    fn carriage_returns_alone_end_lines() {
+        assert_eq!(of("A title\r\rFirst one\rgoes on.\r\rLast"), ["A title", "First one\rgoes on.", "Last"]);
+        assert_eq!(of("One\r\nwraps.\r\n\r\nTwo"), ["One\r\nwraps.", "Two"]);
+    }
+
+    #[test]
+    fn numbers_of_items_are_part_of_them() {
+        assert_eq!(of("1. Wash the hull. 2. Rinse it."), ["1. Wash the hull.", "2. Rinse it."]);
+        assert_eq!(
+            of("4.2. Scope\n\niv) Costs. It was 1987. Then"),
+            ["4.2. Scope", "iv) Costs.", "It was 1987.", "Then"]
         );
     }
 
