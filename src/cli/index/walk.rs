@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use ignore::WalkBuilder;
 
+use crate::extract::media_type_of_extension;
+
 /// Bytes that are looked at to tell text from other files.
 const PEEK: usize = 8192;
 
@@ -108,15 +110,12 @@ impl Root {
 /// How files of a known extension are read.
 fn kind_of_extension(extension: &str) -> Option<Kind> {
     Some(match extension {
-        "md" | "markdown" | "mdown" | "mkd" => Kind::Document("text/markdown"),
-        "html" | "htm" | "xhtml" => Kind::Document("text/html"),
-        "pdf" => Kind::Document("application/pdf"),
-        "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "tex" => Kind::Document("text/plain"),
-        "docx" => Kind::Document("application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        // Text that few want beside their documents: --all-text takes it.
+        "log" => return None,
         "jsonl" | "ndjson" => Kind::JsonLines,
         "csv" => Kind::Csv(b','),
         "tsv" => Kind::Csv(b'\t'),
-        _ => return None,
+        _ => Kind::Document(media_type_of_extension(extension)?),
     })
 }
 

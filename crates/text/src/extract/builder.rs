@@ -6,6 +6,9 @@ const MAX_HEADING_BYTES: usize = 200;
 /// Most bytes of a document's title, which is looked up with each of its passages.
 const MAX_TITLE_BYTES: usize = 1000;
 
+/// Most headings of a path that is put together of those of a file and of a part of it.
+const MAX_DEPTH: usize = 16;
+
 /// Collects blocks of text into sections.
 #[derive(Default)]
 pub(super) struct Builder {
@@ -52,6 +55,37 @@ impl Builder {
     pub(super) fn page(&mut self, number: u32) {
         self.close();
         self.page = Some(number);
+    }
+
+    /// Ends the headings of a level and of those below it.
+    pub(super) fn end_headings(&mut self, level: u8) {
+        self.close();
+        self.headings.retain(|(l, _)| *l < level);
+    }
+
+    /// Adds what was extracted of a part of the file, with its headings below those so far.
+    pub(super) fn append(&mut self, part: &Extracted) {
+        let (outer, page) = (self.headings.len(), self.page);
+        for section in &part.sections {
+            let text = section.span.slice(&part.text).unwrap_or_default();
+            if section.headings.is_empty() && section.page.is_none() {
+                self.block(text);
+                continue;
+            }
+            self.close();
+            let inner = section.headings.iter().take(MAX_DEPTH.saturating_sub(outer));
+            self.headings.extend(inner.map(|heading| (u8::MAX, heading.clone())));
+            self.page = section.page.or(page);
+            self.block(text);
+            self.close();
+            self.headings.truncate(outer);
+            self.page = page;
+        }
+    }
+
+    /// Whether nothing was added so far.
+    pub(super) fn is_empty(&self) -> bool {
+        self.text.is_empty()
     }
 
     /// The first heading of the outermost level so far.
@@ -105,6 +139,28 @@ fn beginning(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_stand_below_the_headings_of_the_whole() {
+        let mut part = Builder::default();
+        part.block("before");
+        part.heading(1, "Inner");
+        part.block("text");
+        let part = part.finish(None).unwrap();
+        let mut builder = Builder::default();
+        builder.heading(1, "Outer");
+        builder.append(&part);
+        builder.block("after");
+        builder.end_headings(1);
+        builder.block("alone");
+        let found = builder.finish(None).unwrap();
+        assert_eq!(found.text, "Outer\n\nbefore\n\nInner\n\ntext\n\nafter\n\nalone");
+        let paths: Vec<_> = found.sections.iter().map(|s| s.headings.join("/")).collect();
+        assert_eq!(paths, ["Outer", "Outer/Inner", "Outer", ""]);
+        assert!(
+            found.sections.iter().all(|s| s.span.slice(&found.text).is_some_and(|t| !t.trim().is_empty()))
+        );
+    }
 
     #[test]
     fn long_headings_are_whole_in_the_text_and_short_in_the_path() {

@@ -1,42 +1,102 @@
 //! Text with headings and pages out of files, in this process or in a child of limited means.
 
+mod archive;
+mod asciidoc;
 mod builder;
 mod decode;
 mod docx;
+mod epub;
+mod grid;
 mod html;
+mod inline;
 mod kind;
+mod latex;
+mod mail;
 mod markdown;
+mod notebook;
+mod number;
+mod odf;
+mod org;
 mod pages;
 mod pdf;
 mod plain;
+mod pptx;
+mod properties;
+mod rst;
+mod rtf;
+#[cfg(test)]
+mod samples;
+mod sheets;
+mod slides;
 mod worker;
+mod xml;
 
-pub use kind::{PLAIN, essence, media_type_of};
+pub use kind::{PLAIN, essence, media_type_of, media_type_of_extension, unread_kind};
 pub use worker::{Extractor, MAX_TEXT_BYTES, MEMORY_VARIABLE, worker_main};
 
 use builder::Builder;
-use kind::{DOCX, HTML, MARKDOWN, PDF, SUPPORTED};
 pub use plain::read as plain_text;
-use trove_core::domain::{CELL, Extracted};
+use trove_core::domain::{CELL, Extracted, Warning};
 use trove_core::error::{Error, Result};
 
 /// Extracts the text of a file in this process.
 ///
 /// Parsers of untrusted binary formats may use much time and memory; see [`Extractor`].
 pub fn extract(bytes: &[u8], media_type: &str) -> Result<Extracted> {
-    match kind::essence(media_type).as_str() {
-        PLAIN => plain::read(decode::decode(bytes)?.replace("\r\n", "\n")),
-        MARKDOWN => markdown::extract(&decode::decode(bytes)?),
-        HTML => html::extract(&decode::decode(bytes)?),
-        PDF => pdf::extract(bytes),
-        DOCX => docx::extract(bytes),
-        other => Err(unsupported(other)),
+    extract_nested(bytes, media_type, 0)
+}
+
+/// Extracts the text of a file that is within so many others.
+fn extract_nested(bytes: &[u8], media_type: &str, depth: usize) -> Result<Extracted> {
+    let media_type = kind::essence(media_type);
+    let Some(found) = kind::resolve(&media_type, bytes) else {
+        return Err(unsupported(&media_type, bytes));
+    };
+    if kind::is_encrypted_office(bytes) {
+        return Err(archive::encrypted());
+    }
+    match found {
+        kind::PLAIN => plain::read(lines(bytes)?),
+        kind::MARKDOWN => markdown::extract(&decode::decode(bytes)?),
+        kind::HTML => html::extract(&decode::decode(bytes)?),
+        kind::PDF => pdf::extract(bytes),
+        _ if kind::compound_advice(bytes).is_some() => Err(unsupported(found, bytes)),
+        kind::DOCX => docx::extract(bytes),
+        kind::PPTX => pptx::extract(bytes),
+        kind::XLSX => sheets::extract_xlsx(bytes),
+        kind::XLS => sheets::extract_xls(bytes),
+        kind::ODT | kind::ODS | kind::ODP => odf::extract(bytes),
+        kind::EPUB => epub::extract(bytes),
+        kind::MAIL => mail::extract(bytes, depth),
+        kind::MAILBOX => mail::extract_mailbox(bytes, depth),
+        kind::RTF => rtf::extract(bytes),
+        kind::NOTEBOOK => notebook::extract(bytes),
+        kind::ASCIIDOC => asciidoc::extract(&lines(bytes)?),
+        kind::RST => rst::extract(&lines(bytes)?),
+        kind::ORG => org::extract(&lines(bytes)?),
+        kind::LATEX => latex::extract(&lines(bytes)?),
+        _ => Err(unsupported(found, bytes)),
     }
 }
 
-fn unsupported(media_type: &str) -> Error {
+/// A text with the ends of lines that Unix has.
+fn lines(bytes: &[u8]) -> Result<String> {
+    Ok(decode::decode(bytes)?.replace("\r\n", "\n"))
+}
+
+/// A file of a kind that is not read, with what to do where that is known.
+fn unsupported(media_type: &str, bytes: &[u8]) -> Error {
+    if kind::is_encrypted_office(bytes) {
+        return archive::encrypted();
+    }
     let got: String = media_type.chars().take(100).collect();
-    Error::invalid("UNSUPPORTED_FORMAT", format!("expected one of {}, got {got:?}", SUPPORTED.join(", ")))
+    let advice = kind::compound_advice(bytes).or_else(|| kind::advice(media_type));
+    let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
+    Error::invalid("UNSUPPORTED_FORMAT", format!("expected one of {}, got {got:?}{advice}", kind::names()))
+}
+
+fn warning(page: Option<u32>, reason: &str, message: impl Into<String>) -> Warning {
+    Warning { page, reason: reason.to_owned(), message: message.into() }
 }
 
 fn broken(message: impl Into<String>) -> Error {
@@ -45,6 +105,7 @@ fn broken(message: impl Into<String>) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use super::kind::{DOCX, HTML, PDF};
     use super::*;
 
     fn reason(bytes: &[u8], media_type: &str) -> &'static str {

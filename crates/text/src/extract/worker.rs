@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
-use super::kind::{MARKDOWN, PLAIN, SUPPORTED, essence};
+use super::kind::{self, MARKDOWN, PLAIN, essence};
 use trove_core::domain::Extracted;
 use trove_core::error::{Error, Result};
 use trove_core::fair::Fair;
@@ -103,24 +103,24 @@ impl Extractor {
     }
 
     async fn extract_any(&self, bytes: Vec<u8>, media_type: String) -> Result<Extracted> {
-        if !SUPPORTED.contains(&media_type.as_str()) {
-            // Before it becomes an argument of the child.
-            return Err(super::unsupported(&media_type));
-        }
+        // Before it becomes an argument of the child.
+        let Some(media_type) = kind::resolve(&media_type, &bytes) else {
+            return Err(super::unsupported(&media_type, &bytes));
+        };
         // Small Markdown is parsed here, in linear time and, since the headings of a path are few and short, at most
         // 200 times its size in memory.
         let is_small_markdown = media_type == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN;
         if media_type == PLAIN || is_small_markdown {
             // Its memory is what has to be shared; plain text takes little.
             let _turn = if is_small_markdown { Some(self.own.take(1).await) } else { None };
-            let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;
+            let extracted = task::blocking("PANICKED", move || super::extract(&bytes, media_type)).await;
             return extracted.map_err(|e| match e.reason {
                 "PANICKED" => crashed("the extraction panicked").with_source(e),
                 _ => e,
             });
         }
         let _turn = self.workers.take(1).await;
-        match tokio::time::timeout(self.timeout, self.run(&bytes, &media_type)).await {
+        match tokio::time::timeout(self.timeout, self.run(&bytes, media_type)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::invalid(
                 "EXTRACTION_TIMEOUT",
@@ -185,8 +185,7 @@ struct Job {
 impl Job {
     fn begin(media_type: &str) -> Self {
         gauge!(metrics::EXTRACTIONS_IN_FLIGHT).increment(1.0);
-        let media_type = SUPPORTED.into_iter().find(|known| *known == media_type).unwrap_or("other");
-        Self { media_type, started: Instant::now() }
+        Self { media_type: kind::known(media_type).unwrap_or("other"), started: Instant::now() }
     }
 
     fn end(self, extracted: &Result<Extracted>) {
