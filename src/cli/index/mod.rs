@@ -21,7 +21,6 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::failure::Usage;
 use super::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, documents, output};
-use crate::extract::unread_kind;
 use crate::proto::GetServerInfoRequest;
 use missing::Scope;
 use progress::{Progress, Tally};
@@ -220,15 +219,11 @@ fn skipped_text(found: &Found) -> Option<String> {
         if kinds.len() > SKIPPED_SHOWN {
             named.push("…".to_owned());
         }
-        let mut advice: Vec<&str> =
-            kinds.iter().filter_map(|(extension, _)| unread_kind(extension)).collect();
-        advice.dedup();
         let count: u64 = found.skipped.values().sum();
         parts.push(format!(
             "{count} files of other kinds ({}); --all-text takes every text, --extensions those you name",
             named.join(", ")
         ));
-        parts.extend(advice.into_iter().map(str::to_owned));
     }
     if found.links > 0 {
         parts.push(format!("{} symbolic links; --follow-links follows them", found.links));

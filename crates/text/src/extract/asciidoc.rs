@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::inline::unmark;
+use super::inline::{unmark, until};
 use super::properties::{AUTHOR, KEYWORDS, Properties};
 use super::{Builder, CELL};
 use trove_core::domain::Extracted;
@@ -142,7 +142,7 @@ impl Reader {
     fn heading(&mut self, level: usize, title: &str) {
         self.flush();
         let text = self.inline(title);
-        self.in_header = level == 1 && self.builder.is_empty();
+        self.in_header = level == 1 && self.builder.bytes() == 0;
         if self.in_header {
             self.properties.title = Some(text.clone());
         }
@@ -276,7 +276,9 @@ impl Reader {
     }
 
     fn inline(&self, text: &str) -> String {
-        unmark(&links(&self.substituted(text)), &MARKS, &VERBATIM)
+        // Both marks together say that nothing between them is marked up.
+        let text = text.replace("`+", "`").replace("+`", "`");
+        unmark(&links(&self.substituted(&text)), &MARKS, &VERBATIM)
     }
 
     /// Attributes in braces by their values, which are not looked through again.
@@ -285,7 +287,7 @@ impl Reader {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             plain.push_str(before);
-            match after.split_once('}').and_then(|(name, after)| Some((self.attributes.get(name)?, after))) {
+            match until(after, "}").and_then(|(name, after)| Some((self.attributes.get(name)?, after))) {
                 Some((value, after)) => {
                     plain.push_str(value);
                     rest = after;
@@ -396,18 +398,18 @@ fn links(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(['[', '<']) {
         let (before, found) = rest.split_at(at);
-        if let Some((target, after)) = found.strip_prefix("<<").and_then(|link| link.split_once(">>")) {
+        if let Some((target, after)) = found.strip_prefix("<<").and_then(|link| until(link, ">>")) {
             plain.push_str(before);
             plain.push_str(target.split_once(',').map_or(target, |(_, shown)| shown.trim()));
             rest = after;
             continue;
         }
-        if let Some((_, after)) = found.strip_prefix("[[").and_then(|anchor| anchor.split_once("]]")) {
+        if let Some((_, after)) = found.strip_prefix("[[").and_then(|anchor| until(anchor, "]]")) {
             plain.push_str(before);
             rest = after;
             continue;
         }
-        let shown = found.strip_prefix('[').and_then(|link| link.split_once(']'));
+        let shown = found.strip_prefix('[').and_then(|link| until(link, "]"));
         let word = before.rfind(char::is_whitespace).map_or(before, |space| &before[space + 1..]);
         let word = word.trim_start_matches(['(', '"', '\'']);
         // Some stand behind a word without a space between.
@@ -442,13 +444,13 @@ mod tests {
     #[test]
     fn titles_attributes_lists_and_code() {
         let found = extract(
-            "= The *Dock*\nAnna Berg <a@example.org>\nv1.2, 2024-03-05: first\n:product: EM-940\n:toc:\n\n// remark\n== Lift\n\n[[lift]]\nThe {product} has _two_ https://x.org[chains^], see <<dock,the dock>> and `a_b*c`.\nIt is loud.footnote:[Very.]\n\n\
+            "= The *Dock*\nAnna Berg <a@example.org>\nv1.2, 2024-03-05: first\n:product: EM-940\n:toc:\n\n// remark\n== Lift\n\n[[lift]]\nThe {product} has _two_ https://x.org[chains^], see <<dock,the dock>> and `a_b*c` or `+*.x+`.\nIt is loud.footnote:[Very.]\n\n\
              * one\n** two\n+\nmore\n. three\n\nNOTE: Keep dry.\n\n.Start it\n[source,sh]\n----\n$ run *x*\n  now\n----\n\n////\nno\n////\n\n====\nAn example.\n====\n\ninclude::x.adoc[]\nimage::a.png[The lift, 300]\n\nSub\n~~~\n\nrain:: wet\n",
         )
         .unwrap();
         assert_eq!(
             found.text,
-            "The Dock\n\nLift\n\nThe EM-940 has two chains, see the dock and a_b*c.\nIt is loud. (Very.)\n\none\n\ntwo\n\nmore\n\nthree\n\nNOTE: Keep dry.\n\nStart it\n\n$ run *x*\n  now\n\nAn example.\n\nThe lift\n\nSub\n\nrain:: wet"
+            "The Dock\n\nLift\n\nThe EM-940 has two chains, see the dock and a_b*c or *.x.\nIt is loud. (Very.)\n\none\n\ntwo\n\nmore\n\nthree\n\nNOTE: Keep dry.\n\nStart it\n\n$ run *x*\n  now\n\nAn example.\n\nThe lift\n\nSub\n\nrain:: wet"
         );
         assert_eq!(found.title.as_deref(), Some("The Dock"));
         assert_eq!(found.sections.last().unwrap().headings, ["The Dock", "Lift", "Sub"]);

@@ -83,9 +83,9 @@ impl Builder {
         }
     }
 
-    /// Whether nothing was added so far.
-    pub(super) fn is_empty(&self) -> bool {
-        self.text.is_empty()
+    /// Bytes of text so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
     }
 
     /// The first heading of the outermost level so far.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::archive::{self, Archive, encrypted};
 use super::properties::Properties;
 use super::xml::{self, Node};
-use super::{Builder, broken, decode, html, warning};
+use super::{Builder, broken, decode, html, tell, warning};
 use trove_core::domain::Extracted;
 use trove_core::error::Result;
 
@@ -75,7 +75,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
             Err(e) if e.reason == "EMPTY_DOCUMENT" => {}
             Err(e) => {
                 let message = format!("chapter {name:?} is not read: {}", e.message);
-                warnings.push(warning(None, "CHAPTER_UNREADABLE", message));
+                tell(&mut warnings, warning(None, "CHAPTER_UNREADABLE", message));
             }
         }
     }

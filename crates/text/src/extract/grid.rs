@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::worker::MAX_TEXT_BYTES;
-use super::{Builder, CELL};
+use super::{Builder, CELL, too_large};
 use trove_core::error::{Error, Result};
 
 /// Most cells of a sheet that hold something.
@@ -63,7 +63,7 @@ impl Grid {
     /// Adds the rows, each as a block. Empty rows divide tables; within a table every row has a cell for each column
     /// that the table uses.
     pub(super) fn write(&self, builder: &mut Builder) -> Result<()> {
-        let mut left = MAX_TEXT_BYTES;
+        let mut left = MAX_TEXT_BYTES.saturating_sub(builder.bytes());
         for table in self.rows.chunk_by(|above, below| below.number.saturating_sub(above.number) <= 1) {
             let columns: BTreeSet<u32> = table.iter().flat_map(|row| &row.cells).map(|(at, _)| *at).collect();
             let columns: Vec<u32> = columns.into_iter().collect();
@@ -90,11 +90,6 @@ fn aligned(row: &Row, columns: &[u32]) -> String {
     }
     line.extend(std::iter::repeat_n(CELL, columns.len().saturating_sub(next + 1)));
     line
-}
-
-fn too_large() -> Error {
-    let message = format!("expected a document of at most {MAX_TEXT_BYTES} bytes of text, got more");
-    Error::invalid("DOCUMENT_TOO_LARGE", message)
 }
 
 #[cfg(test)]

@@ -56,6 +56,16 @@ fn closing(text: &str, mark: &str) -> Option<usize> {
     })
 }
 
+/// Most bytes of what stands between two marks of a link or the like.
+const MAX_BETWEEN: usize = 1000;
+
+/// What stands before a mark that is not far, and what follows it. So many marks that nothing closes cost little.
+pub(super) fn until<'a>(text: &'a str, close: &str) -> Option<(&'a str, &'a str)> {
+    let near = text.split_at(text.floor_char_boundary(MAX_BETWEEN)).0;
+    let at = near.find(close)?;
+    Some((&text[..at], &text[at + close.len()..]))
+}
+
 /// How many spaces a line begins with.
 pub(super) fn indent(line: &str) -> usize {
     line.len() - line.trim_start_matches([' ', '\t']).len()

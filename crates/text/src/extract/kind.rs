@@ -212,7 +212,8 @@ fn signature(bytes: &[u8]) -> Option<&'static str> {
         return Some(RTF);
     }
     if bytes.starts_with(COMPOUND) {
-        return has_stream(bytes, "Workbook").then_some(XLS);
+        // Before 1997 it was called otherwise.
+        return (has_stream(bytes, "Workbook") || has_stream(bytes, "Book")).then_some(XLS);
     }
     if bytes.starts_with(b"PK\x03\x04") {
         return zipped(bytes);

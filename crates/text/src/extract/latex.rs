@@ -9,7 +9,7 @@ use trove_core::domain::Extracted;
 use trove_core::error::Result;
 
 /// Most bytes of an argument that is read by itself; a longer one is part of the text.
-const MAX_ARGUMENT: usize = 16 << 10;
+const MAX_ARGUMENT: usize = 4 << 10;
 /// Most arguments within each other that are read by themselves.
 const MAX_DEPTH: usize = 16;
 
@@ -206,7 +206,7 @@ struct Reader {
     notes: Vec<String>,
     /// Rows of the tables that the text is within, innermost last.
     rows: Vec<String>,
-    /// Environments that end nowhere, so that their ends are not looked for again.
+    /// Ends that stand nowhere, so that they are not looked for again.
     endless: HashSet<String>,
     depth: usize,
     ended: bool,
@@ -378,8 +378,8 @@ impl Reader {
                 }
                 rest
             }
-            "def" => rest.find('{').filter(|at| *at < 200).map_or(rest, |at| argument(&rest[at..]).1),
-            "iffalse" => rest.split_once("\\fi").map_or(rest, |(_, after)| after),
+            "def" => head(rest).find('{').map_or(rest, |at| argument(&rest[at..]).1),
+            "iffalse" => self.skip_to("\\fi", rest).map_or(rest, |(_, after)| after),
             // Of others the arguments are text.
             _ => skip_options(rest),
         }
@@ -525,13 +525,7 @@ impl Reader {
 
     /// Keeps an environment as it is written, or leaves it out.
     fn verbatim<'a>(&mut self, name: &str, rest: &'a str) -> &'a str {
-        let end = format!("\\end{{{name}}}");
-        let split = match self.endless.contains(name) {
-            true => None,
-            false => rest.split_once(end.as_str()),
-        };
-        let Some((inside, after)) = split else {
-            self.endless.insert(name.to_owned());
+        let Some((inside, after)) = self.skip_to(&format!("\\end{{{name}}}"), rest) else {
             return rest;
         };
         if UNSEEN.contains(&name) {
@@ -548,6 +542,18 @@ impl Reader {
             self.paragraph.push_str(inside);
         }
         after
+    }
+
+    /// What stands before an end and behind it.
+    fn skip_to<'a>(&mut self, end: &str, rest: &'a str) -> Option<(&'a str, &'a str)> {
+        if self.endless.contains(end) {
+            return None;
+        }
+        let found = rest.split_once(end);
+        if found.is_none() {
+            self.endless.insert(end.to_owned());
+        }
+        found
     }
 
     fn end<'a>(&mut self, rest: &'a str) -> &'a str {

@@ -1,12 +1,14 @@
 //! Mails and mailboxes.
 
 use std::borrow::Cow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use mail_parser::{Address, DateTime, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 use super::properties::{DATE, Properties, SUBJECT, seconds};
-use super::{Builder, broken, decode, html, kind, warning};
+use super::worker::MAX_TEXT_BYTES;
+use super::{Builder, broken, decode, html, kind, tell, too_large, warning};
 use trove_core::domain::{Extracted, MetadataValue, Warning};
 use trove_core::error::{Error, Result};
 
@@ -19,7 +21,8 @@ const MUCH_LONGER: usize = 4;
 
 /// Reads one mail.
 pub(super) fn extract(bytes: &[u8], depth: usize) -> Result<Extracted> {
-    let message = parse(bytes)?;
+    let bytes = readable(bytes);
+    let message = parse(&bytes)?;
     let mut reader = Reader { depth, ..Reader::default() };
     reader.message(&message, 1)?;
     let mut properties = Properties::default();
@@ -31,7 +34,7 @@ pub(super) fn extract(bytes: &[u8], depth: usize) -> Result<Extracted> {
 pub(super) fn extract_mailbox(bytes: &[u8], depth: usize) -> Result<Extracted> {
     let mut reader = Reader { depth, ..Reader::default() };
     for (number, bytes) in (1..).zip(messages(bytes)) {
-        match parse(&bytes) {
+        match parse(&readable(&bytes)) {
             Ok(message) => reader.message(&message, 1)?,
             Err(e) => reader.warn("MAIL_UNREADABLE", format!("mail {number} is not read: {}", e.message)),
         }
@@ -46,8 +49,21 @@ fn parse(bytes: &[u8]) -> Result<Message<'_>> {
             format!("expected a mail of at most {MAX_CONTAINERS} mails within it, got {containers}");
         return Err(Error::invalid("DOCUMENT_TOO_LARGE", message));
     }
-    let parsed = MessageParser::default().parse(bytes).filter(|message| !message.headers().is_empty());
-    parsed.ok_or_else(|| broken("expected a mail, got a file without a header"))
+    // The parser panics on some malformed mails.
+    let parsed = catch_unwind(AssertUnwindSafe(|| MessageParser::default().parse(bytes))).unwrap_or_default();
+    let parsed = parsed.filter(|message| !message.headers().is_empty());
+    parsed.ok_or_else(|| broken("the mail has no header, or cannot be parsed"))
+}
+
+/// A mail whose header is UTF-8. What programs wrote there as it is, is in the encoding that it looks like.
+fn readable(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let ends = [b"\n\n".as_slice(), b"\n\r\n"];
+    let end = ends.iter().filter_map(|end| memchr::memmem::find(bytes, end)).min().unwrap_or(bytes.len());
+    let (header, rest) = bytes.split_at(end);
+    match (std::str::from_utf8(header), decode::decode(header)) {
+        (Err(_), Ok(text)) => Cow::Owned([text.as_bytes(), rest].concat()),
+        _ => Cow::Borrowed(bytes),
+    }
 }
 
 /// How many parts may hold a mail, by the words that say so.
@@ -74,7 +90,7 @@ impl Reader {
     }
 
     fn warn(&mut self, reason: &str, message: String) {
-        self.warnings.push(warning(None, reason, message));
+        tell(&mut self.warnings, warning(None, reason, message));
     }
 
     /// Adds a mail under its subject as a heading of a level, its attachments below.
@@ -85,6 +101,9 @@ impl Reader {
         self.body(message);
         for part in message.attachments() {
             self.attachment(part, level + 1)?;
+            if self.builder.bytes() > MAX_TEXT_BYTES {
+                return Err(too_large());
+            }
         }
         Ok(())
     }
@@ -141,15 +160,18 @@ impl Reader {
             Ok(found) => {
                 self.builder.heading(level, &name);
                 self.builder.append(&found);
-                self.warnings.extend(found.warnings.into_iter().map(|told| Warning {
-                    message: format!("attachment {shown:?}: {}", told.message),
-                    ..told
-                }));
+                for told in found.warnings {
+                    let message = format!("attachment {shown:?}: {}", told.message);
+                    tell(&mut self.warnings, Warning { message, ..told });
+                }
                 return Ok(());
             }
             Err(e) if e.reason == "EMPTY_DOCUMENT" => {}
             Err(e) => {
-                let message = format!("attachment {shown:?} is not read: {}", e.message);
+                let message = match e.reason {
+                    "UNSUPPORTED_FORMAT" => format!("attachment {shown:?} is of a format that is not read"),
+                    _ => format!("attachment {shown:?} is not read: {}", e.message),
+                };
                 self.warn("ATTACHMENT_UNREADABLE", message);
             }
         }
@@ -342,6 +364,14 @@ mod tests {
         let bytes = [PLAIN.as_bytes(), b"\r\nun caf\xe9 tr\xe8s serr\xe9 pour la gar\xe7onne\r\n"].concat();
         let found = extract(&bytes, 0).unwrap();
         assert!(found.text.ends_with("un café très serré pour la garçonne"), "{}", found.text);
+    }
+
+    #[test]
+    fn headers_that_are_not_encoded_are_in_the_encoding_they_look_like() {
+        let bytes = b"From: J\xfcrgen Schm\xfcrgen <j@example.org>\nSubject: Die Hasen und die Fr\xf6sche\nDate: x\n\ntext";
+        let found = extract(bytes, 0).unwrap();
+        assert_eq!(found.title.as_deref(), Some("Die Hasen und die Frösche"));
+        assert!(found.text.contains("From: Jürgen Schmürgen <j@example.org>"), "{}", found.text);
     }
 
     #[test]

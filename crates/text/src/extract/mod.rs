@@ -39,6 +39,9 @@ pub use plain::read as plain_text;
 use trove_core::domain::{CELL, Extracted, Warning};
 use trove_core::error::{Error, Result};
 
+/// Most warnings about a file.
+const MAX_WARNINGS: usize = 100;
+
 /// Extracts the text of a file in this process.
 ///
 /// Parsers of untrusted binary formats may use much time and memory; see [`Extractor`].
@@ -93,6 +96,19 @@ fn unsupported(media_type: &str, bytes: &[u8]) -> Error {
     let advice = kind::compound_advice(bytes).or_else(|| kind::advice(media_type));
     let advice = advice.map(|advice| format!("; {advice}")).unwrap_or_default();
     Error::invalid("UNSUPPORTED_FORMAT", format!("expected one of {}, got {got:?}{advice}", kind::names()))
+}
+
+/// More text than any document has.
+fn too_large() -> Error {
+    let message = format!("expected a document of at most {MAX_TEXT_BYTES} bytes of text, got more");
+    Error::invalid("DOCUMENT_TOO_LARGE", message)
+}
+
+/// Keeps what could not be read; of very much the first.
+fn tell(warnings: &mut Vec<Warning>, warning: Warning) {
+    if warnings.len() < MAX_WARNINGS {
+        warnings.push(warning);
+    }
 }
 
 fn warning(page: Option<u32>, reason: &str, message: impl Into<String>) -> Warning {

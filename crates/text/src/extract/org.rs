@@ -1,6 +1,6 @@
 //! Org, as Emacs writes it.
 
-use super::inline::unmark;
+use super::inline::{unmark, until};
 use super::properties::{AUTHOR, KEYWORDS, Properties};
 use super::{Builder, CELL};
 use trove_core::domain::Extracted;
@@ -198,11 +198,11 @@ fn links(text: &str) -> String {
     while let Some(start) = rest.find('[') {
         plain.push_str(&rest[..start]);
         let at = &rest[start..];
-        if let Some(link) = at.strip_prefix("[[").and_then(|link| link.split_once("]]")) {
+        if let Some(link) = at.strip_prefix("[[").and_then(|link| until(link, "]]")) {
             let (target, shown) = link.0.split_once("][").unwrap_or((link.0, link.0));
             plain.push_str(if shown.is_empty() { target } else { shown });
             rest = link.1;
-        } else if let Some(note) = at.strip_prefix("[fn:").and_then(|note| note.split_once(']')) {
+        } else if let Some(note) = at.strip_prefix("[fn:").and_then(|note| until(note, "]")) {
             // One that is defined on the spot says what it says.
             if let Some((_, inline)) = note.0.split_once(':') {
                 plain.push_str(&format!(" ({inline})"));

@@ -6,7 +6,7 @@ use super::archive::{self, Archive};
 use super::properties::Properties;
 use super::slides::{Slide, push_words};
 use super::xml::{self, Element, Node};
-use super::{Builder, CELL, broken, warning};
+use super::{Builder, CELL, broken, tell, warning};
 use trove_core::domain::Extracted;
 use trove_core::error::Result;
 
@@ -37,7 +37,7 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
         match slide(&mut archive, name) {
             Ok(slide) => slide.write(&mut builder, number),
             Err(e) if e.reason == "BROKEN_DOCUMENT" => {
-                warnings.push(warning(Some(number), "SLIDE_UNREADABLE", e.message));
+                tell(&mut warnings, warning(Some(number), "SLIDE_UNREADABLE", e.message));
             }
             Err(e) => return Err(e),
         }

@@ -1,8 +1,8 @@
 //! reStructuredText.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::inline::{indent, unmark};
+use super::inline::{indent, unmark, until};
 use super::properties::{AUTHOR, KEYWORDS, Properties};
 use super::{Builder, CELL};
 use trove_core::domain::Extracted;
@@ -13,7 +13,7 @@ const VERBATIM: [&str; 1] = ["``"];
 /// Most bytes of what a word stands for.
 const MAX_SUBSTITUTE: usize = 200;
 /// Most directives within each other.
-const MAX_DEPTH: usize = 50;
+const MAX_DEPTH: usize = 10;
 /// What titles are underlined with.
 const UNDERLINES: &str = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~";
 /// Directives whose content is shown as it stands.
@@ -31,7 +31,7 @@ const CODE: [&str; 11] = [
     "productionlist",
 ];
 /// Directives that show nothing of their own.
-const SILENT: [&str; 16] = [
+const SILENT: [&str; 13] = [
     "toctree",
     "contents",
     "include",
@@ -45,14 +45,12 @@ const SILENT: [&str; 16] = [
     "sectnum",
     "target-notes",
     "tabularcolumns",
-    "autoclass",
-    "automodule",
-    "autofunction",
 ];
 
 pub(super) fn extract(text: &str) -> Result<Extracted> {
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
-    let mut reader = Reader { substitutions: substitutions(&lines), ..Reader::default() };
+    let mut reader =
+        Reader { substitutions: substitutions(&lines), targets: targets(&lines), ..Reader::default() };
     reader.lines(&lines);
     let title = reader.properties.title.or_else(|| reader.builder.first_heading());
     let found = reader.builder.finish(title)?;
@@ -69,11 +67,21 @@ fn substitutions(lines: &[&str]) -> HashMap<String, String> {
     lines.iter().filter_map(one).collect()
 }
 
+/// Names that links of one word such as `name_` point to.
+fn targets(lines: &[&str]) -> HashSet<String> {
+    let one = |line: &&str| {
+        let (name, _) = line.trim_start().strip_prefix(".. _")?.split_once(':')?;
+        Some(name.trim_matches('`').to_lowercase())
+    };
+    lines.iter().filter_map(one).collect()
+}
+
 #[derive(Default)]
 struct Reader {
     builder: Builder,
     properties: Properties,
     substitutions: HashMap<String, String>,
+    targets: HashSet<String>,
     /// How titles are marked, outermost first.
     styles: Vec<(char, bool)>,
     paragraph: String,
@@ -382,7 +390,26 @@ impl Reader {
     }
 
     fn inline(&self, text: &str) -> String {
-        unmark(&roles(&self.substituted(text)), &MARKS, &VERBATIM)
+        self.unlinked(&unmark(&roles(&self.substituted(text)), &MARKS, &VERBATIM))
+    }
+
+    /// Links of one word without their mark.
+    fn unlinked(&self, text: &str) -> String {
+        let mut plain = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('_') {
+            let is_word = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | '+' | ':');
+            plain.push_str(before);
+            let word = plain.rsplit(|c: char| !is_word(c)).next().unwrap_or_default();
+            let ends = after.chars().next().is_none_or(|c| !c.is_alphanumeric() && c != '_');
+            if !(ends && self.targets.contains(&word.to_lowercase())) {
+                plain.push('_');
+            }
+            rest = after;
+        }
+        plain.push_str(rest);
+        // A backslash keeps a sign from being a mark.
+        plain.replace("\\_", "_").replace("\\*", "*").replace("\\ ", "")
     }
 
     /// Words that stand for others by those. What stands for them is not looked through again, so that none grow
@@ -392,8 +419,7 @@ impl Reader {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('|') {
             plain.push_str(before);
-            match after.split_once('|').and_then(|(name, after)| Some((self.substitutions.get(name)?, after)))
-            {
+            match until(after, "|").and_then(|(name, after)| Some((self.substitutions.get(name)?, after))) {
                 Some((value, after)) => {
                     plain.push_str(value);
                     rest = after;
@@ -511,13 +537,13 @@ mod tests {
     #[test]
     fn titles_directives_roles_and_literal_blocks() {
         let found = extract(
-            "=====\nPumps\n=====\n\n:Author: Anna\n:Date: 2024-03-05\n\n.. _top:\n.. a remark\n   goes on\n\nUse :ref:`the lift <lift>` or :py:func:`~os.path.join`, **not** `Dock <https://x.org>`_ and ``a_b*``.\n\n\
+            "=====\nPumps\n=====\n\n:Author: Anna\n:Date: 2024-03-05\n\n.. _top:\n.. a remark\n   goes on\n\nUse :ref:`the lift <lift>` or :py:func:`~os.path.join`, **not** `Dock <https://x.org>`_ and ``a_b*``, see top_ and int_, COMP\\_TYPE.\n\n\
              Sub\n---\n\nRun::\n\n    make\n      all\n\n.. note::\n   Keep |it| dry.\n\n   Always.\n\n.. code-block:: python\n   :linenos:\n\n   x = 1\n\n.. toctree::\n   a\n   b\n\n.. |it| replace:: the pump\n\n* one\n  more\n* two\n\n>>> 1 + 1\n2\n",
         )
         .unwrap();
         assert_eq!(
             found.text,
-            "Pumps\n\nUse the lift or join, not Dock and a_b*.\n\nSub\n\nRun:\n\nmake\n  all\n\nKeep the pump dry.\n\nAlways.\n\nx = 1\n\none\nmore\n\ntwo\n\n>>> 1 + 1\n2"
+            "Pumps\n\nUse the lift or join, not Dock and a_b*, see top and int_, COMP_TYPE.\n\nSub\n\nRun:\n\nmake\n  all\n\nKeep the pump dry.\n\nAlways.\n\nx = 1\n\none\nmore\n\ntwo\n\n>>> 1 + 1\n2"
         );
         assert_eq!(found.title.as_deref(), Some("Pumps"));
         assert_eq!(found.sections.last().unwrap().headings, ["Pumps", "Sub"]);

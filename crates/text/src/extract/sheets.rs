@@ -11,7 +11,7 @@ use super::archive::{Archive, encrypted};
 use super::grid::Grid;
 use super::number::{self, Moment};
 use super::properties::Properties;
-use super::{Builder, broken, warning};
+use super::{Builder, broken, tell, warning};
 use trove_core::domain::{Extracted, Warning};
 use trove_core::error::Result;
 
@@ -96,7 +96,7 @@ impl Book {
             // What stands before the break counts.
             Err(e) if e.reason == "BROKEN_DOCUMENT" => {
                 let message = format!("sheet {name:?} is not read whole: {}", e.message);
-                self.warnings.push(warning(None, "SHEET_UNREADABLE", message));
+                tell(&mut self.warnings, warning(None, "SHEET_UNREADABLE", message));
             }
             Err(e) => return Err(e),
         }
