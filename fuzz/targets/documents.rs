@@ -191,12 +191,16 @@ pub fn docx(bytes: &[u8]) {
 }
 
 pub fn docx_seeds() -> Vec<Vec<u8>> {
-    docx_xml_seeds().iter().map(|xml| zip(xml)).collect()
+    docx_xml_seeds().iter().map(|xml| zipped_docx(xml)).collect()
 }
 
 /// The main part of a document, which is its list of styles too, in a whole archive.
 pub fn docx_xml(xml: &[u8]) {
-    run(&zip(xml), DOCX);
+    run(&zipped_docx(xml), DOCX);
+}
+
+fn zipped_docx(xml: &[u8]) -> Vec<u8> {
+    zip(&[("word/document.xml", xml), ("word/styles.xml", xml)])
 }
 
 pub fn docx_xml_seeds() -> Vec<Vec<u8>> {
@@ -206,10 +210,10 @@ pub fn docx_xml_seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// An archive of the two files that are read, stored as they are.
-fn zip(xml: &[u8]) -> Vec<u8> {
+/// An archive of files, stored as they are.
+fn zip(parts: &[(&str, &[u8])]) -> Vec<u8> {
     let (mut files, mut directory) = (Vec::new(), Vec::new());
-    for name in ["word/document.xml", "word/styles.xml"] {
+    for (name, xml) in parts {
         let about = about(name, xml);
         let offset = (files.len() as u32).to_le_bytes();
         let local = [b"PK\x03\x04".as_slice(), &about, name.as_bytes(), xml];
@@ -217,8 +221,9 @@ fn zip(xml: &[u8]) -> Vec<u8> {
         let central = [b"PK\x01\x02\x14\0".as_slice(), &about, &[0; 10], &offset, name.as_bytes()];
         central.iter().for_each(|part| directory.extend_from_slice(part));
     }
+    let count = (parts.len() as u16).to_le_bytes();
     let end = [(directory.len() as u32).to_le_bytes(), (files.len() as u32).to_le_bytes()].concat();
-    [&files, &directory, b"PK\x05\x06\0\0\0\0\x02\0\x02\0".as_slice(), &end, &[0, 0]].concat()
+    [&files, &directory, b"PK\x05\x06\0\0\0\0".as_slice(), &count, &count, &end, &[0, 0]].concat()
 }
 
 /// What both headers of a file in an archive say of it.
@@ -231,6 +236,258 @@ fn about(name: &str, xml: &[u8]) -> Vec<u8> {
     [version.as_slice(), &sum, &size, &size, &[name.len() as u8, 0, 0, 0]].concat()
 }
 
+const OFFICE: &str = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+
+/// A slide in a presentation, which is its notes and its drawing too.
+pub fn pptx(xml: &[u8]) {
+    let link = |id: &str, kind: &str, target: &str| {
+        format!(r#"<r Id="{id}" Type="{OFFICE}/{kind}" Target="{target}"/>"#)
+    };
+    let show = format!("<r>{}</r>", link("a", "slide", "slides/a.xml"));
+    let slide =
+        format!("<r>{}{}</r>", link("n", "notesSlide", "../n.xml"), link("d", "diagramData", "../n.xml"));
+    let file = zip(&[
+        ("ppt/presentation.xml", br#"<p><sldId r:id="a"/></p>"#),
+        ("ppt/_rels/presentation.xml.rels", show.as_bytes()),
+        ("ppt/slides/a.xml", xml),
+        ("ppt/slides/_rels/a.xml.rels", slide.as_bytes()),
+        ("ppt/n.xml", xml),
+    ]);
+    run(&file, "application/vnd.openxmlformats-officedocument.presentationml.presentation");
+}
+
+pub fn pptx_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br#"<p:sld><p:sp><p:nvPr><p:ph type="title"/></p:nvPr><a:p><a:r><a:t>Top &amp; more</a:t></a:r><a:br/></a:p></p:sp><p:sp><p:nvPr><p:ph type="body"/></p:nvPr><a:p><a:t>Point</a:t></a:p></p:sp><a:tbl><a:tr><a:tc><a:p><a:t>a</a:t></a:p></a:tc><a:tc/></a:tr></a:tbl></p:sld>"#
+            .to_vec(),
+    ]
+}
+
+pub const SLIDE_WORDS: &[&str] = &[
+    "<a:p>",
+    "</a:p>",
+    "<a:t>",
+    "</a:t>",
+    "<a:tr>",
+    "</a:tr>",
+    "<p:ph type=\"title\"/>",
+    "<mc:Fallback>",
+    "&#1;",
+];
+
+/// A sheet in a workbook, which is its styles and its strings too.
+pub fn xlsx(xml: &[u8]) {
+    let relations = |links: &[(&str, &str)]| {
+        let link = |(kind, target): &(&str, &str)| {
+            format!(r#"<Relationship Id="{kind}" Type="{OFFICE}/{kind}" Target="{target}"/>"#)
+        };
+        format!("<Relationships>{}</Relationships>", links.iter().map(link).collect::<String>())
+    };
+    let root = relations(&[("officeDocument", "xl/workbook.xml")]);
+    let links =
+        [("worksheet", "worksheets/a.xml"), ("styles", "styles.xml"), ("sharedStrings", "sharedStrings.xml")];
+    let book = format!(
+        r#"<workbook xmlns:r="{OFFICE}"><sheets><sheet name="A" sheetId="1" r:id="worksheet"/></sheets></workbook>"#
+    );
+    let file = zip(&[
+        ("_rels/.rels", root.as_bytes()),
+        ("xl/workbook.xml", book.as_bytes()),
+        ("xl/_rels/workbook.xml.rels", relations(&links).as_bytes()),
+        ("xl/worksheets/a.xml", xml),
+        ("xl/styles.xml", xml),
+        ("xl/sharedStrings.xml", xml),
+    ]);
+    run(&file, "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet");
+}
+
+pub fn xlsx_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br##"<x><numFmts><numFmt numFmtId="170" formatCode="#,##0.00"/></numFmts><cellXfs><xf numFmtId="0"/><xf numFmtId="170"/><xf numFmtId="14"/></cellXfs><si><t>shared</t></si><dimension ref="A1:C3"/><sheetData><row r="1"><c r="A1" t="inlineStr"><is><t>a</t></is></c><c r="B1" t="s"><v>0</v></c></row><row r="3"><c r="B3" s="1"><v>1250.5</v></c><c s="2"><v>45000</v></c><c t="b"><v>1</v></c></row></sheetData></x>"##
+            .to_vec(),
+    ]
+}
+
+pub const SHEET_WORDS: &[&str] = &[
+    "<row r=\"1048576\">",
+    "</row>",
+    "<c r=\"XFD1\">",
+    "</c>",
+    "<v>1e308</v>",
+    " t=\"s\"",
+    " s=\"1\"",
+    "<sheetData>",
+    "<dimension ref=\"A1:XFD1048576\"/>",
+    "<f>A1</f>",
+];
+
+/// The content of an OpenDocument file, which is its metadata too.
+pub fn odf(xml: &[u8]) {
+    run(&zip(&[("content.xml", xml), ("meta.xml", xml)]), "application/vnd.oasis.opendocument.text");
+}
+
+pub fn odf_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br#"<d><style:style style:name="T1" style:parent-style-name="Title"/><dc:title>t</dc:title><office:text><text:h text:outline-level="2">Top</text:h><text:p text:style-name="T1">a<text:s text:c="3"/>b<text:note><text:note-body><text:p>n</text:p></text:note-body></text:note></text:p><table:table><table:table-row><table:table-cell><text:p>x</text:p></table:table-cell></table:table-row></table:table></office:text></d>"#
+            .to_vec(),
+        br#"<d><office:spreadsheet><table:table table:name="A"><table:table-row table:number-rows-repeated="2"><table:table-cell table:number-columns-repeated="3"><text:p>1</text:p></table:table-cell></table:table-row></table:table></office:spreadsheet></d>"#
+            .to_vec(),
+        br#"<d><draw:page><draw:frame presentation:class="title"><text:p>Top</text:p></draw:frame><presentation:notes><text:p>n</text:p></presentation:notes></draw:page></d>"#
+            .to_vec(),
+    ]
+}
+
+pub const ODF_WORDS: &[&str] = &[
+    "<text:p>",
+    "</text:p>",
+    "<table:table-row>",
+    "</table:table-row>",
+    "<table:table-cell>",
+    " table:number-columns-repeated=\"16384\"",
+    "<draw:page>",
+    "<text:note>",
+    "<office:spreadsheet>",
+];
+
+/// A package of an EPUB, which is its container, its table of contents and its only chapter too.
+pub fn epub(xml: &[u8]) {
+    let file = zip(&[("META-INF/container.xml", xml), ("a.opf", xml), ("a.xhtml", xml)]);
+    run(&file, "application/epub+zip");
+}
+
+pub fn epub_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br#"<html><rootfile full-path="a.opf"/><dc:title>t</dc:title><item id="a" href="a.xhtml" properties="x"/><itemref idref="a"/><nav><a href="a%2Exhtml#b">label</a></nav><body><title/><h1>Top</h1><p>text</p></body></html>"#
+            .to_vec(),
+    ]
+}
+
+pub fn mail(bytes: &[u8]) {
+    run(bytes, "message/rfc822");
+}
+
+pub fn mail_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"From: a@b.c\r\nTo: \"D\" <d@e.f>\r\nDate: Tue, 5 Mar 2024 15:22:01 +0100\r\nSubject: =?utf-8?Q?K=C3=A4se?=\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>a=C3=A4</p>\r\n--x\r\nContent-Disposition: attachment; filename=a.md\r\nContent-Transfer-Encoding: base64\r\n\r\nIyBB\r\n--x\r\nContent-Type: message/rfc822\r\n\r\nSubject: in\r\n\r\ntext\r\n--x--\r\n"
+            .to_vec(),
+    ]
+}
+
+pub const MAIL_WORDS: &[&str] = &[
+    "\r\n--x\r\n",
+    "\r\n--x--\r\n",
+    "Content-Type: message/rfc822\r\n\r\n",
+    "Content-Type: multipart/digest; boundary=x\r\n\r\n",
+    "; charset=utf-16",
+    "=?iso-2022-jp?B?",
+    "\nFrom a@b Tue Mar  5 14:22:01 2024\n",
+];
+
+pub fn mailbox(bytes: &[u8]) {
+    run(bytes, "application/mbox");
+}
+
+pub fn mailbox_seeds() -> Vec<Vec<u8>> {
+    vec![b"From a@b Tue Mar  5 14:22:01 2024\nSubject: one\n\n>From x\n\nFrom a@b Tue Mar  5 14:22:01 2024\nSubject: two\n\ntext\n".to_vec()]
+}
+
+pub fn rtf(bytes: &[u8]) {
+    run(bytes, "application/rtf");
+}
+
+pub fn rtf_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br"{\rtf1\ansi\ansicpg1252{\fonttbl{\f1\fcharset204 A;}}{\stylesheet{\s1 heading 1;}}{\info{\title T}{\creatim\yr2024\mo3\dy5}}\pard\s1 Top\par\pard a\'e9\u8364?{\f1\'cf}{\footnote n\par}\par\trowd\intbl x\cell y\cell\row{\pict\bin2 ab}{\*\x no}}"
+            .to_vec(),
+    ]
+}
+
+pub const RTF_WORDS: &[&str] = &[
+    "{",
+    "}",
+    "\\par ",
+    "\\cell ",
+    "\\row ",
+    "\\u-10179?",
+    "\\'e9",
+    "\\bin9 ",
+    "\\uc2 ",
+    "{\\footnote ",
+    "{\\*\\",
+    "\\v ",
+];
+
+pub fn notebook(bytes: &[u8]) {
+    run(bytes, "application/x-ipynb+json");
+}
+
+pub fn notebook_seeds() -> Vec<Vec<u8>> {
+    vec![
+        br##"{"nbformat":4,"metadata":{"authors":[{"name":"A"}]},"cells":[{"cell_type":"markdown","source":["# T\n","x"]},{"cell_type":"code","source":"y","outputs":[{"text":["z"]},{"data":{"text/plain":"w"}},{"ename":"E","evalue":"v"}]}]}"##
+            .to_vec(),
+    ]
+}
+
+pub fn asciidoc(bytes: &[u8]) {
+    run(bytes, "text/asciidoc");
+}
+
+pub fn asciidoc_seeds() -> Vec<Vec<u8>> {
+    vec![b"= Top\nAnna <a@b>\n:x: y\n\n== Sub\n\n* a *b* {x} https://c[d]\n\n[cols=2]\n|===\n|a |b\n|===\n\n----\ncode\n----\n".to_vec()]
+}
+
+pub fn rst(bytes: &[u8]) {
+    run(bytes, "text/x-rst");
+}
+
+pub fn rst_seeds() -> Vec<Vec<u8>> {
+    vec![b"Top\n===\n\n:Author: A\n\n.. |x| replace:: y\n.. note::\n   a |x| `b <c>`_ :r:`d`\n\n   .. code::\n\n      z\n\n== ==\na  b\n== ==\nc  d\n== ==\n\n+-+\n|a|\n+-+\n\ne::\n\n  f\n".to_vec()]
+}
+
+pub fn org(bytes: &[u8]) {
+    run(bytes, "text/org");
+}
+
+pub fn org_seeds() -> Vec<Vec<u8>> {
+    vec![b"#+TITLE: T\n* TODO A :x:\n:PROPERTIES:\n:END:\n- [ ] *b* [[c][d]] [fn:1]\n| e | f |\n#+BEGIN_SRC\ng\n#+END_SRC\n** COMMENT h\n".to_vec()]
+}
+
+pub fn latex(bytes: &[u8]) {
+    run(bytes, "application/x-latex");
+}
+
+pub fn latex_seeds() -> Vec<Vec<u8>> {
+    vec![br#"\title{T}\author{A \and B}\begin{document}\maketitle\section[x]{Top}a \textbf{b} \'e \"{o} $c$ % d
+\begin{tabular}{l|r}e & f \\ \end{tabular}\footnote{g}\begin{verbatim}h\end{verbatim}\verb|i| \cite[p]{k}\end{document}"#.to_vec()]
+}
+
+pub const MARKUP_WORDS: &[&str] = &[
+    "\n\n",
+    "\n   ",
+    "====\n",
+    "----\n",
+    "|===\n",
+    "*",
+    "_",
+    "``",
+    "`",
+    "{x}",
+    "|x|",
+    ".. a::\n",
+    "[[",
+    "]]",
+    "\\begin{tabular}{l}",
+    "\\end{tabular}",
+    "\\section{",
+    "\\footnote{",
+    "}",
+    "&",
+    "\\\\",
+    "$",
+    "+---+\n",
+    "#+BEGIN_SRC\n",
+    "* ",
+];
+
 /// A file in the child: whatever becomes of it, the caller gets an answer in time.
 pub fn child(bytes: &[u8]) {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
@@ -240,7 +497,7 @@ pub fn child(bytes: &[u8]) {
     });
     let worker = std::env::current_exe().unwrap_or_else(|error| panic!("no program: {error}"));
     let Some((first, rest)) = bytes.split_first() else { return };
-    let media_type = ["application/pdf", DOCX, "text/html"][usize::from(*first) % 3];
+    let media_type = CHILD_FORMATS[usize::from(*first) % CHILD_FORMATS.len()];
     // Half a gigabyte and some seconds, as a careful operator would set it.
     let extractor = Extractor::new(worker, Duration::from_secs(20), 512 << 20, 1).with_pdfium(pdfium());
     match runtime.block_on(extractor.extract(rest.to_vec(), media_type)) {
@@ -249,8 +506,12 @@ pub fn child(bytes: &[u8]) {
     }
 }
 
+/// Formats that the child is tried with. XLS is here alone, since its reader takes the memory that a sheet says it needs.
+const CHILD_FORMATS: [&str; 4] = ["application/pdf", DOCX, "text/html", "application/vnd.ms-excel"];
+
 pub fn child_seeds() -> Vec<Vec<u8>> {
-    let all = [pdf_seeds(), docx_seeds(), html_seeds()];
+    let xls = include_bytes!("../../tests/data/formats/xlwt.xls");
+    let all = [pdf_seeds(), docx_seeds(), html_seeds(), vec![xls.to_vec()]];
     (0_u8..)
         .zip(all)
         .flat_map(|(kind, files)| files.into_iter().map(move |f| [&[kind], f.as_slice()].concat()))

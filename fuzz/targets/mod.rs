@@ -68,6 +68,33 @@ pub const TARGETS: &[Target] = &[
     Target::new("docx_xml", documents::docx_xml, documents::docx_xml_seeds)
         .memory_of(1 << 20, 2048)
         .words(documents::DOCX_WORDS),
+    Target::new("pptx", documents::pptx, documents::pptx_seeds)
+        .memory_of(1 << 20, 2048)
+        .words(documents::SLIDE_WORDS),
+    Target::new("xlsx", documents::xlsx, documents::xlsx_seeds)
+        .memory_of(4 << 20, 2048)
+        .words(documents::SHEET_WORDS),
+    // A row may be repeated up to the most cells of a sheet.
+    Target::new("odf", documents::odf, documents::odf_seeds)
+        .memory_of(512 << 20, 2048)
+        .words(documents::ODF_WORDS),
+    Target::new("epub", documents::epub, documents::epub_seeds)
+        .memory_of(1 << 20, 4096)
+        .words(documents::HTML_WORDS),
+    Target::new("mail", documents::mail, documents::mail_seeds)
+        .memory_of(1 << 20, 4096)
+        .words(documents::MAIL_WORDS),
+    Target::new("mailbox", documents::mailbox, documents::mailbox_seeds)
+        .memory_of(1 << 20, 4096)
+        .words(documents::MAIL_WORDS),
+    Target::new("rtf", documents::rtf, documents::rtf_seeds).words(documents::RTF_WORDS),
+    Target::new("notebook", documents::notebook, documents::notebook_seeds),
+    Target::new("asciidoc", documents::asciidoc, documents::asciidoc_seeds).words(documents::MARKUP_WORDS),
+    Target::new("rst", documents::rst, documents::rst_seeds).words(documents::MARKUP_WORDS),
+    Target::new("org", documents::org, documents::org_seeds).words(documents::MARKUP_WORDS),
+    Target::new("latex", documents::latex, documents::latex_seeds)
+        .memory_of(1 << 20, 1024)
+        .words(documents::MARKUP_WORDS),
     Target::new("extract_child", documents::child, documents::child_seeds).words(documents::PDF_WORDS),
     Target::new("passages", documents::passages, documents::text_seeds),
     Target::new("query_words", documents::query, documents::query_seeds).memory_of(4 << 20, 512),

@@ -75,7 +75,7 @@ pub(super) fn input_in(document: proto::Document) -> Result<Input> {
     convert::check_described(&document)?;
     let content = match document.content {
         Some(Message::Text(text)) => Content::Text(text),
-        Some(Message::Data(bytes)) if document.mime_type.is_empty() => {
+        Some(Message::Data(bytes)) if says_nothing(&document.mime_type) => {
             let media_type =
                 crate::extract::media_type_of(std::path::Path::new(&document.source_uri), &bytes)
                     .ok_or_else(|| {
@@ -101,6 +101,11 @@ pub(super) fn input_in(document: proto::Document) -> Result<Input> {
         content,
         metadata: convert::metadata_in(document.metadata)?,
     })
+}
+
+/// Whether a media type leaves open what a file is.
+fn says_nothing(media_type: &str) -> bool {
+    matches!(crate::extract::essence(media_type).as_str(), "" | "application/octet-stream")
 }
 
 pub(super) fn result_out(index: u64, document_id: String, outcome: Result<Outcome>) -> proto::DocumentResult {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use ignore::WalkBuilder;
 
 use super::ids;
+use crate::extract::media_type_of_extension;
 use crate::records::{Format, JsonShape, shape_of_json};
 
 /// Bytes that are looked at to tell text from other files.
@@ -122,16 +123,12 @@ impl Root {
 /// How files of a known extension are read.
 fn kind_of_extension(extension: &str) -> Option<Kind> {
     Some(match extension {
-        "md" | "markdown" | "mdown" | "mkd" => Kind::Document("text/markdown"),
-        "mdx" => Kind::Document("text/mdx"),
-        "html" | "htm" | "xhtml" => Kind::Document("text/html"),
-        "pdf" => Kind::Document("application/pdf"),
-        "txt" | "text" | "rst" | "adoc" | "asciidoc" | "org" | "tex" => Kind::Document("text/plain"),
-        "docx" => Kind::Document("application/vnd.openxmlformats-officedocument.wordprocessingml.document"),
+        // Text that few want beside their documents: --all-text takes it.
+        "log" => return None,
         "jsonl" | "ndjson" | "jsonlines" => Kind::Records(Format::JsonLines),
         "csv" => Kind::Records(Format::Table(b',')),
         "tsv" | "tab" => Kind::Records(Format::Table(b'\t')),
-        _ => return None,
+        _ => Kind::Document(media_type_of_extension(extension)?),
     })
 }
 

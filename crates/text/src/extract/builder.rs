@@ -15,6 +15,9 @@ const COLUMNS_LEVEL: u8 = u8::MAX;
 /// Most warnings about a document.
 const MAX_WARNINGS: usize = 100;
 
+/// Most headings of a path that is put together of those of a file and of a part of it.
+const MAX_DEPTH: usize = 16;
+
 /// Collects blocks of text into sections.
 #[derive(Default)]
 pub(super) struct Builder {
@@ -105,6 +108,31 @@ impl Builder {
         self.page = Some(number);
     }
 
+    /// Adds what was extracted of a part of the file, with its headings below those so far.
+    pub(super) fn append(&mut self, part: &Extracted) {
+        let (outer, page) = (self.headings.len(), self.page);
+        for section in &part.sections {
+            let text = section.span.slice(&part.text).unwrap_or_default();
+            if section.headings.is_empty() && section.page.is_none() {
+                self.block(text);
+                continue;
+            }
+            self.close();
+            let inner = section.headings.iter().take(MAX_DEPTH.saturating_sub(outer));
+            self.headings.extend(inner.map(|heading| (u8::MAX, heading.clone())));
+            self.page = section.page.or(page);
+            self.block(text);
+            self.close();
+            self.headings.truncate(outer);
+            self.page = page;
+        }
+    }
+
+    /// Bytes of text so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// The first heading of the outermost level so far.
     pub(super) fn first_heading(&self) -> Option<String> {
         let first = self.sections.iter().find_map(|s| s.headings.first());
@@ -182,6 +210,28 @@ mod tests {
         let last = found.sections[2].span.slice(&found.text).unwrap();
         assert_eq!(last, "after\n\nBoat\tDraught in metres\n\nKestrel 0\t2.0\n\nKestrel 1\t2.1");
         assert!(found.sections[1].span.slice(&found.text).unwrap().starts_with("Boat\tDraught"));
+    }
+
+    #[test]
+    fn parts_stand_below_the_headings_of_the_whole() {
+        let mut part = Builder::default();
+        part.block("before");
+        part.heading(1, "Inner");
+        part.block("text");
+        let part = part.finish(None).unwrap();
+        let mut builder = Builder::default();
+        builder.heading(1, "Outer");
+        builder.append(&part);
+        builder.block("after");
+        builder.end_headings(1);
+        builder.block("alone");
+        let found = builder.finish(None).unwrap();
+        assert_eq!(found.text, "Outer\n\nbefore\n\nInner\n\ntext\n\nafter\n\nalone");
+        let paths: Vec<_> = found.sections.iter().map(|s| s.headings.join("/")).collect();
+        assert_eq!(paths, ["Outer", "Outer/Inner", "Outer", ""]);
+        assert!(
+            found.sections.iter().all(|s| s.span.slice(&found.text).is_some_and(|t| !t.trim().is_empty()))
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
 use super::charset::with_charset;
-use super::kind::{MARKDOWN, PDF, PLAIN, SUPPORTED, essence};
+use super::kind::{self, MARKDOWN, PDF, PLAIN, essence};
 use trove_core::domain::Extracted;
 use trove_core::error::{Error, Result};
 use trove_core::fair::Fair;
@@ -122,16 +122,17 @@ impl Extractor {
     }
 
     async fn extract_any(&self, bytes: Vec<u8>, media_type: String) -> Result<Extracted> {
-        let essence = essence(&media_type);
-        if !SUPPORTED.contains(&essence.as_str()) {
-            // Before it becomes an argument of the child.
-            return Err(super::unsupported(&essence));
-        }
+        let named = essence(&media_type);
+        // Before it becomes an argument of the child.
+        let Some(found) = kind::resolve(&named, &bytes) else {
+            return Err(super::unsupported(&named, &bytes));
+        };
+        let media_type = if found == named { media_type } else { found.to_owned() };
         // Small Markdown without HTML is parsed here, in linear time and, since the headings of a path are few and short,
         // at most 200 times its size in memory. HTML can make more of less.
         let is_small_markdown =
-            essence == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN && !bytes.contains(&b'<');
-        if essence == PLAIN || is_small_markdown {
+            found == MARKDOWN && bytes.len() <= MAX_OWN_MARKDOWN && !bytes.contains(&b'<');
+        if found == PLAIN || is_small_markdown {
             // Its memory is what has to be shared; plain text takes little.
             let _turn = if is_small_markdown { Some(self.own.take(1).await) } else { None };
             let extracted = task::blocking("PANICKED", move || super::extract(&bytes, &media_type)).await;
@@ -207,8 +208,7 @@ struct Job {
 impl Job {
     fn begin(media_type: &str) -> Self {
         gauge!(metrics::EXTRACTIONS_IN_FLIGHT).increment(1.0);
-        let media_type = SUPPORTED.into_iter().find(|known| *known == media_type).unwrap_or("other");
-        Self { media_type, started: Instant::now() }
+        Self { media_type: kind::known(media_type).unwrap_or("other"), started: Instant::now() }
     }
 
     fn end(self, extracted: &Result<Extracted>) {
