@@ -40,9 +40,12 @@ test("an answer is shown as it comes", async ({ page }) => {
       const response = await original(input, init);
       if (!String(input).endsWith("/answer") || !response.body) return response;
       let events = 0;
+      let rest = "";
       const held = new TransformStream<string, string>({
         async transform(text, control) {
-          for (const event of text.split(/(?<=\n\n)/)) {
+          const parts = (rest + text).split(/(?<=\n\n)/);
+          rest = parts.at(-1)?.endsWith("\n\n") ? "" : (parts.pop() ?? "");
+          for (const event of parts) {
             if (events === 2) await hold;
             events += 1;
             control.enqueue(event);
