@@ -20,7 +20,7 @@ const SCREENS = {
   status: at("status"),
 };
 const SIZES = [
-  { suffix: "", width: 1440, height: 900, colorScheme: "light" },
+  { suffix: "", width: 1440, height: 800, colorScheme: "light" },
   { suffix: "-phone-dark", width: 360, height: 720, colorScheme: "dark" },
 ];
 

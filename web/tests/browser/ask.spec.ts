@@ -86,6 +86,7 @@ test("a follow-up carries the conversation", async ({ page }) => {
   expect(history[0].content).toBe(QUESTION);
   await settled(page);
   await expect(page.locator("li.turn")).toHaveCount(2);
+  await expect(page.getByRole("heading", { name: "Who led it after him?" })).toBeInViewport();
   await page.getByRole("link", { name: "New conversation" }).click();
   await expect(page.locator("li.turn")).toHaveCount(0);
 });
