@@ -1,5 +1,5 @@
 // Builds the page: one script, one style sheet, the document and its icon.
-import { copyFile, mkdir, rm } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
 
@@ -10,6 +10,7 @@ const path = (name) => fileURLToPath(new URL(name, here));
 export async function buildInto(folder) {
   await rm(folder, { recursive: true, force: true });
   await mkdir(folder, { recursive: true });
+  const licence = await readFile(path("node_modules/preact/LICENSE"), "utf8");
   await build({
     absWorkingDir: path("./"),
     entryPoints: { app: "src/main.tsx" },
@@ -20,6 +21,7 @@ export async function buildInto(folder) {
     jsx: "automatic",
     jsxImportSource: "preact",
     minify: true,
+    banner: { js: `/*\nPreact, which is part of this file:\n${licence.trim()}\n*/` },
     legalComments: "none",
     charset: "utf8",
     logLevel: "warning",

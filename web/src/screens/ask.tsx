@@ -48,7 +48,7 @@ export function AskScreen({ place }: { place: Place }) {
   return (
     <div class={turns.length === 0 ? "ask columns fresh" : "ask columns"}>
       <Title hidden>Ask</Title>
-      <NoCollections />
+      {turns.length === 0 && <NoCollections />}
       {chosen?.document_count === 0 && <EmptyCollection name={collection} />}
       <ol class="turns columns">
         {turns.map((turn, index) => (
@@ -173,7 +173,7 @@ function QuestionForm({ follow, running, onAsk, onStop, options }: QuestionFormP
           type="text"
           class="big"
           aria-label={follow ? "Follow-up question" : "Question"}
-          placeholder={follow ? "Ask on" : "Ask the documents"}
+          placeholder={follow ? "Ask a follow-up" : "Ask the documents"}
           autocomplete="off"
           enterkeyhint="send"
           value={text}
@@ -200,8 +200,13 @@ interface TurnProps {
 }
 
 function TurnView({ turn, collection }: TurnProps) {
+  const item = useRef<HTMLLIElement>(null);
+  // A question that was just asked comes into view.
+  useEffect(() => {
+    if (turn.state === "running") item.current?.scrollIntoView({ block: "start" });
+  }, []);
   return (
-    <li class="turn columns" aria-busy={turn.state === "running"}>
+    <li ref={item} class="turn columns" aria-busy={turn.state === "running"}>
       <h2 class="question" dir="auto">{turn.question}</h2>
       <div class="turn-parts columns">
         <div class="answer">

@@ -38,7 +38,7 @@ export function SearchScreen({ place }: { place: Place }) {
     <div class={asked ? "search" : "search fresh"}>
       <Title hidden>Search</Title>
       <SearchForm query={query} />
-      <NoCollections />
+      {!asked && <NoCollections />}
       {found.error && <Failure error={found.error} />}
       {asked && !found.value && found.loading && <Busy>Searching</Busy>}
       {!asked && collection !== "" && <Invitation collection={collection} />}

@@ -96,10 +96,10 @@ function kindOf(paragraph: string): "prose" | "lines" | "code" {
   return full && !lines.slice(1).some((line) => /^\s*([-*+•]|\d+[.)]) /.test(line)) ? "prose" : "lines";
 }
 
-// Lines that are indented unlike each other, or that are short and end or begin as lines of programs do.
+// Lines that are indented unlike each other, or most of which begin or end as lines of programs do.
 function looksLikeCode(lines: string[]): boolean {
   if (lines.length < 2) return false;
   const indents = new Set(lines.map((line) => /^[ \t]*/.exec(line)?.[0].length));
   const telling = lines.filter((line) => /[{};=]\s*$|^\s*([#$>}]|\/\/|--|>>>)|\w\(.*\)|\S {3,}\S/.test(line)).length;
-  return indents.size > 2 || telling * 3 > lines.length;
+  return indents.size > 2 || telling * 2 > lines.length;
 }

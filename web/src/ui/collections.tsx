@@ -33,6 +33,7 @@ interface ChooserProps {
 export function CollectionChooser({ value, onChange }: ChooserProps) {
   const { value: loaded } = useCollections();
   const all = loaded?.collections ?? [];
+  if (value === "" && all.length === 0) return null;
   const unknown = value !== "" && !all.some((one) => one.name === value);
   return (
     <label class="chooser">

@@ -40,9 +40,12 @@ test("an answer is shown as it comes", async ({ page }) => {
       const response = await original(input, init);
       if (!String(input).endsWith("/answer") || !response.body) return response;
       let events = 0;
+      let rest = "";
       const held = new TransformStream<string, string>({
         async transform(text, control) {
-          for (const event of text.split(/(?<=\n\n)/)) {
+          const parts = (rest + text).split(/(?<=\n\n)/);
+          rest = parts.at(-1)?.endsWith("\n\n") ? "" : (parts.pop() ?? "");
+          for (const event of parts) {
             if (events === 2) await hold;
             events += 1;
             control.enqueue(event);
@@ -83,6 +86,7 @@ test("a follow-up carries the conversation", async ({ page }) => {
   expect(history[0].content).toBe(QUESTION);
   await settled(page);
   await expect(page.locator("li.turn")).toHaveCount(2);
+  await expect(page.getByRole("heading", { name: "Who led it after him?" })).toBeInViewport();
   await page.getByRole("link", { name: "New conversation" }).click();
   await expect(page.locator("li.turn")).toHaveCount(0);
 });

@@ -96,7 +96,7 @@ test.describe("without motion", () => {
   test("nothing moves", async ({ page }) => {
     await page.route(/\/search$/, () => undefined);
     await page.goto(at("search", { collection, q: "waiting" }));
-    await expect(page.locator(".busy")).toBeVisible();
+    await expect(page.locator(".busy")).toHaveText("Searching");
     expect(await page.evaluate(() => document.getAnimations().length)).toBe(0);
   });
 });

@@ -8,9 +8,17 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 /** The browser itself reports requests that were refused; tests of refusals allow that. */
 export const REFUSED = /Failed to load resource/;
 
-export const test = base.extend<{ allowed: RegExp | undefined; key: undefined }>({
+interface Options {
+  /** Messages that may come. */
+  allowed: RegExp | undefined;
+  /** Whether the session has the server's key from the start, where it wants one. */
+  withKey: boolean;
+}
+
+export const test = base.extend<Options>({
   allowed: [undefined, { option: true }],
-  page: async ({ page, allowed }, use) => {
+  withKey: [true, { option: true }],
+  page: async ({ page, allowed, withKey }, use) => {
     const messages: string[] = [];
     page.on("console", (message) => messages.push(`${message.type()}: ${message.text()}`));
     page.on("pageerror", (error) => messages.push(`error: ${error.message}`));
@@ -19,7 +27,7 @@ export const test = base.extend<{ allowed: RegExp | undefined; key: undefined }>
       void dialog.dismiss();
     });
     const key = process.env.TROVE_API_KEY;
-    if (key) await page.addInitScript((value) => sessionStorage.setItem("trove-api-key", value), key);
+    if (key && withKey) await page.context().addInitScript((value) => sessionStorage.setItem("trove-api-key", value), key);
     await use(page);
     expect(messages.filter((message) => !allowed?.test(message))).toEqual([]);
   },
