@@ -8,7 +8,8 @@ const KINDS: usize = 24;
 const NAMES: usize = 10_000;
 
 /// What files of a kind can be turned into, by their extensions.
-const WAYS: [(&[&str], &str); 6] = [
+const WAYS: [(&[&str], &str); 7] = [
+    (&["json"], "make them an array of objects, or an object a line"),
     (&["doc", "odt", "rtf", "pages", "wpd"], "save them as .docx or PDF"),
     (&["xls", "xlsx", "ods", "numbers"], "save them as CSV"),
     (&["ppt", "pptx", "odp", "key"], "save them as PDF"),
@@ -61,10 +62,13 @@ fn kinds(found: &Found) -> String {
         named.push("…".to_owned());
     }
     let count: u64 = found.skipped.values().sum();
-    let mut text = format!(
-        "{count} files of other kinds ({}); --all-text takes every text, --extensions those you name",
-        named.join(", ")
-    );
+    let files = if count == 1 {
+        "1 file of another kind".to_owned()
+    } else {
+        format!("{count} files of other kinds")
+    };
+    let mut text =
+        format!("{files} ({}); --all-text takes every text, --extensions those you name", named.join(", "));
     for (extensions, way) in WAYS {
         let there: Vec<_> =
             extensions.iter().filter(|extension| found.skipped.contains_key(**extension)).collect();

@@ -232,6 +232,14 @@ fn number_of(text: &str, group: char, point: char) -> Option<MetadataValue> {
     (is_number(&digits, '.') && !digits.contains(['e', 'E'])).then(|| double(&digits))?
 }
 
+/// Whether a cell is a number, a date or a boolean, and no year, and so hardly the name of a column.
+pub(super) fn is_value(cell: &str) -> bool {
+    let cell = cell.trim();
+    let is_year = cell.len() == 4 && cell.starts_with(['1', '2']);
+    let all = [Bool, Int, Point, Comma, Grouped, Iso, Dotted, DayFirst, MonthFirst];
+    !is_year && all.iter().any(|notation| notation.read(cell).is_some())
+}
+
 fn is_blank(cell: &str) -> bool {
     BLANKS.iter().any(|blank| cell.eq_ignore_ascii_case(blank))
 }

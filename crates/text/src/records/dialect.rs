@@ -7,13 +7,13 @@ const MOST_RECORDS: usize = 200;
 
 /// How a table is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dialect {
+pub(super) struct Dialect {
     /// Between cells.
-    pub delimiter: u8,
+    pub(super) delimiter: u8,
     /// Whether `"` at the start of a cell holds it together.
-    pub quotes: bool,
+    pub(super) quotes: bool,
     /// Bytes before the header: a line such as `sep=;`, which spreadsheets write.
-    pub skipped: usize,
+    pub(super) skipped: usize,
 }
 
 /// How well a dialect fits.
@@ -31,7 +31,7 @@ impl Dialect {
     /// nothing is between the names of the header, it is the expected delimiter.
     ///
     /// `is_whole` tells that the table ends with the sample.
-    pub fn of(sample: &str, expected: u8, is_whole: bool) -> Self {
+    pub(super) fn of(sample: &str, expected: u8, is_whole: bool) -> Self {
         if let Some((delimiter, skipped)) = named(sample) {
             let quotes = quotes_hold(sample.get(skipped..).unwrap_or_default(), delimiter, is_whole);
             return Self { delimiter, quotes, skipped };

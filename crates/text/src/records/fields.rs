@@ -63,6 +63,12 @@ pub(super) fn is_text(name: &str) -> bool {
     TEXT.contains(&normal(name).as_str())
 }
 
+/// Whether a field serves for something by its name.
+pub(super) fn is_known(name: &str) -> bool {
+    let name = normal(name);
+    [&ID[..], &TITLE, &NAME, &TEXT].concat().contains(&name.as_str())
+}
+
 /// Makes names differ that are the same.
 pub(super) fn tell_apart(names: &mut [String]) {
     let mut seen = HashSet::new();

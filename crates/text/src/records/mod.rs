@@ -13,7 +13,6 @@ mod moment;
 mod table;
 mod template;
 
-pub use dialect::Dialect;
 pub use fields::{Options, RecordDocument};
 pub use json::{JsonShape, shape_of_json};
 pub use moment::Moment;

@@ -3,11 +3,13 @@
 use std::io::{self, Read};
 
 use super::Record;
-use super::columns::{Column, ColumnType};
+use super::columns::{Column, ColumnType, is_value};
 use super::dialect::Dialect;
 use super::encoding;
-use super::fields::{Field, Options, tell_apart};
+use super::fields::{Field, Options, is_known, tell_apart};
 
+/// Records among which the header is.
+const MOST_ABOVE: usize = 20;
 /// Bytes that are looked at to find out how a table is written.
 const SAMPLE: usize = 256 << 10;
 
@@ -35,12 +37,10 @@ pub(super) fn read<R: Read>(
         Ok(dialect.reader(text))
     };
 
+    let Some((header, above)) = header(&mut reader()?)? else { return Ok(()) };
     let mut rows = reader()?;
     let mut row = csv::StringRecord::new();
-    if !rows.read_record(&mut row).map_err(|error| error.to_string())? {
-        return Ok(());
-    }
-    let header = row.clone();
+    skip(&mut rows, above);
     let mut width = header.len();
     let name = |at: usize| header.get(at).map(str::trim).filter(|name| !name.is_empty());
     let mut columns: Vec<Column> = Vec::new();
@@ -68,10 +68,14 @@ pub(super) fn read<R: Read>(
     let kinds: Vec<ColumnType> = columns.iter().map(Column::kind).collect();
 
     let mut rows = reader()?;
-    let _ = rows.read_record(&mut row);
-    let mut start = 0;
-    for number in 1.. {
+    skip(&mut rows, above);
+    let (mut start, mut number) = (0, 0);
+    loop {
         let read = rows.read_record(&mut row);
+        if matches!(read, Ok(true)) && row.iter().all(|cell| cell.trim().is_empty()) {
+            continue;
+        }
+        number += 1;
         let end = rows.position().byte();
         let bytes = end.saturating_sub(std::mem::replace(&mut start, end));
         let place = format!("record {number}");
@@ -84,7 +88,36 @@ pub(super) fn read<R: Read>(
             return Ok(());
         }
     }
-    Ok(())
+}
+
+/// The header of a table and how many records are no rows: those above it, which are a title and blank lines, and itself.
+/// The names of a table that begins with its rows are empty. `None` where there is no record.
+fn header<R: Read>(rows: &mut csv::Reader<R>) -> Result<Option<(csv::StringRecord, usize)>, String> {
+    let mut first = Vec::new();
+    let mut row = csv::StringRecord::new();
+    while first.len() < MOST_ABOVE && rows.read_record(&mut row).map_err(|error| error.to_string())? {
+        first.push(row.clone());
+    }
+    let is_wide = |row: &csv::StringRecord| row.iter().filter(|cell| !cell.trim().is_empty()).count() > 1;
+    // A table of one column has no wide record; one whose first record is one cell has its name there.
+    let at = first
+        .iter()
+        .position(is_wide)
+        .filter(|_| first.first().is_some_and(|row| row.len() > 1))
+        .unwrap_or(0);
+    let Some(header) = first.into_iter().nth(at) else { return Ok(None) };
+    if header.iter().any(is_value) && !header.iter().any(is_known) {
+        return Ok(Some((csv::StringRecord::from(vec![""; header.len()]), at)));
+    }
+    Ok(Some((header, at + 1)))
+}
+
+fn skip<R: Read>(rows: &mut csv::Reader<R>, records: usize) {
+    let mut row = csv::StringRecord::new();
+    for _ in 0..records {
+        // It was read before.
+        let _ = rows.read_record(&mut row);
+    }
 }
 
 fn fields(names: &[String], kinds: &[ColumnType], row: &csv::StringRecord) -> Vec<Field> {
@@ -157,6 +190,23 @@ mod tests {
         assert_eq!(last, [("column_5", string("extra")), ("port", string("Oslo"))]);
         let same = all(b"a,a,\n1,2,3\n");
         assert_eq!(same[0].metadata.keys().collect::<Vec<_>>(), ["a", "a_2", "column_3"]);
+    }
+
+    #[test]
+    fn a_table_may_begin_with_a_title_or_with_its_rows() {
+        let found = all(b"Prices of 2024;;\n;;\nname;price;unit\nRope;12,50;m\n;;\nHook;3,20;pc\n");
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[1].text, "name: Hook; price: 3,20; unit: pc.");
+        let bare = all(b"1,Anna,Berlin\n2,Bob,Paris\n");
+        assert_eq!(
+            (bare.len(), bare[0].text.as_str()),
+            (2, "column_1: 1; column_2: Anna; column_3: Berlin.")
+        );
+        assert_eq!(all(b"2024-01-01;12,50\n2024-01-02;3,00\n").len(), 2);
+        // Years are names of columns too.
+        assert_eq!(all(b"country,2023,2024\nNorway,5,6\n")[0].metadata["2024"], MetadataValue::Int(6));
+        assert_eq!(all(b"id,1\na,b\n")[0].id.as_deref(), Some("a"));
+        assert_eq!(all(b"remark\none\n\ntwo\n").len(), 2);
     }
 
     #[test]
