@@ -25,6 +25,9 @@ type Shape = (u8, i32, String);
 
 /// Drops lines at the edges of pages that other pages have in the same place, but for their numbers.
 pub(super) fn drop(pages: &mut [Page]) {
+    if are_copies(pages) {
+        return;
+    }
     let usual = usual_em(pages);
     let mut counts: HashMap<Shape, usize> = HashMap::new();
     let edges: Vec<Vec<usize>> = pages.iter().map(|page| edges(page, usual)).collect();
@@ -48,6 +51,18 @@ pub(super) fn drop(pages: &mut [Page]) {
             !heads.contains(&(at - 1))
         });
     }
+}
+
+/// Whether most of what pages hold is on others too, in the same place: copies of a form, whose every line is meant.
+fn are_copies(pages: &[Page]) -> bool {
+    let mut counts: HashMap<Shape, usize> = HashMap::new();
+    for line in pages.iter().flat_map(|page| &page.lines) {
+        shapes(line).for_each(|shape| *counts.entry(shape).or_default() += 1);
+    }
+    let again = |line: &&Line| shapes(line).any(|shape| counts.get(&shape).is_some_and(|count| *count > 1));
+    let mut lines = pages.iter().flat_map(|page| &page.lines);
+    let all = lines.clone().count();
+    lines.by_ref().filter(again).count() * 2 > all
 }
 
 /// The size of most letters.
@@ -123,4 +138,51 @@ fn words(line: &str) -> String {
 /// Whether it is a number such as those of the pages before the first chapter.
 fn is_roman(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| "ivxlcIVXLC".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::page::tests::line;
+    use super::*;
+
+    /// A page with a head and a foot, and so many lines between them.
+    fn page(number: u32, lines: usize) -> Page {
+        let mut all = vec![line("Harbour rules", 0.0, 40.0, 0), line(&number.to_string(), 400.0, 40.0, 1)];
+        let body =
+            |n: usize| line(&format!("{}{n}", "x".repeat(number as usize)), 0.0, 80.0 + 12.0 * n as f32, n);
+        all.extend((0..lines).map(body));
+        all.push(line(&format!("Page {number} of 9"), 200.0, 780.0, 99));
+        Page { number, lines: all, ..Page::default() }
+    }
+
+    #[test]
+    fn heads_and_feet_go_in_long_and_short_documents() {
+        for (pages, lines) in [(2, 3), (2, 30), (3, 5), (20, 40)] {
+            let mut pages: Vec<Page> = (1..=pages).map(|number| page(number, lines)).collect();
+            drop(&mut pages);
+            assert!(pages.iter().all(|page| page.lines.len() == lines), "{pages:?}");
+        }
+        let mut lone = vec![page(1, 5)];
+        drop(&mut lone);
+        assert_eq!(lone[0].lines.len(), 8);
+    }
+
+    #[test]
+    fn titles_of_slides_and_copies_of_forms_stay() {
+        let slide = |n: u32| {
+            let mut title = line(&format!("Slide {n}"), 0.0, 40.0, 0);
+            title.em = 24.0;
+            let points = (0..4).map(|at| {
+                line(&format!("point {at} {}", "y".repeat(n as usize)), 0.0, 100.0 + 40.0 * at as f32, at)
+            });
+            Page { number: n, lines: [title].into_iter().chain(points).collect(), ..Page::default() }
+        };
+        let mut slides: Vec<Page> = (1..6).map(slide).collect();
+        drop(&mut slides);
+        assert!(slides.iter().all(|page| page.lines.len() == 5));
+        let form = |number| Page { number, ..page(1, 12) };
+        let mut copies: Vec<Page> = (1..4).map(form).collect();
+        drop(&mut copies);
+        assert!(copies.iter().all(|page| page.lines.len() == 15));
+    }
 }
