@@ -178,10 +178,10 @@ fn is_mark(text: &str) -> bool {
 /// Whether a line begins an item of a list.
 fn begins_item(text: &str) -> bool {
     let Some((first, rest)) = text.split_once(' ') else { return false };
-    let marked = is_mark(first) && !rest.is_empty();
     let name = first.trim_end_matches(['.', ')']).trim_start_matches('(');
-    let counted = name.chars().all(|c| c.is_ascii_digit()) || name.chars().nth(1).is_none();
-    marked && (counted || !first.ends_with('.'))
+    let is_roman = name.chars().all(|c| "ivxIVX".contains(c));
+    let counts = is_roman || name.chars().all(|c| c.is_ascii_digit()) || name.chars().nth(1).is_none();
+    is_mark(first) && counts && !rest.is_empty()
 }
 
 /// The table that begins with the first of these rows: its blocks, and the number of rows that it takes.

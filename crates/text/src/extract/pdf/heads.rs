@@ -10,13 +10,13 @@ const EDGE: usize = 2;
 const FULL: usize = 8;
 /// White space that divides a head from a page that is not full, in parts of the size of letters.
 const APART: f32 = 1.8;
-/// Pages from which on a head that a part of them has is one: that of a chapter, or of every other page.
+/// Pages from which on a part of them may have a head of its own.
 const MANY_PAGES: usize = 8;
 /// Most distance of a head from where it stands on other pages, in points.
 const GRID: f32 = 6.0;
 
-/// Pages from which on a number that stands alone in the same place is that of the page.
-const MIN_NUMBERS: usize = 3;
+/// Pages that have the same head of a chapter, or a number in the same place, from which on those are no text.
+const MIN_REPEATED: usize = 3;
 /// The words of a line that is but a number.
 const NUMBER: &str = "0";
 
@@ -36,11 +36,23 @@ pub(super) fn drop(pages: &mut [Page]) {
         let shapes: HashSet<Shape> = lines.flat_map(shapes).collect();
         shapes.into_iter().for_each(|shape| *counts.entry(shape).or_default() += 1);
     }
-    let enough = |count: usize| {
-        let part = pages.len() >= MANY_PAGES && count >= 3 && count * 5 >= pages.len();
-        count > 1 && (part || count * 2 > pages.len())
+    // Where most pages have a head, that of a chapter is one too.
+    let mut places: HashMap<(u8, i32), usize> = HashMap::new();
+    for (page, edges) in pages.iter().zip(&edges) {
+        let lines = edges.iter().filter_map(|at| page.lines.get(*at));
+        let found: HashSet<(u8, i32)> =
+            lines.flat_map(shapes).map(|(turn, place, _)| (turn, place)).collect();
+        found.into_iter().for_each(|place| *places.entry(place).or_default() += 1);
+    }
+    let half = |count: usize| count * 2 > pages.len();
+    let of_part = |turn: u8, place: i32| {
+        pages.len() >= MANY_PAGES && places.get(&(turn, place)).is_some_and(|count| half(*count))
     };
-    counts.retain(|(_, _, words), count| enough(*count) || (words == NUMBER && *count >= MIN_NUMBERS));
+    counts.retain(|(turn, place, words), count| {
+        let repeated =
+            half(*count) || (*count >= MIN_REPEATED && (words == NUMBER || of_part(*turn, *place)));
+        *count > 1 && repeated
+    });
     for (page, edges) in pages.iter_mut().zip(edges) {
         let is_head = |line: &Line| shapes(line).any(|shape| counts.contains_key(&shape));
         let heads: HashSet<usize> =
@@ -165,6 +177,22 @@ mod tests {
         let mut lone = vec![page(1, 5)];
         drop(&mut lone);
         assert_eq!(lone[0].lines.len(), 8);
+    }
+
+    #[test]
+    fn heads_of_chapters_go() {
+        let of_chapter = |number: u32| {
+            let mut page = page(number, 20);
+            page.lines[0].text = format!(
+                "Chapter {}: {}",
+                number / 4,
+                ["hulls", "keels", "masts", "sails"][number as usize / 4]
+            );
+            page
+        };
+        let mut pages: Vec<Page> = (0..16).map(of_chapter).collect();
+        drop(&mut pages);
+        assert!(pages.iter().all(|page| page.lines.len() == 20), "{pages:?}");
     }
 
     #[test]

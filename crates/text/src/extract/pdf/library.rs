@@ -1,5 +1,6 @@
 //! The PDFium library of this process.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -188,10 +189,8 @@ pub(super) fn read_signs(
                 let drawn = library.FPDF_LoadPage(document, number);
                 if !drawn.is_null() {
                     let _drawn = Guard(|| library.FPDF_ClosePage(drawn));
-                    // Drawing takes some pages their fonts.
                     let all = read(drawn);
-                    let known = |signs: &[Sign]| signs.iter().filter(|s| !s.unmapped && !s.generated).count();
-                    if known(&all) >= known(&signs) {
+                    if holds(&all, &signs) {
                         signs = all;
                     }
                 }
@@ -200,6 +199,18 @@ pub(super) fn read_signs(
         }
         Ok(library.FPDF_DocumentHasValidCrossReferenceTable(document) == 0)
     }
+}
+
+/// Whether a page on which notes are drawn holds all letters that it held before: drawing takes some pages their fonts.
+fn holds(drawn: &[Sign], before: &[Sign]) -> bool {
+    let mut left: HashMap<(u32, bool), usize> = HashMap::new();
+    let letters = |signs: &[Sign]| -> Vec<(u32, bool)> {
+        signs.iter().filter(|sign| !sign.generated).map(|sign| (sign.code, sign.unmapped)).collect()
+    };
+    letters(drawn).into_iter().for_each(|letter| *left.entry(letter).or_default() += 1);
+    letters(before)
+        .into_iter()
+        .all(|letter| left.get_mut(&letter).and_then(|count| Some(*count = count.checked_sub(1)?)).is_some())
 }
 
 /// Closes something when it goes, however that comes.
