@@ -178,10 +178,10 @@ fn is_mark(text: &str) -> bool {
 /// Whether a line begins an item of a list.
 fn begins_item(text: &str) -> bool {
     let Some((first, rest)) = text.split_once(' ') else { return false };
-    let marked = is_mark(first) && !rest.is_empty();
     let name = first.trim_end_matches(['.', ')']).trim_start_matches('(');
-    let counted = name.chars().all(|c| c.is_ascii_digit()) || name.chars().nth(1).is_none();
-    marked && (counted || !first.ends_with('.'))
+    let is_roman = name.chars().all(|c| "ivxIVX".contains(c));
+    let counts = is_roman || name.chars().all(|c| c.is_ascii_digit()) || name.chars().nth(1).is_none();
+    is_mark(first) && counts && !rest.is_empty()
 }
 
 /// The table that begins with the first of these rows: its blocks, and the number of rows that it takes.
@@ -365,6 +365,9 @@ fn parts(row: &Row, next: &Row, around: Around) -> bool {
     if !same_size || step > APART * around.usual || row.rtl != next.rtl {
         return true;
     }
+    if row.cells.len() != next.cells.len() {
+        return true;
+    }
     let restyled = row.style() != 0 && next.style() != 0 && row.style() != next.style();
     if restyled || begins_item(&next_text) {
         return true;
@@ -382,4 +385,97 @@ fn parts(row: &Row, next: &Row, around: Around) -> bool {
     // The end of a part that is set in.
     around.before.is_some_and(|before| (before.reach().0 - x0).abs() < 0.3 * em)
         && x0 - next_x0 > INDENT.0 * em
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::page::tests::line;
+    use super::*;
+
+    /// The blocks of lines, by their places.
+    fn texts(lines: &[(&str, f32, f32)]) -> Vec<String> {
+        let lines = lines.iter().enumerate().map(|(at, (text, x, y))| line(text, *x, *y, at)).collect();
+        of(lines).into_iter().map(|block| block.text).collect()
+    }
+
+    #[test]
+    fn lines_far_apart_are_one_paragraph_where_all_are() {
+        let lines = [
+            "The notice period for a berth is three",
+            "months to the end of the season, and the",
+            "deposit is returned.",
+        ];
+        let at = |step: f32| -> Vec<_> { (0..3).map(|n| (lines[n], 0.0, step * n as f32)).collect() };
+        for step in [12.0, 18.0, 25.0] {
+            assert_eq!(texts(&at(step)), [lines.join("\n")], "{step}");
+        }
+    }
+
+    #[test]
+    fn paragraphs_end_at_white_space_short_lines_and_indents() {
+        let first = "The harbour master opens the gate at six and";
+        let last = "closes it at ten.";
+        let apart = [(first, 0.0, 0.0), (last, 0.0, 12.0), (first, 0.0, 34.0), (last, 0.0, 46.0)];
+        let short = [(first, 0.0, 0.0), (last, 0.0, 12.0), (first, 0.0, 24.0), (last, 0.0, 36.0)];
+        let indented = [(first, 20.0, 0.0), (first, 0.0, 12.0), (first, 20.0, 24.0), (first, 0.0, 36.0)];
+        for lines in [apart, short] {
+            assert_eq!(texts(&lines), [format!("{first}\n{last}"), format!("{first}\n{last}")]);
+        }
+        assert_eq!(texts(&indented).len(), 2);
+    }
+
+    #[test]
+    fn items_of_lists_are_blocks_with_their_marks() {
+        let lines = [
+            ("•", 0.0, 0.0),
+            ("ropes and chains of the", 20.0, 0.0),
+            ("best make", 20.0, 12.0),
+            ("•", 0.0, 24.0),
+            ("lamps", 20.0, 24.0),
+        ];
+        assert_eq!(texts(&lines), ["• ropes and chains of the\nbest make", "• lamps"]);
+    }
+
+    #[test]
+    fn rows_of_tables_are_blocks_of_cells() {
+        let lines = [
+            ("Berth", 0.0, 0.0),
+            ("Length", 150.0, 0.0),
+            ("Price", 250.0, 0.0),
+            ("North pier", 0.0, 20.0),
+            ("8 m", 150.0, 20.0),
+            ("18 euros", 250.0, 20.0),
+            ("South pier, by", 0.0, 40.0),
+            ("12 m", 150.0, 40.0),
+            ("30 euros", 250.0, 40.0),
+            ("the lighthouse", 0.0, 51.0),
+            ("and tax", 250.0, 51.0),
+            ("Boats that are longer lie at the outer quay, by the old crane.", 0.0, 80.0),
+        ];
+        let expected = [
+            "Berth\tLength\tPrice",
+            "North pier\t8 m\t18 euros",
+            "South pier, by\nthe lighthouse\t12 m\t30 euros\nand tax",
+            "Boats that are longer lie at the outer quay, by the old crane.",
+        ];
+        assert_eq!(texts(&lines), expected);
+    }
+
+    #[test]
+    fn wide_white_space_in_a_line_of_text_is_no_table() {
+        let lines = [
+            ("Logbook", 0.0, 0.0),
+            ("June 1987", 200.0, 0.0),
+            ("The tug left the harbour at dawn with two barges.", 0.0, 20.0),
+        ];
+        assert_eq!(texts(&lines)[0], "Logbook June 1987");
+    }
+
+    #[test]
+    fn raised_signs_stay_in_their_row() {
+        let mut small = line("2", 50.0, -4.0, 1);
+        small.em = 6.0;
+        let lines = vec![small, line("Area in km", 0.0, 0.0, 0), line("of the port", 58.0, 0.0, 2)];
+        assert_eq!(of(lines)[0].text, "Area in km2 of the port");
+    }
 }

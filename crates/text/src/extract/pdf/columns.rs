@@ -211,3 +211,81 @@ pub(super) fn ends_sentence(line: &str) -> bool {
     let line = line.trim_end_matches(['"', '\'', ')', ']', '”', '’', '»', '“']);
     line.ends_with(['.', '!', '?', ':', ';', '…', '。', '．', '！', '？', '؟', '۔', '।', '׃'])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::page::tests::line;
+    use super::*;
+
+    fn texts(lines: Vec<Line>) -> Vec<Vec<String>> {
+        split(lines).into_iter().map(|part| part.into_iter().map(|line| line.text).collect()).collect()
+    }
+
+    const LEFT: [&str; 4] = [
+        "The committee met in the old",
+        "customs house and looked at",
+        "plans for the breakwater.",
+        "Work begins in spring.",
+    ];
+    const RIGHT: [&str; 4] = [
+        "Herring prices rose again as",
+        "the cooperative wants a cold",
+        "store near the siding, since",
+        "the first one is full.",
+    ];
+
+    /// Columns of lines that the file has row by row.
+    fn columns(columns: &[&[&str]], top: f32) -> Vec<Line> {
+        let of = |(column, texts): (usize, &&[&str])| {
+            let at = |(row, text): (usize, &&str)| {
+                line(
+                    text,
+                    60.0 + 170.0 * column as f32,
+                    top + 12.0 * row as f32,
+                    row * columns.len() + column,
+                )
+            };
+            texts.iter().enumerate().map(at).collect::<Vec<_>>()
+        };
+        columns.iter().enumerate().flat_map(of).collect()
+    }
+
+    #[test]
+    fn columns_are_read_one_by_one() {
+        let mut lines = columns(&[&LEFT, &RIGHT], 100.0);
+        lines.push(line("A heading that goes across both of the columns of the page", 60.0, 80.0, 50));
+        lines.push(line("And so does what stands below them, at the end of the page", 60.0, 160.0, 51));
+        let found = texts(lines);
+        assert_eq!(found[1], LEFT);
+        assert_eq!(found[2], RIGHT);
+        assert_eq!((found[0].len(), found[3].len()), (1, 1));
+        let three = texts(columns(&[&LEFT, &RIGHT, &LEFT], 0.0));
+        assert_eq!(three, [LEFT, RIGHT, LEFT]);
+    }
+
+    #[test]
+    fn columns_from_right_to_left_begin_at_the_right() {
+        let left = ["הספינה עוגנת בנמל יפו", "והצוות מחכה למזג אוויר", "טוב יותר כדי להפליג"];
+        let right = ["המגדלור הישן עומד על", "הסלע מעל הנמל ומאיר", "את הדרך לספינות בלילה"];
+        assert_eq!(texts(columns(&[&left, &right], 0.0)), [right, left]);
+    }
+
+    #[test]
+    fn tables_are_no_columns() {
+        let names = [
+            "Berth of the pilot boat",
+            "Berth of the ferry line",
+            "Berth of the coal barge",
+            "Berth of the tug Fossen",
+        ];
+        let prices = [
+            "Eighteen euros per night",
+            "Thirty euros per night",
+            "Free of any charge",
+            "Twelve euros per night",
+        ];
+        assert_eq!(texts(columns(&[&names, &prices], 0.0)).len(), 1);
+        let short = ["12", "14", "9", "3"];
+        assert_eq!(texts(columns(&[&LEFT, &short], 0.0)).len(), 1);
+    }
+}

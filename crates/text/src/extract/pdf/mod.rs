@@ -47,27 +47,31 @@ fn read(pdfium: &Pdfium, bytes: &[u8]) -> Result<Extracted> {
 
 fn read_document(pdfium: &Pdfium, bytes: &[u8], document: &PdfDocument, repaired: bool) -> Result<Extracted> {
     let count = document.pages().len();
-    let doubts = library::doubts(pdfium, bytes, count);
     let mut warnings = Vec::new();
-    if repaired || doubts.rebuilt {
-        let message = "the file is damaged: it was read by looking for its parts, and some may be missing";
-        warnings.push(warning(None, "DAMAGED_FILE", message));
-    }
     let mut pages = Vec::new();
     let mut length = 0;
-    for (number, at) in (1..).zip(0..count) {
-        let unmapped = doubts.unmapped.get(at as usize).map(Vec::as_slice).unwrap_or_default();
-        match document.pages().get(at) {
-            Ok(page) => pages.push(page::read(&page, number, unmapped)),
-            Err(_) => {
-                let message = format!("page {number} is damaged and cannot be read");
-                warnings.push(warning(Some(number), "UNREADABLE_PAGE", message));
-            }
+    let rebuilt = library::read_signs(pdfium, bytes, count, |at, signs| {
+        let number = at as u32 + 1;
+        let Some(signs) = signs else {
+            let message = format!("page {number} is damaged and cannot be read");
+            warnings.push(warning(Some(number), "UNREADABLE_PAGE", message));
+            return Ok(());
+        };
+        let mut page = page::lines(&signs.signs, number);
+        // Most pages have neither notes nor too little text, and need not be opened again.
+        if (signs.annotated || page.readable < FEW_LETTERS)
+            && let Ok(opened) = document.pages().get(at)
+        {
+            page::read_annotations(&opened, &mut page);
+            page.pictured = page.readable < FEW_LETTERS && page::has_pictures(&opened, page.readable);
         }
-        length += pages.last().map_or(0, |page| page.lines.iter().map(|line| line.text.len()).sum());
-        if length > MAX_TEXT_BYTES {
-            return Err(too_large(MAX_TEXT_BYTES, length));
-        }
+        length += page.lines.iter().map(|line| line.text.len()).sum::<usize>();
+        pages.push(page);
+        if length > MAX_TEXT_BYTES { Err(too_large(MAX_TEXT_BYTES, length)) } else { Ok(()) }
+    })?;
+    if repaired || rebuilt {
+        let message = "the file is damaged: it was read by looking for its parts, and some may be missing";
+        warnings.push(warning(None, "DAMAGED_FILE", message));
     }
     if pages.is_empty() {
         return Err(broken(format!("none of the PDF's {count} pages can be read")));

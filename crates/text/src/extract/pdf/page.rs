@@ -1,11 +1,11 @@
 //! The lines of a page, as PDFium finds its letters, and what is typed into its fields and notes.
 
-use std::collections::HashSet;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{HashMap, HashSet};
 
 use pdfium_render::prelude::*;
 
 use super::letters;
+use super::library::Sign;
 
 /// White space that divides two runs of words, in parts of the size of the letters: more than between words.
 const WIDE: f32 = 1.1;
@@ -15,14 +15,16 @@ const WIDE_SPACES: usize = 3;
 const DOUBLE: f32 = 0.08;
 /// The same for a whole run of words.
 const SHADOW: f32 = 0.25;
-/// Smallest size of letters, for those that say none.
-const MIN_EM: f32 = 1.0;
+/// Share of codes that are those of no letter up to which the others are.
+const FEW_CONTROLS: f32 = 0.05;
 /// Share of a page that a picture covers which may be the page itself.
 const MOST_OF_A_PAGE: f32 = 0.5;
 /// Paths from which on a page without text may have drawn letters.
 const MANY_PATHS: usize = 50;
 /// Most options of a list that are read.
 const MAX_OPTIONS: usize = 200;
+/// Most fields and notes of a page that are read.
+const MAX_ANNOTATIONS: usize = 5000;
 /// Most pictures within pictures.
 const MAX_NESTED: usize = 4;
 /// Most objects of a page that are looked at for pictures.
@@ -80,35 +82,32 @@ pub(super) struct Page {
     pub pictured: bool,
 }
 
-/// Reads a page. `unmapped` are the places of signs whose letter PDFium does not know.
-pub(super) fn read(page: &PdfPage, number: u32, unmapped: &[usize]) -> Page {
+/// Makes lines of the signs of a page.
+pub(super) fn lines(signs: &[Sign], number: u32) -> Page {
+    let unknown = numbered_fonts(signs);
     let mut reader = Reader::default();
-    if let Ok(text) = page.text() {
-        let chars = text.chars();
-        let unknown = unknown(&chars, unmapped);
-        for char in chars.iter() {
-            reader.read(&char, !unknown.contains(&char.index()));
-        }
-        reader.end();
+    for sign in signs {
+        reader.read(sign, !(sign.unmapped && unknown.contains(&sign.font)));
     }
+    reader.end();
     let Reader { mut lines, unreadable, readable, .. } = reader;
     drop_doubles(&mut lines);
-    let mut page_read = Page { number, lines, unreadable, readable, ..Page::default() };
-    read_annotations(page, &mut page_read);
-    page_read.pictured = has_pictures(page, page_read.readable);
-    page_read
+    Page { number, lines, unreadable, readable, ..Page::default() }
 }
 
-/// The places of signs that are no letters, out of those that PDFium knows no letter of: the codes of some fonts are those of
-/// letters nevertheless, and those of others number their shapes, which gives some of them codes that are no letters.
-fn unknown(chars: &PdfPageTextChars, unmapped: &[usize]) -> HashSet<usize> {
-    let found = |at: &usize| chars.get(*at).ok().map(|char| (*at, style(&char), char.unicode_char()));
-    let signs: Vec<(usize, u64, Option<char>)> = unmapped.iter().filter_map(found).collect();
+/// Fonts whose codes number their shapes, so that many of them are those of no letter, such as that of the space. The codes
+/// of other fonts are those of letters, although they do not say so.
+fn numbered_fonts(signs: &[Sign]) -> HashSet<u64> {
     let is_none =
-        |c: &Option<char>| c.is_none_or(|c| letters::is_unreadable(c) && !matches!(c, '\r' | '\n' | '\t'));
-    let numbered: HashSet<u64> =
-        signs.iter().filter(|(_, _, c)| is_none(c)).map(|(_, font, _)| *font).collect();
-    signs.into_iter().filter(|(_, font, _)| numbered.contains(font)).map(|(at, _, _)| at).collect()
+        |code| char::from_u32(code).is_none_or(letters::is_unreadable) && !matches!(code, 9 | 10 | 13);
+    let mut counts: HashMap<u64, (usize, usize)> = HashMap::new();
+    for sign in signs.iter().filter(|sign| sign.unmapped) {
+        let (none, all) = counts.entry(sign.font).or_default();
+        *none += usize::from(is_none(sign.code));
+        *all += 1;
+    }
+    let numbers = |(none, all): (usize, usize)| none as f32 > FEW_CONTROLS * all as f32;
+    counts.into_iter().filter(|(_, counts)| numbers(*counts)).map(|(font, _)| font).collect()
 }
 
 /// Makes lines of letters.
@@ -162,26 +161,24 @@ impl Box {
 }
 
 impl Reader {
-    fn read(&mut self, char: &PdfPageTextChar, known: bool) {
-        let code = char.unicode_value();
-        let generated = char.is_generated().unwrap_or(false);
-        let Some(c) = self.whole(code) else { return };
+    fn read(&mut self, sign: &Sign, known: bool) {
+        let Some(c) = self.whole(sign.code) else { return };
         match c {
             '\r' | '\n' => self.end(),
             // The mark of a word that is divided at the end of a line.
-            '\u{2}' if char.is_hyphen().unwrap_or(false) => {
+            '\u{2}' if sign.divides => {
                 if let Some(open) = &mut self.open {
                     open.divided = true;
                 }
             }
-            ' ' | '\u{a0}' | '\t' => self.space(char, generated),
+            ' ' | '\u{a0}' | '\t' => self.space(sign, sign.generated),
             c => match letters::symbol(c) {
-                Some(symbol) => self.letter(char, symbol),
+                Some(symbol) => self.letter(sign, symbol),
                 None if !known || letters::is_unreadable(c) => {
                     self.unreadable += 1;
-                    self.space(char, true);
+                    self.space(sign, true);
                 }
-                None => self.letter(char, c),
+                None => self.letter(sign, c),
             },
         }
     }
@@ -200,7 +197,7 @@ impl Reader {
         }
     }
 
-    fn space(&mut self, char: &PdfPageTextChar, generated: bool) {
+    fn space(&mut self, sign: &Sign, generated: bool) {
         let Some(open) = &mut self.open else { return };
         open.spaced = true;
         if generated {
@@ -208,7 +205,7 @@ impl Reader {
         }
         open.spaces += 1;
         // A space of the file covers the gap that it makes; those that are stretched over a page do not count.
-        if let Some(place) = place(char).filter(|place| place.turn == open.last_box.turn) {
+        if let Some(place) = place(sign).filter(|place| place.turn == open.last_box.turn) {
             let most = WIDE * open.line.em;
             let step = place.x1.min(open.last_box.x1 + most);
             open.last_box.x1 = open.last_box.x1.max(step);
@@ -217,15 +214,15 @@ impl Reader {
         }
     }
 
-    fn letter(&mut self, char: &PdfPageTextChar, c: char) {
-        let Some(place) = place(char) else { return };
+    fn letter(&mut self, sign: &Sign, c: char) {
+        let Some(place) = place(sign) else { return };
         self.readable += 1;
         if self.open.as_ref().is_some_and(|open| open.ends_before(&place)) {
             self.end();
         }
         let order = self.lines.len();
-        let open = self.open.get_or_insert_with(|| Open::at(char, place, order));
-        open.push(char, c, place);
+        let open = self.open.get_or_insert_with(|| Open::at(sign, place, order));
+        open.push(sign, c, place);
     }
 
     /// Ends the line.
@@ -250,14 +247,14 @@ impl Reader {
 }
 
 impl Open {
-    fn at(char: &PdfPageTextChar, place: Box, order: usize) -> Self {
+    fn at(sign: &Sign, place: Box, order: usize) -> Self {
         let line = Line {
             text: String::new(),
             x0: place.x0,
             x1: place.x1,
             y: place.y,
-            em: em(char),
-            style: style(char),
+            em: sign.em,
+            style: sign.font,
             rtl: false,
             turn: place.turn,
             order,
@@ -289,11 +286,11 @@ impl Open {
         gap > wide || self.spaces >= WIDE_SPACES || (other_line && (self.divided || !runs_down))
     }
 
-    fn push(&mut self, char: &PdfPageTextChar, c: char, place: Box) {
+    fn push(&mut self, sign: &Sign, c: char, place: Box) {
         self.spaces = 0;
         let spaced = std::mem::take(&mut self.spaced) && !self.line.text.is_empty();
         if !self.sized && c.is_alphanumeric() {
-            self.line.em = em(char);
+            self.line.em = sign.em;
             self.sized = true;
         }
         let em = self.line.em;
@@ -346,7 +343,7 @@ impl Open {
         if (place.y - self.line.y).abs() > 2.5 * em {
             self.line.turn = ASKEW;
         }
-        if self.line.style != 0 && self.last != c && spaced && style(char) != self.line.style {
+        if self.line.style != 0 && self.last != c && spaced && sign.font != self.line.style {
             self.line.style = 0;
         }
         (self.last, self.last_box) = (c, place);
@@ -365,43 +362,29 @@ fn each_once(text: &str) -> String {
 }
 
 /// Where a sign stands.
-fn place(char: &PdfPageTextChar) -> Option<Box> {
-    let angle = -char.angle_radians().unwrap_or(0.0);
-    let quarters = angle / std::f32::consts::FRAC_PI_2;
+fn place(sign: &Sign) -> Option<Box> {
+    let quarters = -sign.angle / std::f32::consts::FRAC_PI_2;
     let nearest = quarters.round();
     let turn = if (quarters - nearest).abs() < 0.05 { nearest.rem_euclid(4.0) as u8 } else { ASKEW };
-    let bounds = char.loose_bounds().or_else(|_| char.tight_bounds()).ok()?;
-    let (x, y) = char.origin().ok()?;
-    let (left, right) = (bounds.left().value, bounds.right().value);
-    let (bottom, top) = (bounds.bottom().value, bounds.top().value);
-    let (x0, x1, y) = match turn {
-        1 => (bottom, top, x.value),
-        2 => (-right, -left, y.value),
-        3 => (-top, -bottom, -x.value),
-        _ => (left, right, -y.value),
-    };
-    let all = [x0, x1, y];
-    all.iter().all(|value| value.is_finite()).then_some(Box { x0, x1, y, turn })
+    let ([x0, x1], [_, _], y) = turned(turn, sign.bounds, sign.origin);
+    [x0, x1, y].iter().all(|value| value.is_finite()).then_some(Box { x0, x1, y, turn })
 }
 
-/// The size of a sign.
-fn em(char: &PdfPageTextChar) -> f32 {
-    let scale = char.matrix().map_or(1.0, |matrix| matrix.c().hypot(matrix.d()));
-    let em = char.unscaled_font_size().value * scale;
-    if em.is_finite() { em.abs().max(MIN_EM) } else { MIN_EM }
-}
-
-/// What its font looks like.
-fn style(char: &PdfPageTextChar) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    char.font_name().hash(&mut hasher);
-    hasher.finish().max(1)
+/// A place turned by quarters, so that the text runs from left to right: its reach along the line, its reach down the page,
+/// and how far down a point of it is.
+fn turned(turn: u8, [left, bottom, right, top]: [f32; 4], [x, y]: [f32; 2]) -> ([f32; 2], [f32; 2], f32) {
+    match turn {
+        1 => ([bottom, top], [left, right], x),
+        2 => ([-right, -left], [bottom, top], y),
+        3 => ([-top, -bottom], [-right, -left], -x),
+        _ => ([left, right], [-top, -bottom], -y),
+    }
 }
 
 /// Drops runs of words that are drawn again in the same place, to look bold or to throw a shadow.
 fn drop_doubles(lines: &mut Vec<Line>) {
     let key = |line: &Line| (line.turn, line.text.clone());
-    let mut seen: std::collections::HashMap<(u8, String), Vec<(f32, f32)>> = Default::default();
+    let mut seen: HashMap<(u8, String), Vec<(f32, f32)>> = HashMap::new();
     lines.retain(|line| {
         let near = |a: f32, b: f32| (a - b).abs() <= SHADOW * line.em;
         let places = seen.entry(key(line)).or_default();
@@ -414,20 +397,30 @@ fn drop_doubles(lines: &mut Vec<Line>) {
     });
 }
 
-/// What is typed into fields stands where the field is; what notes say comes after the page.
-fn read_annotations(page: &PdfPage, into: &mut Page) {
-    for annotation in page.annotations().iter() {
+/// Adds what fields and notes hold and no drawing of them shows: what is typed into a field stands where the field is, and
+/// what a note says comes after the page.
+pub(super) fn read_annotations(page: &PdfPage, into: &mut Page) {
+    let shown: String = into.lines.iter().flat_map(|line| letters_of(&line.text)).collect();
+    let is_shown = |text: &str| shown.contains(&letters_of(text).collect::<String>());
+    for annotation in page.annotations().iter().take(MAX_ANNOTATIONS) {
         if annotation.is_hidden() {
             continue;
         }
         if let Some(value) = annotation.as_form_field().and_then(value) {
-            field(&annotation, &value, into);
+            if !is_shown(&value) {
+                field(&annotation, &value, into);
+            }
         } else if is_note(annotation.annotation_type())
-            && let Some(note) = annotation.contents().filter(|note| !note.trim().is_empty())
+            && let Some(note) =
+                annotation.contents().filter(|note| !note.trim().is_empty() && !is_shown(note))
         {
             into.notes.push(letters::plain(&note.replace('\r', "\n")));
         }
     }
+}
+
+fn letters_of(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| c.is_alphanumeric())
 }
 
 fn is_note(kind: PdfPageAnnotationType) -> bool {
@@ -444,8 +437,6 @@ fn value(field: &PdfFormField) -> Option<String> {
             let all = list.options().iter().take(MAX_OPTIONS).filter_map(|option| option.label().cloned());
             Some(all.collect::<Vec<_>>().join("\n"))
         }
-        PdfFormField::Checkbox(check) => check.is_checked().unwrap_or(false).then(|| "☒".to_owned()),
-        PdfFormField::RadioButton(radio) => radio.is_checked().unwrap_or(false).then(|| "☒".to_owned()),
         _ => None,
     };
     value.filter(|value| !value.trim().is_empty())
@@ -456,18 +447,11 @@ fn field(annotation: &PdfPageAnnotation, value: &str, into: &mut Page) {
     let Ok(bounds) = annotation.bounds() else { return };
     let rows: Vec<String> = value.split(['\r', '\n']).map(letters::plain).collect();
     let rows: Vec<&str> = rows.iter().map(|row| row.trim()).filter(|row| !row.is_empty()).collect();
-    let height = (bounds.top().value - bounds.bottom().value).abs();
-    // Letters fill a line of the field.
-    let em = (height / rows.len().max(1) as f32 * 0.7).clamp(MIN_EM, 12.0);
     let turn = into.lines.first().map_or(0, |line| line.turn).min(3);
-    let (left, right) = (bounds.left().value, bounds.right().value);
-    let (bottom, top) = (bounds.bottom().value, bounds.top().value);
-    let (x0, x1, y0, y1) = match turn {
-        1 => (bottom, top, left, right),
-        2 => (-right, -left, bottom, top),
-        3 => (-top, -bottom, -right, -left),
-        _ => (left, right, -top, -bottom),
-    };
+    let bounds = [bounds.left(), bounds.bottom(), bounds.right(), bounds.top()].map(|point| point.value);
+    let ([x0, x1], [y0, y1], _) = turned(turn, bounds, [0.0; 2]);
+    // Letters fill a line of the field.
+    let em = ((y1 - y0).abs() / rows.len().max(1) as f32 * 0.7).clamp(1.0, 12.0);
     for (at, text) in rows.iter().enumerate() {
         // On the baseline of a label beside it, which the field reaches below.
         let y = if rows.len() == 1 { f32::midpoint(y0, y1) + 0.3 * em } else { y0 + (at as f32 + 1.0) * em };
@@ -480,7 +464,7 @@ fn field(annotation: &PdfPageAnnotation, value: &str, into: &mut Page) {
 }
 
 /// Whether the page has pictures that may hold its text: any where it has no text, one of nearly the whole page else.
-fn has_pictures(page: &PdfPage, readable: usize) -> bool {
+pub(super) fn has_pictures(page: &PdfPage, readable: usize) -> bool {
     let area = page.width().value * page.height().value;
     let mut pictures = Pictures {
         least: if readable == 0 { 0.0 } else { MOST_OF_A_PAGE * area },
@@ -521,5 +505,106 @@ impl Pictures {
             _ => {}
         }
         false
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A line of letters of ten points, each half as wide.
+    pub fn line(text: &str, x0: f32, y: f32, order: usize) -> Line {
+        let (x1, rtl) = (x0 + 5.0 * text.chars().count() as f32, text.chars().any(letters::is_right_to_left));
+        Line { text: text.to_owned(), x0, x1, y, em: 10.0, style: 1, rtl, turn: 0, order }
+    }
+
+    /// The signs of a text at a place, as PDFium finds them.
+    fn signs(text: &str, x: f32, y: f32) -> Vec<Sign> {
+        let sign = |(at, c): (usize, char)| {
+            let left = x + 5.0 * at as f32;
+            Sign {
+                code: c as u32,
+                generated: matches!(c, '\r' | '\n'),
+                divides: c == '\u{2}',
+                unmapped: false,
+                bounds: [left, y - 2.0, left + 5.0, y + 8.0],
+                origin: [left, y],
+                angle: 0.0,
+                em: 10.0,
+                font: 1,
+            }
+        };
+        text.chars().enumerate().map(sign).collect()
+    }
+
+    fn texts(signs: &[Sign]) -> Vec<String> {
+        lines(signs, 1).lines.into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn wide_white_space_and_divided_words_end_lines() {
+        let mut all = signs("Left half", 0.0, 700.0);
+        all.extend(signs("right break\u{2}", 80.0, 700.0));
+        all.extend(signs("water", 80.0, 688.0));
+        assert_eq!(texts(&all), ["Left half", "right break\u{ad}", "water"]);
+    }
+
+    #[test]
+    fn letters_that_are_drawn_twice_are_read_once() {
+        let doubled: Vec<Sign> = signs("pull", 0.0, 0.0).into_iter().flat_map(|sign| [sign, sign]).collect();
+        assert_eq!(texts(&doubled), ["pull"]);
+        let beside = |sign: Sign| {
+            let mut again = sign;
+            again.bounds[0] += 0.3;
+            again.origin[0] += 0.3;
+            [sign, again]
+        };
+        assert_eq!(
+            texts(&signs("pull", 0.0, 0.0).into_iter().flat_map(beside).collect::<Vec<_>>()),
+            ["pull"]
+        );
+        let mut shadow = signs("Towing gear", 0.0, 0.0);
+        shadow.extend(signs("\r\n", 55.0, 0.0));
+        shadow.extend(signs("Towing gear", 0.9, -0.9));
+        assert_eq!(texts(&shadow), ["Towing gear"]);
+        // The letters of a ligature are in one place too.
+        let mut office = signs("ofice", 0.0, 0.0);
+        office.insert(2, office[1]);
+        assert_eq!(texts(&office), ["office"]);
+    }
+
+    #[test]
+    fn accents_join_the_letter_that_they_stand_over() {
+        let mut before = signs("M", 0.0, 0.0);
+        before.extend(signs("¨", 5.0, 0.0));
+        before.extend(signs("uller", 5.0, 0.0));
+        assert_eq!(texts(&before), ["Müller"]);
+        let mut behind = signs("cafe", 0.0, 0.0);
+        behind.extend(signs("´", 15.0, 0.0));
+        assert_eq!(texts(&behind), ["café"]);
+        assert_eq!(texts(&signs("a ~ b", 0.0, 0.0)), ["a ~ b"]);
+    }
+
+    #[test]
+    fn codes_without_letters_are_counted_and_left_out() {
+        let mut numbered = signs("*UXSD\u{3}R]\u{3}", 0.0, 0.0);
+        numbered.iter_mut().for_each(|sign| (sign.unmapped, sign.font) = (true, 2));
+        numbered.extend(signs("\r\nfooter", 0.0, -20.0));
+        let page = lines(&numbered, 1);
+        assert_eq!((page.lines.len(), page.unreadable, page.readable), (1, 9, 6));
+        let mut ascii = signs("page 12.qxd", 0.0, 0.0);
+        ascii.iter_mut().for_each(|sign| sign.unmapped = true);
+        assert_eq!(texts(&ascii), ["page 12.qxd"]);
+    }
+
+    #[test]
+    fn turned_lines_run_from_left_to_right() {
+        let mut up = signs("up", 0.0, 0.0);
+        for (at, sign) in up.iter_mut().enumerate() {
+            let y = 100.0 + 5.0 * at as f32;
+            (sign.angle, sign.bounds, sign.origin) = (4.712_389, [50.0, y, 60.0, y + 5.0], [58.0, y]);
+        }
+        let found = lines(&up, 1).lines.remove(0);
+        assert_eq!((found.text.as_str(), found.turn, found.x0, found.x1), ("up", 1, 100.0, 110.0));
     }
 }
