@@ -129,7 +129,10 @@ fn what_cannot_be_read_is_told() {
     let path = folder.to_str().unwrap();
     let told = stderr(&server.run(&["index", path]));
     assert!(told.contains("failed: papers/scan.pdf") && told.contains("OCR"), "{told}");
-    assert!(told.contains("1 file was read with warnings") && told.contains("papers/no-tounicode.pdf"), "{told}");
+    assert!(
+        told.contains("1 file was read with warnings") && told.contains("papers/no-tounicode.pdf"),
+        "{told}"
+    );
     assert!(!told.contains("UNMAPPED_TEXT"), "{told}");
     let told = stderr(&server.run(&["index", path, "--force", "--verbose"]));
     assert!(told.contains("warning: papers/no-tounicode.pdf: UNMAPPED_TEXT: "), "{told}");

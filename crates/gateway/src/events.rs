@@ -63,6 +63,8 @@ pub(crate) fn streamed(answer: Answer, media_type: &'static str, pieces: impl Pi
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Proxies that collect answers would hold events back.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     if let Some(id) = id {
         headers.insert("x-request-id", id);
     }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures::stream;
 use multer::{Constraints, Multipart, SizeLimit};
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
+use serde_json::json;
 
 use crate::failure::Failure;
 use crate::json;
@@ -42,9 +43,7 @@ pub(crate) async fn documents(
         let bytes = field.bytes().await.map_err(|error| bad(&error))?;
         let media_type = media_type_of(&name, &bytes).map(str::to_owned).or(told);
         let media_type = media_type.unwrap_or_else(|| "text/plain".to_owned());
-        let mut file = DynamicMessage::new(document.clone());
-        json::set(&mut file, "id", &name)?;
-        json::set(&mut file, "mime_type", &media_type)?;
+        let mut file = json::message_of(&document, described(&name, &media_type))?;
         file.set_field_by_name("data", Value::Bytes(bytes));
         documents.push(Value::Message(file));
     }
@@ -55,8 +54,20 @@ pub(crate) async fn documents(
     Ok(message)
 }
 
-/// A file name as an id: forward slashes, and no steps up.
+/// A file as a document without its bytes, with the metadata that `trove index` gives files.
+fn described(name: &str, media_type: &str) -> serde_json::Value {
+    let string = |text: &str| json!({"string_value": text});
+    let mut metadata = json!({"path": string(name)});
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if let Some((_, extension)) = last.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()) {
+        metadata["extension"] = string(&extension.to_lowercase());
+    }
+    json!({"id": name, "mime_type": media_type, "metadata": metadata})
+}
+
+/// A file name as an id: forward slashes, and no steps up. Browsers write three signs of it as codes.
 fn clean(name: &str) -> String {
+    let name = name.replace("%22", "\"").replace("%0D", "\r").replace("%0A", "\n");
     let parts = name.split(['/', '\\']).filter(|part| !matches!(*part, "" | "." | ".."));
     parts.collect::<Vec<_>>().join("/")
 }
@@ -70,5 +81,6 @@ mod tests {
         assert_eq!(clean("../../etc/passwd"), "etc/passwd");
         assert_eq!(clean("C:\\notes\\a.md"), "C:/notes/a.md");
         assert_eq!(clean("notes/./a b.md"), "notes/a b.md");
+        assert_eq!(clean("a %22b%22%20.md"), "a \"b\"%20.md");
     }
 }

@@ -40,7 +40,8 @@ impl Page {
     /// A file; the page itself for every other path, which the page reads.
     pub fn get(&self, path: &str, headers: &HeaderMap) -> Response<Body> {
         let name = if self.files.contains_key(path) { path } else { "index.html" };
-        let Some(file) = self.files.get(name) else {
+        // The page names its files beside itself, so that it has no deeper addresses.
+        let Some(file) = self.files.get(name).filter(|_| !path.contains('/')) else {
             return crate::failure::Failure::new(
                 StatusCode::NOT_FOUND,
                 "NO_PAGE",

@@ -291,13 +291,15 @@ impl Writing {
         let (number, passage) = (&citation["number"], &citation["passage"]);
         let mark = if self.shape.is_inline { format!(" [{number}]") } else { String::new() };
         let end = self.written + mark.chars().count();
-        let span = &citation["passage_span"];
+        // The citation counts from the start of its passage, the page from that of the document.
+        let start = passage["span"]["start"].as_u64().unwrap_or_default();
+        let in_document = |bound: &str| start + citation["passage_span"][bound].as_u64().unwrap_or_default();
         let url = format!(
-            "/ui/#/c/{}/d/{}?start={}&end={}",
+            "/ui/document?collection={}&id={}&start={}&end={}",
             encoded(&self.shape.collection),
             encoded(passage["document_id"].as_str().unwrap_or_default()),
-            span["start"],
-            span["end"]
+            in_document("start"),
+            in_document("end")
         );
         self.annotations.push(json!({"type": "url_citation", "url_citation": {
             "start_index": self.written, "end_index": end, "title": passage["document_id"], "url": url,

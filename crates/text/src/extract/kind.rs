@@ -193,7 +193,10 @@ pub(super) fn advice(media_type: &str) -> Option<&'static str> {
 
 /// Whether a format is text that people write.
 fn is_text(media_type: &str) -> bool {
-    matches!(media_type, PLAIN | MARKDOWN | MDX | HTML | MAIL | MAILBOX | NOTEBOOK | ASCIIDOC | RST | ORG | LATEX)
+    matches!(
+        media_type,
+        PLAIN | MARKDOWN | MDX | HTML | MAIL | MAILBOX | NOTEBOOK | ASCIIDOC | RST | ORG | LATEX
+    )
 }
 
 /// Whether a file begins as one of a binary format does, though it may be broken.
