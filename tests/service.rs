@@ -264,6 +264,43 @@ async fn new_metadata_is_stored_without_encoding_and_a_new_title_is_encoded() {
     assert_eq!(put(titled("", "b")).await.0, DocumentStatus::Unchanged);
 }
 
+#[tokio::test]
+async fn what_a_file_says_of_itself_is_metadata_unless_the_caller_says_else() {
+    let Some(models) = models() else { return };
+    let data = data_dir(&models);
+    let server = Server::start(data.path()).await;
+    let channel = server.channel().await;
+    create(&channel, NOTES).await;
+    let note = "---\ntitle: Rigging\ntags: [rigging, yearly]\nweight: 3\n---\n\nLook at every cotter pin.\n";
+    let with = |metadata: &[(&str, &str)]| proto::Document {
+        metadata: metadata.iter().map(|(key, value)| ((*key).to_owned(), string(value))).collect(),
+        ..data_document("n", note.as_bytes(), "text/markdown")
+    };
+    let put = |document| tokens_of(&channel, upsert_request(vec![document]));
+    assert_eq!(put(with(&[("kind", "k")])).await.0, DocumentStatus::Indexed);
+    let stored = get(&channel, "n").await.unwrap();
+    assert_eq!((stored.title.as_str(), &stored.metadata["kind"]), ("Rigging", &string("k")));
+    assert_eq!(stored.file_metadata_keys, ["tags", "weight"]);
+    let has = |tag: &str| {
+        let equals = proto::field_condition::Test::Equals(string(tag));
+        let condition = proto::FieldCondition { key: "tags".to_owned(), test: Some(equals) };
+        let filter = Some(proto::Filter { node: Some(proto::filter::Node::Field(condition)) });
+        let request = proto::SearchRequest { filter, ..query("cotter pin") };
+        let channel = channel.clone();
+        async move { found(&channel, request).await.len() }
+    };
+    assert_eq!((has("rigging").await, has("mast").await), (1, 0));
+    assert_eq!(put(with(&[("kind", "k")])).await, (DocumentStatus::Unchanged, 0));
+
+    // What the caller says wins, as long as the caller says it.
+    assert_eq!(put(with(&[("tags", "mast")])).await, (DocumentStatus::Updated, 0));
+    assert_eq!(get(&channel, "n").await.unwrap().file_metadata_keys, ["weight"]);
+    assert_eq!((has("rigging").await, has("mast").await), (0, 1));
+    assert_eq!(put(with(&[])).await, (DocumentStatus::Updated, 0));
+    assert_eq!((has("rigging").await, has("mast").await), (1, 0));
+    assert_eq!(put(with(&[])).await, (DocumentStatus::Unchanged, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_of_a_collection_without_an_etag_all_count() {
     let Some(models) = models() else { return };

@@ -65,6 +65,14 @@ pub fn check_metadata(metadata: &std::collections::HashMap<String, proto::Metada
 
 /// Memory that what describes a document takes beside its content, once it is checked.
 pub fn described_bytes(document: &proto::Document) -> usize {
+    let texts =
+        [&document.id, &document.title, &document.source_uri, &document.mime_type, &document.content_hash];
+    let texts: usize = texts.iter().map(|text| text.len()).sum();
+    size_of::<proto::Document>() + texts + metadata_bytes(&document.metadata)
+}
+
+/// Memory that metadata takes.
+pub fn metadata_bytes(metadata: &std::collections::HashMap<String, proto::MetadataValue>) -> usize {
     use proto::metadata_value::Kind;
     let entry = |(key, value): (&String, &proto::MetadataValue)| {
         let strings = match &value.kind {
@@ -76,10 +84,7 @@ pub fn described_bytes(document: &proto::Document) -> usize {
         };
         ENTRY_BYTES + key.len() + strings
     };
-    let texts =
-        [&document.id, &document.title, &document.source_uri, &document.mime_type, &document.content_hash];
-    let texts: usize = texts.iter().map(|text| text.len()).sum();
-    size_of::<proto::Document>() + texts + document.metadata.iter().map(entry).sum::<usize>()
+    metadata.iter().map(entry).sum()
 }
 
 /// Metadata of a message.

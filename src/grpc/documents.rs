@@ -147,7 +147,10 @@ fn warning_out(warning: Warning) -> proto::Warning {
 }
 
 pub(super) fn document_out(record: DocumentRecord) -> proto::Document {
+    let of_file =
+        record.file_metadata.iter().filter(|(key, value)| record.metadata.get(*key) == Some(*value));
     proto::Document {
+        file_metadata_keys: of_file.map(|(key, _)| key.clone()).collect(),
         content_hash: blake3::Hash::from_bytes(record.content_hash).to_hex().to_string(),
         create_time: Some(convert::timestamp(record.create_time_ns)),
         update_time: Some(convert::timestamp(record.update_time_ns)),

@@ -195,6 +195,7 @@ impl Import {
         let text_bytes = usize::try_from(stored.text_bytes).unwrap_or(usize::MAX);
         let passages = stored.passage_count as usize;
         let described = stored.document.as_ref().map_or(0, convert::described_bytes);
+        let described = described.saturating_add(convert::metadata_bytes(&stored.file_metadata));
         let bytes = stored.encoded_len().saturating_add(described);
         let id = stored.document.as_ref().map(|d| d.id.clone()).unwrap_or_default();
         let document = if text_bytes > self.max_document_bytes {

@@ -95,6 +95,7 @@ mod tests {
         "IngestDocumentsRequest.data_chunk",
         "ImportDocumentsRequest.text",
         // Left out of what comes in.
+        "Document.file_metadata_keys",
         "Passage.document_id",
         "Passage.text",
         "Passage.headings",

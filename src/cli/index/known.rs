@@ -86,7 +86,8 @@ fn fingerprint(content_hash: &str, document: &Document) -> [u8; 32] {
     add(document.source_uri.as_bytes());
     let mut metadata: Vec<_> = document.metadata.iter().collect();
     metadata.sort_by_key(|(key, _)| *key);
-    for (key, value) in metadata {
+    // What the file says of itself goes with its content.
+    for (key, value) in metadata.into_iter().filter(|(key, _)| !document.file_metadata_keys.contains(key)) {
         add(key.as_bytes());
         add(&prost::Message::encode_to_vec(value));
     }
@@ -128,5 +129,10 @@ mod tests {
         assert!(!stored.is(&hash, &with("U", "k")));
         assert!(!stored.is(&hash, &with("T", "l")));
         assert!(!stored.is(&blake3::hash(b"y"), &with("T", "k")));
+        let mut of_file = with("T", "k");
+        of_file.metadata.insert("tags".to_owned(), output::string_value("a"));
+        assert!(!self::stored(of_file.clone()).is(&hash, &with("T", "k")));
+        of_file.file_metadata_keys.push("tags".to_owned());
+        assert!(self::stored(of_file).is(&hash, &with("T", "k")));
     }
 }

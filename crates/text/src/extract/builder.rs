@@ -92,7 +92,9 @@ impl Builder {
 
     /// Keeps what the file says of itself; what it says first stays.
     pub(super) fn tell(&mut self, key: &str, value: MetadataValue) {
-        self.metadata.entry(key.to_owned()).or_insert(value);
+        if value != MetadataValue::Null {
+            self.metadata.entry(key.to_owned()).or_insert(value);
+        }
     }
 
     /// Keeps what could not be read.

@@ -73,7 +73,7 @@ fn read(text: &str) -> Result<Extracted> {
     for text in fields.iter().filter_map(Field::text) {
         builder.block(&text);
     }
-    for field in fields {
+    for field in fields.into_iter().filter(|field| field.title().is_none()) {
         builder.tell(&field.name, field.value);
     }
     html::extract_into(&page_of(text), &mut builder);
