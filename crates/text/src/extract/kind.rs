@@ -192,7 +192,7 @@ pub(super) fn advice(media_type: &str) -> Option<&'static str> {
 }
 
 /// Whether a format is text that people write.
-fn is_text(media_type: &str) -> bool {
+pub(super) fn is_text(media_type: &str) -> bool {
     matches!(
         media_type,
         PLAIN | MARKDOWN | MDX | HTML | MAIL | MAILBOX | NOTEBOOK | ASCIIDOC | RST | ORG | LATEX
