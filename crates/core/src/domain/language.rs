@@ -5,6 +5,8 @@ use crate::error::{Error, Result};
 /// The language of a collection's texts: whose endings its keyword index leaves out, and which words of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Language {
+    /// That of each document, as its text tells.
+    Auto,
     /// Words as they stand, and all of them.
     None,
     /// Arabic.
@@ -48,7 +50,8 @@ pub enum Language {
 
 impl Language {
     /// All languages.
-    pub const ALL: [Language; 19] = [
+    pub const ALL: [Language; 20] = [
+        Language::Auto,
         Language::None,
         Language::Arabic,
         Language::Danish,
@@ -70,9 +73,10 @@ impl Language {
         Language::Turkish,
     ];
 
-    /// Its English name in lower case; `none` for none.
+    /// Its English name in lower case; `auto` and `none` for those that are none.
     pub fn name(self) -> &'static str {
         match self {
+            Language::Auto => "auto",
             Language::None => "none",
             Language::Arabic => "arabic",
             Language::Danish => "danish",
