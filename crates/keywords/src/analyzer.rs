@@ -1,8 +1,9 @@
 //! From text to terms: words in lower case without stop words and endings, identifiers as a whole, and the other forms
 //! that a word can be asked for in.
 //!
-//! A text gives two lists. Its *words* are what BM25 counts. Its *forms* are found too, and weigh less or nothing where
-//! the word itself is there: they have a field of their own, so that they make no text longer.
+//! A text gives three lists. Its *words* are what BM25 counts. Its *forms* are found too, and weigh less or nothing where
+//! the word itself is there: they have a field of their own, so that they make no text longer. Its *signs* are those of
+//! scripts without spaces, where any two neighbours may be a word.
 
 use std::collections::HashMap;
 
@@ -50,6 +51,8 @@ pub struct Terms {
     pub words: String,
     /// Other forms of them.
     pub forms: String,
+    /// Its signs in scripts without spaces, an empty line after each run.
+    pub signs: String,
 }
 
 impl Terms {
@@ -57,6 +60,7 @@ impl Terms {
     pub fn clear(&mut self) {
         self.words.clear();
         self.forms.clear();
+        self.signs.clear();
     }
 }
 
@@ -125,7 +129,7 @@ impl Analyzer {
         let mut before: Option<Run> = None;
         for (place, &run) in runs.iter().enumerate() {
             if run.kind == Kind::Signs {
-                self.index_signs(run.of(&text), &mut out.words);
+                self.index_signs(run.of(&text), &mut out.signs);
                 before = None;
                 continue;
             }
@@ -196,16 +200,15 @@ impl Analyzer {
         is_stop
     }
 
-    /// Adds each pair of neighbouring signs, and the last one: each sign begins a term.
-    fn index_signs(&mut self, run: &str, words: &mut String) {
+    /// Adds each sign.
+    fn index_signs(&mut self, run: &str, signs: &mut String) {
         scan::sign_ends(run, &mut self.ends);
         let mut start = 0;
-        for pair in self.ends.windows(2) {
-            let [middle, end] = *pair else { continue };
-            add(words, run.get(start..end).unwrap_or_default());
-            start = middle;
+        for &end in &self.ends {
+            add(signs, run.get(start..end).unwrap_or_default());
+            start = end;
         }
-        add(words, run.get(start..).unwrap_or_default());
+        signs.push('\n');
     }
 
     /// What there is to know of a word in lower case.
@@ -395,9 +398,11 @@ mod tests {
     }
 
     #[test]
-    fn scripts_without_spaces_give_pairs_and_the_last_sign() {
-        assert_eq!(words("東京都 猫"), ["東京", "京都", "都", "猫"]);
-        assert_eq!(words("서울에서 iPhone15を"), ["서울", "울에", "에서", "서", "iphone15", "を"]);
+    fn scripts_without_spaces_give_signs_with_their_marks() {
+        let mut terms = Terms::default();
+        Analyzer::new(Language::English).index("東京都 iPhone15を 서울 เรือ", &mut terms);
+        assert_eq!(terms.words, "iphone15\n");
+        assert_eq!(terms.signs, "東\n京\n都\n\nを\n\n서\n울\n\nเ\nรื\nอ\n\n");
     }
 
     #[test]

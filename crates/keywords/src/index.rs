@@ -161,6 +161,8 @@ impl KeywordIndex {
             add(fields.title, &title.words);
             terms.forms.push_str(&title.forms);
             add(fields.forms, &terms.forms);
+            terms.signs.push_str(&title.signs);
+            add(fields.signs, &terms.signs);
             add(fields.language, language.name());
             entry.add_u64(fields.point, passage.point);
             entry.add_u64(fields.doc_no, u64::from(doc_no));

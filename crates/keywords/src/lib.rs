@@ -99,6 +99,8 @@ struct Fields {
     title: Field,
     /// Other forms of the words of all three.
     forms: Field,
+    /// Signs of scripts without spaces, of all three.
+    signs: Field,
     language: Field,
     point: Field,
     doc_no: Field,
@@ -112,7 +114,7 @@ fn schema() -> (Schema, Fields) {
         let indexing = TextFieldIndexing::default().set_tokenizer(lines::LINES).set_index_option(option);
         TextOptions::default().set_indexing_options(indexing)
     };
-    // Terms with their frequencies; positions would be of use to phrases only.
+    // Terms with their frequencies. Positions are for signs, of which those count that stand together.
     let words = text(IndexRecordOption::WithFreqs);
     let mut builder = Schema::builder();
     let fields = Fields {
@@ -120,6 +122,7 @@ fn schema() -> (Schema, Fields) {
         headings: builder.add_text_field("headings", words.clone()),
         title: builder.add_text_field("title", words.clone()),
         forms: builder.add_text_field("forms", words),
+        signs: builder.add_text_field("signs", text(IndexRecordOption::WithFreqsAndPositions)),
         language: builder.add_text_field("language", text(IndexRecordOption::Basic)),
         point: builder.add_u64_field(POINT, FAST),
         doc_no: builder.add_u64_field(DOC_NO, FAST | INDEXED),

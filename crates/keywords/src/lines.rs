@@ -1,4 +1,4 @@
-//! The only analysis that tantivy does: the terms of a text come one a line.
+//! The only analysis that tantivy does: the terms of a text come one a line. An empty line keeps those around it apart.
 
 use tantivy::tokenizer::{TextAnalyzer, Token, TokenStream, Tokenizer};
 
@@ -35,7 +35,15 @@ impl Tokenizer for Lines {
 
 impl TokenStream for LineStream<'_> {
     fn advance(&mut self) -> bool {
-        let Some(rest) = self.text.get(self.at..).filter(|rest| !rest.is_empty()) else { return false };
+        let mut rest = self.text.get(self.at..).unwrap_or_default();
+        while let Some(others) = rest.strip_prefix('\n') {
+            rest = others;
+            self.at += 1;
+            self.token.position = self.token.position.wrapping_add(1);
+        }
+        if rest.is_empty() {
+            return false;
+        }
         let line = rest.split('\n').next().unwrap_or_default();
         self.token.text.clear();
         self.token.text.push_str(line);

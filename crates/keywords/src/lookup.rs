@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use tantivy::query::{BooleanQuery, BoostQuery, DisjunctionMaxQuery, Occur, Query, TermQuery};
+use tantivy::query::{BooleanQuery, BoostQuery, DisjunctionMaxQuery, Occur, PhraseQuery, Query, TermQuery};
 use tantivy::schema::{Field, IndexRecordOption};
 use tantivy::{Searcher, TantivyError, Term};
 
@@ -30,10 +30,11 @@ const LEAST_STEM: usize = 3;
 /// What joins the parts of a compound.
 const LINKS: &[&str] = &["", "s", "es", "n", "en", "er", "e"];
 
-/// What a document is scored by: a term, the sum of several, or the best of several.
+/// What a document is scored by: a term, two that stand together, the sum of several, or the best of several.
 #[derive(Debug, Clone)]
 pub enum Node {
     Leaf(Leaf),
+    Pair(Pair),
     Sum(Vec<Node>),
     Best(Vec<Node>),
 }
@@ -48,12 +49,23 @@ pub struct Leaf {
     holders: u64,
 }
 
+/// Two terms of one field, one after the other.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    terms: [Term; 2],
+    boost: f32,
+    /// That of both together, as tantivy counts it.
+    idf: f32,
+    holders: u64,
+}
+
 impl Node {
     /// The same with another weight.
     pub fn times(self, weight: f32) -> Self {
         let all = |nodes: Vec<Node>| nodes.into_iter().map(|node| node.times(weight)).collect();
         match self {
             Node::Leaf(leaf) => Node::Leaf(Leaf { boost: leaf.boost * weight, ..leaf }),
+            Node::Pair(pair) => Node::Pair(Pair { boost: pair.boost * weight, ..pair }),
             Node::Sum(nodes) => Node::Sum(all(nodes)),
             Node::Best(nodes) => Node::Best(all(nodes)),
         }
@@ -64,6 +76,9 @@ impl Node {
             Node::Leaf(leaf) => {
                 let query = Box::new(TermQuery::new(leaf.term.clone(), IndexRecordOption::WithFreqs));
                 Box::new(BoostQuery::new(query, leaf.boost))
+            }
+            Node::Pair(pair) => {
+                Box::new(BoostQuery::new(Box::new(PhraseQuery::new(pair.terms.to_vec())), pair.boost))
             }
             Node::Sum(nodes) => {
                 Box::new(BooleanQuery::new(nodes.iter().map(|node| (Occur::Should, node.query())).collect()))
@@ -76,6 +91,7 @@ impl Node {
     pub fn ceiling(&self) -> f32 {
         match self {
             Node::Leaf(leaf) => leaf.boost * leaf.idf * (1.0 + K1),
+            Node::Pair(pair) => pair.boost * pair.idf * (1.0 + K1),
             Node::Sum(nodes) => nodes.iter().map(Node::ceiling).sum(),
             Node::Best(nodes) => nodes.iter().map(Node::ceiling).fold(0.0, f32::max),
         }
@@ -85,6 +101,7 @@ impl Node {
     pub fn idf(&self) -> f32 {
         match self {
             Node::Leaf(leaf) => leaf.idf,
+            Node::Pair(pair) => pair.idf,
             Node::Sum(nodes) | Node::Best(nodes) => nodes.iter().map(Node::idf).fold(0.0, f32::max),
         }
     }
@@ -93,6 +110,7 @@ impl Node {
     pub fn holders(&self) -> u64 {
         match self {
             Node::Leaf(leaf) => leaf.holders,
+            Node::Pair(pair) => pair.holders,
             Node::Sum(nodes) | Node::Best(nodes) => nodes.iter().map(Node::holders).sum(),
         }
     }
@@ -101,6 +119,7 @@ impl Node {
     pub fn leaves(&self) -> usize {
         match self {
             Node::Leaf(_) => 1,
+            Node::Pair(_) => 2,
             Node::Sum(nodes) | Node::Best(nodes) => nodes.iter().map(Node::leaves).sum(),
         }
     }
@@ -157,6 +176,8 @@ impl<'a> Lookup<'a> {
         Ok(match look {
             Look::Word(term) => self.word(term)?,
             Look::Form(term) => self.leaf(self.fields.forms, term, 1.0)?.into_iter().collect(),
+            Look::Sign(sign) => self.leaf(self.fields.signs, sign, 1.0)?.into_iter().collect(),
+            Look::Signs(first, second) => self.pair(first, second)?.into_iter().collect(),
             Look::WordPrefix(start) => {
                 let mut found = Vec::new();
                 for (field, weight) in self.words() {
@@ -209,6 +230,21 @@ impl<'a> Lookup<'a> {
             return Ok(None);
         }
         Ok(Some(Node::Leaf(Leaf { term, boost, idf: self.idf(holders), holders })))
+    }
+
+    /// Two signs that stand together; `None` where no passage holds one of them.
+    fn pair(&self, first: &str, second: &str) -> Result<Option<Node>> {
+        let terms = [first, second].map(|sign| Term::from_field_text(self.fields.signs, sign));
+        let (mut idf, mut holders) = (0.0, 0);
+        for term in &terms {
+            let of_one = self.searcher.doc_freq(term).map_err(from_tantivy)?;
+            if of_one == 0 {
+                return Ok(None);
+            }
+            idf += self.idf(of_one);
+            holders += of_one;
+        }
+        Ok(Some(Node::Pair(Pair { terms, boost: 1.0, idf, holders })))
     }
 
     fn idf(&self, holders: u64) -> f32 {

@@ -83,6 +83,11 @@ pub fn names(text: &str, group: &[Run]) -> Vec<Name> {
     found
 }
 
+/// Whether a name is an identifier, not words that a hyphen or an apostrophe joins.
+pub fn is_identifier(name: &str) -> bool {
+    name.contains(|c: char| c.is_ascii_digit() || matches!(c, '_' | '.' | '/' | ':' | '@' | '&'))
+}
+
 /// Whether runs end as words do that an apostrophe shortens: don't, lighthouse's.
 fn is_contraction(text: &str, group: &[Run]) -> bool {
     let [.., before, last] = group else { return false };

@@ -16,6 +16,8 @@ const COMPOUND_WEIGHT: f32 = 0.5;
 const PARTS_WEIGHT: f32 = 0.6;
 /// Weight of the accents of a word, beside the word without them.
 const ACCENTS_WEIGHT: f32 = 0.2;
+/// Weight of a hyphenated word as one, beside its parts.
+const HYPHENATED_WEIGHT: f32 = 0.2;
 /// Weight of a word that begins as the last one does.
 const PREFIX_WEIGHT: f32 = 0.9;
 /// Weight of a word whose stem the last one begins with.
@@ -45,6 +47,10 @@ pub enum Look {
     Word(String),
     /// Another form of one.
     Form(String),
+    /// A sign of a script without spaces.
+    Sign(String),
+    /// Two of them, one after the other.
+    Signs(String, String),
     /// Words that begin with it.
     WordPrefix(String),
     /// Forms that begin with it.
@@ -208,16 +214,14 @@ impl Builder<'_> {
     fn signs(&mut self, run: &str) {
         let mut ends = Vec::new();
         scan::sign_ends(run, &mut ends);
-        if ends.len() == 1 {
-            self.push(vec![(Look::WordPrefix(run.to_owned()), 1.0)], 1.0, None);
-            return;
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let signs: Vec<&str> = starts.zip(&ends).filter_map(|(start, end)| run.get(start..*end)).collect();
+        if let [sign] = signs.as_slice() {
+            self.push(vec![(Look::Sign((*sign).to_owned()), 1.0)], 1.0, None);
         }
-        let mut start = 0;
-        for pair in ends.windows(2) {
-            let [middle, end] = *pair else { continue };
-            let pair = run.get(start..end).unwrap_or_default().to_owned();
-            self.push(vec![(Look::Word(pair), 1.0)], 1.0, None);
-            start = middle;
+        for pair in signs.windows(2) {
+            let [first, second] = *pair else { continue };
+            self.push(vec![(Look::Signs(first.to_owned(), second.to_owned()), 1.0)], 1.0, None);
         }
     }
 
@@ -225,13 +229,21 @@ impl Builder<'_> {
         for name in names::names(text, group) {
             let mut alternatives = Vec::new();
             let is_whole = name.runs == group.len();
+            let first = group.get(name.first).map_or(0, |run| run.start);
+            let last = group.get(name.first + name.runs - 1).map_or(0, |run| run.end);
+            let is_identifier = names::is_identifier(text.get(first..last).unwrap_or_default());
             let joined = name.joined.map(|joined| self.term(&joined));
             for spelled in name.written.into_iter().chain(joined) {
                 alternatives.push((Look::Word(spelled.clone()), 1.0));
                 alternatives.push((Look::Form(spelled), 1.0));
             }
-            let weight = if is_whole { 1.0 } else { 0.5 };
-            self.push(alternatives, weight, is_whole.then_some((number, Role::Whole)));
+            let weight = match (is_identifier, is_whole) {
+                (true, true) => 1.0,
+                (true, false) => 0.5,
+                (false, _) => HYPHENATED_WEIGHT,
+            };
+            let role = (is_identifier && is_whole).then_some((number, Role::Whole));
+            self.push(alternatives, weight, role);
         }
     }
 
