@@ -18,7 +18,8 @@ use super::Catalog;
 use crate::domain::{Language, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keywords::{
-    KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep,
+    KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordQuery,
+    KeywordReader, Upkeep,
 };
 use crate::lock::{KEYWORDS, LEAF, Mutex, MutexGuard, RwLock};
 use crate::store::{Committed, Retitled, Store};
@@ -150,7 +151,7 @@ impl Keywords {
 
     /// Takes note of a change of the store. Returns whether it is the first that waits.
     pub fn apply(&self, event: &Committed) -> bool {
-        let retitled = event.updated.as_ref().filter(|updated| updated.old.title != updated.new.title);
+        let retitled = event.updated.as_ref().filter(|updated| updated.old.words_differ(&updated.new));
         if event.inserted.is_none() && event.removed.is_none() && retitled.is_none() {
             return false;
         }
@@ -176,7 +177,8 @@ impl Keywords {
                     headings: passage.headings.clone(),
                 })
                 .collect();
-            let document = KeywordDocument { title: inserted.record.title.clone(), passages };
+            let (title, language) = (inserted.record.title.clone(), inserted.record.named_language());
+            let document = KeywordDocument { title, language, passages };
             waiting.bytes += document.bytes();
             waiting.changes.push(Change::Insert(inserted.record.doc_no, document));
         }
@@ -197,21 +199,21 @@ impl Keywords {
         waiting.heard += 1;
     }
 
-    /// The best passages for the words of a text. Every write that was acknowledged before is seen.
+    /// The best passages for the words of a query. Every write that was acknowledged before is seen.
     ///
     /// # Errors
     /// `KEYWORDS_NOT_READY`, at once, while the index is rebuilt or must be; `KEYWORDS_FAILED` and `DISK_FULL` where it
     /// cannot be written.
-    pub fn search(
+    pub fn search<'a>(
         &self,
         store: &Store,
-        text: &str,
+        query: impl Into<KeywordQuery<'a>>,
         wanted: usize,
         allowed: Option<&RoaringBitmap>,
     ) -> Result<KeywordMatches> {
         self.refresh(store)?;
         let reader = self.reader.read().clone().ok_or_else(not_ready)?;
-        reader.search(text, wanted, allowed)
+        reader.search(query, wanted, allowed)
     }
 
     /// Lets searches see all changes so far, unless that takes a rebuild.
@@ -524,7 +526,8 @@ fn read_document(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordD
         let text = passage.span.slice(&text).unwrap_or_default().to_owned();
         passages.push(KeywordPassage { point, text, headings: passage.headings });
     }
-    Ok(Some(KeywordDocument { title: document.title, passages }))
+    let language = document.named_language();
+    Ok(Some(KeywordDocument { title: document.title, language, passages }))
 }
 
 /// Starts the thread that writes what waits; it ends with the catalog.

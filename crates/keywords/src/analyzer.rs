@@ -95,7 +95,9 @@ pub struct Analyzer {
     language: Language,
     stop: Option<TextAnalyzer>,
     stem: Option<TextAnalyzer>,
-    known: HashMap<String, Known>,
+    /// Places in `known`.
+    places: HashMap<String, usize>,
+    known: Vec<Known>,
     word: String,
     ends: Vec<usize>,
 }
@@ -117,7 +119,15 @@ impl Analyzer {
                 [stop, stem]
             }
         };
-        Self { language, stop, stem, known: HashMap::new(), word: String::new(), ends: Vec::new() }
+        Self {
+            language,
+            stop,
+            stem,
+            places: HashMap::new(),
+            known: Vec::new(),
+            word: String::new(),
+            ends: Vec::new(),
+        }
     }
 
     /// Appends the terms of a text.
@@ -135,11 +145,10 @@ impl Analyzer {
             }
             let is_stop = self.index_word(&text, run, out);
             if let Some(before) = before.filter(|_| is_stop) {
-                let mut pair = String::new();
-                lower_into(&mut pair, before.of(&text));
-                pair.push(' ');
-                lower_into(&mut pair, run.of(&text));
-                add(&mut out.forms, &pair);
+                lower_into(&mut out.forms, before.of(&text));
+                out.forms.push(' ');
+                lower_into(&mut out.forms, run.of(&text));
+                out.forms.push('\n');
             }
             before = is_stop.then_some(run);
             if place >= group.end {
@@ -213,14 +222,20 @@ impl Analyzer {
 
     /// What there is to know of a word in lower case.
     pub fn known(&mut self, word: &str) -> &Known {
-        if !self.known.contains_key(word) {
-            if self.known.len() >= MOST_KNOWN {
-                self.known.clear();
+        let place = match self.places.get(word) {
+            Some(place) => *place,
+            None => {
+                if self.known.len() >= MOST_KNOWN {
+                    self.known.clear();
+                    self.places.clear();
+                }
+                let new = self.analyze(word);
+                self.places.insert(word.to_owned(), self.known.len());
+                self.known.push(new);
+                self.known.len() - 1
             }
-            let new = self.analyze(word);
-            self.known.insert(word.to_owned(), new);
-        }
-        self.known.get(word).unwrap_or(&UNKNOWN)
+        };
+        self.known.get(place).unwrap_or(&UNKNOWN)
     }
 
     fn analyze(&mut self, word: &str) -> Known {

@@ -100,7 +100,11 @@ fn is_vowel_mark(c: char) -> bool {
 /// Appends a word in lower case, by the full case folding of Unicode apart from the sharp s, which folding takes.
 pub fn lower_into(out: &mut String, word: &str) {
     if word.is_ascii() {
-        out.extend(word.chars().map(|c| c.to_ascii_lowercase()));
+        let start = out.len();
+        out.push_str(word);
+        if let Some(added) = out.get_mut(start..) {
+            added.make_ascii_lowercase();
+        }
         return;
     }
     for c in word.chars().flat_map(char::to_lowercase) {

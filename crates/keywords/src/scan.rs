@@ -52,7 +52,7 @@ fn goes_on(c: char, kind_before: Kind) -> bool {
     if c.is_ascii() {
         return kind_before == Kind::Word && c.is_ascii_alphanumeric();
     }
-    is_combining_mark(c) || (c.is_alphanumeric() && kind(c) == kind_before)
+    (c >= '\u{300}' && is_combining_mark(c)) || (c.is_alphanumeric() && kind(c) == kind_before)
 }
 
 fn kind(c: char) -> Kind {
@@ -99,6 +99,10 @@ pub fn with_signs(text: &str, run: Run) -> Option<(usize, usize)> {
         return None;
     }
     let after = text.get(run.end..).unwrap_or_default();
+    let before = text.get(..run.start).unwrap_or_default();
+    if !after.starts_with(['+', '#']) && !before.ends_with('.') {
+        return None;
+    }
     let is_end = |rest: &str| !rest.starts_with(|c: char| c.is_ascii_alphabetic() || c == '+' || c == '#');
     if after.strip_prefix("++").is_some_and(is_end) {
         return Some((run.start, run.end + 2));
@@ -106,7 +110,6 @@ pub fn with_signs(text: &str, run: Run) -> Option<(usize, usize)> {
     if word.len() <= 2 && after.strip_prefix('#').is_some_and(is_end) {
         return Some((run.start, run.end + 1));
     }
-    let before = text.get(..run.start).unwrap_or_default();
     let is_dotted = before.strip_suffix('.').is_some_and(|rest| {
         rest.chars().next_back().is_none_or(|c| c.is_whitespace() || matches!(c, '(' | '"' | '\'' | ','))
     });
@@ -121,6 +124,10 @@ pub fn parts(word: &str) -> Vec<&str> {
     /// Shorter words are not taken apart.
     const LEAST: usize = 2;
     if word.len() > MOST_BYTES || word.len() < LEAST {
+        return Vec::new();
+    }
+    if word.bytes().skip(1).all(|b| b.is_ascii_lowercase()) && !word.starts_with(|c: char| c.is_ascii_digit())
+    {
         return Vec::new();
     }
     let is_mixed = word.chars().skip(1).any(|c| c.is_uppercase() || c.is_ascii_digit())

@@ -115,6 +115,58 @@ impl Language {
     }
 }
 
+impl Language {
+    /// The language of a name or an ISO 639 code, in any case and with a region after it: german, de, DE-AT, deu.
+    pub fn from_tag(tag: &str) -> Option<Self> {
+        const CODES: [(&str, Language); 38] = [
+            ("ar", Language::Arabic),
+            ("ara", Language::Arabic),
+            ("da", Language::Danish),
+            ("dan", Language::Danish),
+            ("nl", Language::Dutch),
+            ("nld", Language::Dutch),
+            ("en", Language::English),
+            ("eng", Language::English),
+            ("fi", Language::Finnish),
+            ("fin", Language::Finnish),
+            ("fr", Language::French),
+            ("fra", Language::French),
+            ("de", Language::German),
+            ("deu", Language::German),
+            ("el", Language::Greek),
+            ("ell", Language::Greek),
+            ("hu", Language::Hungarian),
+            ("hun", Language::Hungarian),
+            ("it", Language::Italian),
+            ("ita", Language::Italian),
+            ("no", Language::Norwegian),
+            ("nb", Language::Norwegian),
+            ("nn", Language::Norwegian),
+            ("nor", Language::Norwegian),
+            ("pt", Language::Portuguese),
+            ("por", Language::Portuguese),
+            ("ro", Language::Romanian),
+            ("ron", Language::Romanian),
+            ("ru", Language::Russian),
+            ("rus", Language::Russian),
+            ("es", Language::Spanish),
+            ("spa", Language::Spanish),
+            ("sv", Language::Swedish),
+            ("swe", Language::Swedish),
+            ("ta", Language::Tamil),
+            ("tam", Language::Tamil),
+            ("tr", Language::Turkish),
+            ("tur", Language::Turkish),
+        ];
+        let tag = tag.trim().to_ascii_lowercase();
+        let code = tag.split(['-', '_']).next().unwrap_or_default();
+        let by_code = CODES.iter().find(|(known, _)| *known == code).map(|(_, language)| *language);
+        by_code.or_else(|| {
+            Self::ALL.into_iter().find(|language| language.name() == tag && *language != Self::Auto)
+        })
+    }
+}
+
 impl fmt::Display for Language {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -131,6 +183,16 @@ mod tests {
             assert_eq!(Language::parse(language.name()).unwrap(), language);
         }
         assert_eq!(Language::parse("").unwrap(), Language::English);
+        for (tag, expected) in [
+            ("de", Some(Language::German)),
+            ("DE-at", Some(Language::German)),
+            ("German", Some(Language::German)),
+            ("none", Some(Language::None)),
+            ("auto", None),
+            ("xx", None),
+        ] {
+            assert_eq!(Language::from_tag(tag), expected, "{tag}");
+        }
         let error = Language::parse("German").unwrap_err();
         assert_eq!(error.reason, "UNKNOWN_LANGUAGE");
         assert!(error.message.contains("german") && error.message.contains("none"), "{}", error.message);
