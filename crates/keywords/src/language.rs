@@ -5,7 +5,7 @@ use whatlang::{Detector, Lang, Script};
 use trove_core::domain::Language;
 
 /// Bytes of a text that are looked at.
-pub const SAMPLE: usize = 4096;
+pub const SAMPLE: usize = 1024;
 /// Letters below which a guess is worth nothing.
 const LEAST_LETTERS: usize = 20;
 
@@ -21,12 +21,32 @@ pub fn detect(text: &str) -> Language {
     if sample.chars().filter(|c| c.is_alphabetic()).take(LEAST_LETTERS).count() < LEAST_LETTERS {
         return by_script(sample);
     }
+    if is_plainly_english(sample) {
+        return Language::English;
+    }
     let Some(found) = whatlang::detect(sample) else { return Language::English };
     match (known(found.lang()), found.script()) {
         (Some(language), script) if found.is_reliable() || script != Script::Latin => language,
         (None, Script::Latin | Script::Cyrillic | Script::Arabic) if found.is_reliable() => Language::None,
         _ => by_script(sample),
     }
+}
+
+/// Whether so many words are those that only English has that no more must be looked at, which takes far longer.
+fn is_plainly_english(text: &str) -> bool {
+    const ENGLISH: &[&str] = &[
+        "the", "and", "that", "with", "are", "from", "this", "which", "have", "been", "were", "not", "they",
+        "their",
+    ];
+    const LEAST: usize = 3;
+    const ONE_OF: usize = 14;
+    let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let (mut all, mut english) = (0, 0);
+    for word in words {
+        all += 1;
+        english += usize::from(ENGLISH.iter().any(|known| word.eq_ignore_ascii_case(known)));
+    }
+    english >= LEAST && english * ONE_OF >= all
 }
 
 /// What a few words are in, where their letters alone tell.

@@ -3,6 +3,9 @@
 //!
 //! It uses `trove-core` alone; the catalog of collections uses it.
 //!
+//! A text is normalized (`normalize`), cut into runs and names (`scan`, `names`), and analyzed in its language (`analyzer`,
+//! `language`). A query becomes clauses (`query`), which are looked up (`lookup`) and scored (`search`, `narrow`).
+//!
 //! ```
 //! let words = trove_keywords::STOP_WORDS.len();
 //! assert!(words > 20);
@@ -39,6 +42,7 @@ mod word_tests;
 pub use analyzer::STOP_WORDS;
 pub use index::{KeywordIndex, Upkeep, remove_others};
 pub use language::detect as detect_language;
+pub use normalize::spellings;
 pub use query::KeywordQuery;
 pub use search::{KeywordMatch, KeywordMatches, KeywordReader};
 

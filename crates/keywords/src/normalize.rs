@@ -33,6 +33,17 @@ pub fn normalized(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// A text as it is, composed and decomposed, each once: how values are found that were typed on another system.
+pub fn spellings(text: &str) -> Vec<String> {
+    let mut found = vec![text.to_owned()];
+    if !text.is_ascii() {
+        found.extend([text.nfc().collect(), text.nfd().collect()]);
+        found.sort_unstable();
+        found.dedup();
+    }
+    found
+}
+
 /// Characters that NFKC leaves alone, unless a mark follows.
 fn is_plain(c: char) -> bool {
     c.is_ascii()
