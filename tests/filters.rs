@@ -158,7 +158,11 @@ async fn a_collection_has_a_language_and_titles_are_words_too() {
     let error = collections.create_collection(request).await.unwrap_err();
     assert_eq!(reason(&error), "UNKNOWN_LANGUAGE");
     assert!(error.message().contains("german, greek"), "{}", error.message());
-    let request = proto::CreateCollectionRequest { collection: notes("") };
+    let other = notes("").map(|notes| proto::Collection { name: "other".to_owned(), ..notes });
+    let request = proto::CreateCollectionRequest { collection: other };
+    let created = collections.create_collection(request).await.unwrap().into_inner().collection.unwrap();
+    assert_eq!(created.language, "auto");
+    let request = proto::CreateCollectionRequest { collection: notes("english") };
     let created = collections.create_collection(request).await.unwrap().into_inner().collection.unwrap();
     assert_eq!(created.language, "english");
 

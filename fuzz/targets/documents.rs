@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use trove::domain::{Extracted, Language, Span};
 use trove::extract::{Extractor, extract, load_pdfium};
-use trove::keywords::{KeywordDocument, KeywordIndex, KeywordPassage, KeywordReader};
+use trove::keywords::{KeywordDocument, KeywordIndex, KeywordPassage, KeywordQuery, KeywordReader};
 use trove::text::{SplitOptions, split_passages};
 
 const DOCX: &str = "application/vnd.openxmlformats-officedocument.wordprocessingml.document";
@@ -546,8 +546,10 @@ pub fn passages(bytes: &[u8]) {
 pub fn query(bytes: &[u8]) {
     let (reader, _) = index();
     let text = String::from_utf8_lossy(bytes);
-    let _ = KeywordReader::has_terms(Language::default(), &text);
-    let found = reader.search(&text, 3, None).unwrap_or_else(|error| panic!("a search failed: {error}"));
+    let _ = KeywordReader::has_words(&text);
+    let found = reader
+        .search(KeywordQuery { text: &text, is_last_word_prefix: text.len() % 2 == 0 }, 3, None)
+        .unwrap_or_else(|error| panic!("a search failed: {error}"));
     let ceiling = found.ceiling * 1.001;
     assert!(found.matches.iter().all(|found| (0.0..=ceiling).contains(&found.score)), "a score out of range");
 }
@@ -568,7 +570,8 @@ fn make_index() -> trove::error::Result<(KeywordReader, tempfile::TempDir)> {
     let mut index = KeywordIndex::create(dir.path(), Language::default())?;
     let text = String::from_utf8_lossy(&text_seeds()[0]).into_owned();
     let passage = KeywordPassage { point: 1, text, headings: vec!["snake_case camelCase".to_owned()] };
-    index.add(1, &KeywordDocument { title: "He said".to_owned(), passages: vec![passage] })?;
+    index
+        .add(1, &KeywordDocument { title: "He said".to_owned(), language: None, passages: vec![passage] })?;
     index.commit()?;
     Ok((index.reader(), dir))
 }

@@ -41,6 +41,8 @@ pub(super) fn hit(title: &str, text: &str) -> Hit {
         rerank_score: None,
         vector: None,
         highlights: Vec::new(),
+        repeats: Vec::new(),
+        repeat_count: 0,
     }
 }
 

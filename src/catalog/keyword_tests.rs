@@ -2,11 +2,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 
 use super::{Keywords, Wake};
-use crate::domain::{Language, Span};
+use crate::domain::{Language, MetadataValue, Span};
 use crate::error::Result;
 use crate::store::{
-    CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, NewDocument, NewPassage,
-    Store, StoreOptions,
+    CollectionRecord, CommitListener, Committed, DocumentRecord, DocumentUpdate, LANGUAGE_KEY, NewDocument,
+    NewPassage, Store, StoreOptions,
 };
 
 struct Follower(Arc<Keywords>);
@@ -288,4 +288,54 @@ async fn compaction_leaves_one_segment_and_no_file_of_others() {
     assert!(files() < before / 2, "{} of {before}", files());
     keywords.compact(&fixture.store, &|| false).unwrap();
     assert_eq!(fixture.found(&keywords, "ship"), [1, 2, 3, 4]);
+}
+
+#[tokio::test]
+async fn an_index_of_the_version_before_is_made_anew_by_itself() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    fixture.put("a", "The EM940-SK22 of the ships").await;
+    // It holds an entry for a document of the same number.
+    let old = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/keywords-format-3");
+    std::fs::create_dir_all(fixture.path()).unwrap();
+    for file in std::fs::read_dir(old).unwrap().map(|file| file.unwrap()) {
+        std::fs::copy(file.path(), fixture.path().join(file.file_name())).unwrap();
+    }
+    assert_eq!(fixture.found(&keywords, "EM940SK22"), [0]);
+    assert!(fixture.found(&keywords, "entry").is_empty());
+}
+
+#[tokio::test]
+async fn a_document_that_names_its_language_is_found_by_its_words() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    let record = fixture.put("a", "Die Häuser am Hafen").await;
+    assert!(fixture.found(&keywords, "Haus").is_empty());
+    let name = async |language: &str| {
+        let metadata = [(LANGUAGE_KEY.to_owned(), MetadataValue::String(language.to_owned()))].into();
+        let update = DocumentUpdate {
+            id: "a".to_owned(),
+            doc_no: record.doc_no,
+            metadata,
+            ..DocumentUpdate::default()
+        };
+        fixture.store.update_document(fixture.cid, update).await.unwrap().unwrap();
+    };
+    name("de").await;
+    assert_eq!(fixture.found(&keywords, "Haus"), [0]);
+    assert!(fixture.store.retitled(fixture.cid).unwrap().is_empty());
+    name("klingon").await;
+    assert!(fixture.found(&keywords, "Haus").is_empty(), "what is no language counts for nothing");
+}
+
+#[tokio::test]
+async fn the_language_of_each_document_is_told_where_the_collection_leaves_it_open() {
+    let fixture = Fixture::new();
+    let keywords = fixture.open();
+    keywords.set_language(Language::Auto);
+    fixture.put("a", "Die Versicherungen gelten für alle Häuser am Hafen, und die Lotsen wissen es.").await;
+    fixture.put("b", "The keepers of the lighthouses counted all the ships that were passing by.").await;
+    assert_eq!(fixture.found(&keywords, "Haus"), [0]);
+    assert_eq!(fixture.found(&keywords, "Versicherung"), [0]);
+    assert_eq!(fixture.found(&keywords, "lighthouse ship"), [1]);
 }

@@ -18,7 +18,8 @@ use super::Catalog;
 use crate::domain::{Language, Span};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keywords::{
-    KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordReader, Upkeep,
+    KEYWORDS_FAILED, KeywordDocument, KeywordIndex, KeywordMatches, KeywordPassage, KeywordQuery,
+    KeywordReader, Upkeep,
 };
 use crate::lock::{KEYWORDS, LEAF, Mutex, MutexGuard, RwLock};
 use crate::store::{Committed, Retitled, Store};
@@ -150,7 +151,7 @@ impl Keywords {
 
     /// Takes note of a change of the store. Returns whether it is the first that waits.
     pub fn apply(&self, event: &Committed) -> bool {
-        let retitled = event.updated.as_ref().filter(|updated| updated.old.title != updated.new.title);
+        let retitled = event.updated.as_ref().filter(|updated| updated.old.words_differ(&updated.new));
         if event.inserted.is_none() && event.removed.is_none() && retitled.is_none() {
             return false;
         }
@@ -176,8 +177,8 @@ impl Keywords {
                     headings: passage.headings.clone(),
                 })
                 .collect();
-            let title = titled(&inserted.record.title, &inserted.record.id);
-            let document = KeywordDocument { title, passages };
+            let (record, language) = (&inserted.record, inserted.record.named_language());
+            let document = keyword_document(&record.title, &record.id, language, passages);
             waiting.bytes += document.bytes();
             waiting.changes.push(Change::Insert(inserted.record.doc_no, document));
         }
@@ -198,21 +199,21 @@ impl Keywords {
         waiting.heard += 1;
     }
 
-    /// The best passages for the words of a text. Every write that was acknowledged before is seen.
+    /// The best passages for the words of a query. Every write that was acknowledged before is seen.
     ///
     /// # Errors
     /// `KEYWORDS_NOT_READY`, at once, while the index is rebuilt or must be; `KEYWORDS_FAILED` and `DISK_FULL` where it
     /// cannot be written.
-    pub fn search(
+    pub fn search<'a>(
         &self,
         store: &Store,
-        text: &str,
+        query: impl Into<KeywordQuery<'a>>,
         wanted: usize,
         allowed: Option<&RoaringBitmap>,
     ) -> Result<KeywordMatches> {
         self.refresh(store)?;
         let reader = self.reader.read().clone().ok_or_else(not_ready)?;
-        reader.search(text, wanted, allowed)
+        reader.search(query, wanted, allowed)
     }
 
     /// Lets searches see all changes so far, unless that takes a rebuild.
@@ -525,7 +526,22 @@ fn read_document(store: &Store, cid: u32, doc_no: u32) -> Result<Option<KeywordD
         let text = passage.span.slice(&text).unwrap_or_default().to_owned();
         passages.push(KeywordPassage { point, text, headings: passage.headings });
     }
-    Ok(Some(KeywordDocument { title: titled(&document.title, &id), passages }))
+    let language = document.named_language();
+    Ok(Some(keyword_document(&document.title, &id, language, passages)))
+}
+
+/// A document as the keyword index has it. As for its vector, a title that the text does not hold belongs to the text of the
+/// first passage.
+fn keyword_document(
+    title: &str,
+    id: &str,
+    language: Option<Language>,
+    mut passages: Vec<KeywordPassage>,
+) -> KeywordDocument {
+    if let Some(first) = passages.first_mut().filter(|first| !first.text.contains(title)) {
+        first.text = format!("{title}\n{}", first.text);
+    }
+    KeywordDocument { title: titled(title, id), language, passages }
 }
 
 /// Most bytes of the name of a file among the words of a title.

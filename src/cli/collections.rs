@@ -66,8 +66,8 @@ pub struct CollectionSettings {
     /// Text for people.
     #[arg(long)]
     pub description: Option<String>,
-    /// Language of the documents: which endings and common words a search by words leaves out; english at first. `none`
-    /// for none. A change makes the keyword index anew.
+    /// Language of the documents: which endings and common words a search by words leaves out; `auto`, as at
+    /// first, for that of each document, `none` for none. A change makes the keyword index anew.
     #[arg(long)]
     pub language: Option<String>,
     /// Most tokens of a passage; at first as many as the encoder takes. A change counts for documents written after it.

@@ -11,14 +11,14 @@ use super::snippet::{Layout, snippet};
 use super::tokenize::span_text;
 use super::{EXIT_FAILED, EXIT_OK, filter, output};
 use crate::proto::{
-    Fusion, LateInteraction, Passage, Rerank, SearchHit, SearchMode, SearchQuery, SearchRequest, SearchUnit,
-    fusion, rerank, search_query,
+    Fusion, LateInteraction, Passage, Place, Rerank, SearchHit, SearchMode, SearchQuery, SearchRequest,
+    SearchUnit, fusion, rerank, search_query,
 };
 
 /// Arguments of `search`.
 #[derive(Debug, Clone, Args)]
 pub struct SearchArgs {
-    /// The query; leave out with --like.
+    /// The query; leave out with --like. It has no operators: quotes, minus signs and the like are read as text.
     #[arg(required_unless_present = "like", conflicts_with = "like", allow_hyphen_values = true)]
     pub query: Option<String>,
     /// Collection.
@@ -45,6 +45,12 @@ pub struct SearchArgs {
     /// Most results of one document; zero sets no limit.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub max_per_document: u32,
+    /// Let the last word be the beginning of one.
+    #[arg(long)]
+    pub prefix: bool,
+    /// Show the same passage once for each document that holds it.
+    #[arg(long)]
+    pub keep_repeats: bool,
     /// Scan every vector instead of using the index.
     #[arg(long)]
     pub exact: bool,
@@ -148,6 +154,8 @@ pub async fn run(client: &Client, json: bool, args: SearchArgs) -> Result<i32> {
         score_threshold: args.min_score,
         ef_search: args.ef_search,
         exact: args.exact,
+        prefix_last_word: args.prefix,
+        keep_repeats: args.keep_repeats,
         max_per_document: args.max_per_document,
         unit: unit(args.unit).into(),
         mode: mode(&args.mode).into(),
@@ -225,7 +233,12 @@ fn hit_json(hit: &SearchHit) -> Value {
         )
         .collect();
     json!({"score": hit.score, "vector_score": hit.vector_score, "sentence_score": hit.sentence_score, "keyword_score": hit.keyword_score, "rerank_score": hit.rerank_score, "title": hit.title, "source_uri": hit.source_uri, "passage": hit.passage.as_ref().map(passage_json),
-        "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights})
+        "metadata": output::metadata_map_json(&hit.metadata), "highlights": highlights, "repeat_count": hit.repeat_count, "repeats": hit.repeats.iter().map(repeat_json).collect::<Value>()})
+}
+
+fn repeat_json(place: &Place) -> Value {
+    json!({"document_id": place.document_id, "passage_index": place.passage_index, "title": place.title, "source_uri": place.source_uri,
+        "span": place.span.as_ref().map(|s| json!([s.start, s.end])), "page_number": place.page_number})
 }
 
 fn print_hits(hits: &[SearchHit], full: bool) -> Result<()> {
@@ -267,7 +280,22 @@ fn print_hit(rank: usize, hit: &SearchHit, layout: Layout) -> Result<()> {
     for row in snippet(&passage.text, best, layout) {
         line(indented(INDENT).and(&row))?;
     }
+    if let Some(others) = others_line(hit) {
+        line(indented(INDENT).dim(output::shorten(&others, layout.width)))?;
+    }
     Ok(())
+}
+
+/// The other documents that hold the text of a hit.
+fn others_line(hit: &SearchHit) -> Option<String> {
+    const NAMED: usize = 3;
+    let named: Vec<&str> = hit.repeats.iter().take(NAMED).map(|place| place.document_id.as_str()).collect();
+    let more = (hit.repeat_count as usize).saturating_sub(named.len());
+    match more {
+        _ if named.is_empty() => None,
+        0 => Some(format!("also in {}", named.join(", "))),
+        more => Some(format!("also in {} and {more} more", named.join(", "))),
+    }
 }
 
 /// The title and the heading path, without saying one thing twice.

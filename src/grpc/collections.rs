@@ -126,7 +126,10 @@ impl proto::collection_service_server::CollectionService for Collections {
             overlap_tokens: chunking.overlap_tokens,
             ef_search: ef_search_in(message.hnsw.as_ref()).map_err(to_status)?,
             index_sentences: message.index_sentences,
-            language: language_in(&message.language).map_err(to_status)?,
+            language: match message.language.as_str() {
+                "" => Language::Auto,
+                name => language_in(name).map_err(to_status)?,
+            },
         };
         let catalog = self.catalog.clone();
         let record = blocking(move || catalog.create(new).map_err(|error| error.within("collection")))

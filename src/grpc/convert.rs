@@ -5,6 +5,7 @@ use prost_types::Timestamp;
 use crate::domain::bounds::{self, MetadataCount, check_text};
 use crate::domain::{DocumentId, Filter, FilterSize, Metadata, MetadataValue, RangeBounds, Span, Test};
 use crate::error::{Error, Result};
+use crate::keywords::spellings;
 use crate::proto;
 
 /// Memory of a string in a list, and of an entry of metadata, as they come and as they are kept, beside their bytes.
@@ -149,6 +150,23 @@ pub fn filter_in(filter: Option<proto::Filter>) -> Result<Option<Filter>> {
     }
 }
 
+/// A test that finds a string whether its accents are characters of their own or not, in the filter as in the metadata.
+fn spelled(key: String, test: Test) -> Filter {
+    match test {
+        Test::Equals(MetadataValue::String(wanted)) if !wanted.is_ascii() => {
+            Filter::Field(key, Test::In(spellings(&wanted).into_iter().collect()))
+        }
+        Test::In(wanted) => {
+            Filter::Field(key, Test::In(wanted.iter().flat_map(|wanted| spellings(wanted)).collect()))
+        }
+        Test::Prefix(wanted) if !wanted.is_ascii() => {
+            let prefixes = spellings(&wanted).into_iter();
+            Filter::Any(prefixes.map(|prefix| Filter::Field(key.clone(), Test::Prefix(prefix))).collect())
+        }
+        test => Filter::Field(key, test),
+    }
+}
+
 /// Reads a filter, and knows how large it is so far.
 struct FilterReader(FilterSize);
 
@@ -160,7 +178,7 @@ impl FilterReader {
             Node::All(list) => Filter::All(self.children(list, depth)?),
             Node::Any(list) => Filter::Any(self.children(list, depth)?),
             Node::Not(filter) => Filter::Not(Box::new(self.child(*filter, depth)?)),
-            Node::Field(condition) => Filter::Field(condition.key, self.test(condition.test)?),
+            Node::Field(condition) => spelled(condition.key, self.test(condition.test)?),
             Node::DocumentIds(list) => {
                 self.0.add_values(list.values.len())?;
                 Filter::DocumentIds(list.values.into_iter().collect())
@@ -271,6 +289,26 @@ mod tests {
         }
         assert_eq!(filter_in(Some(filter)).unwrap_err().reason, "FILTER_TOO_DEEP");
         assert_eq!(filter_in(None).unwrap(), None);
+    }
+
+    #[test]
+    fn strings_are_found_however_their_accents_are_made() {
+        let matches = |test: proto::field_condition::Test, value: &str| {
+            let field = proto::FieldCondition { key: "k".to_owned(), test: Some(test) };
+            let filter = proto::Filter { node: Some(proto::filter::Node::Field(field)) };
+            let metadata = [("k".to_owned(), MetadataValue::String(value.to_owned()))].into();
+            filter_in(Some(filter)).unwrap().unwrap().matches("d", &metadata)
+        };
+        use proto::field_condition::Test as Message;
+        for (wanted, value) in
+            [("Mu\u{308}ller", "Müller"), ("Müller", "Mu\u{308}ller"), ("Müller", "Müller")]
+        {
+            let kind = Some(proto::metadata_value::Kind::StringValue(wanted.to_owned()));
+            assert!(matches(Message::Equals(proto::MetadataValue { kind }), value));
+            assert!(matches(Message::In(proto::StringList { values: vec![wanted.to_owned()] }), value));
+            assert!(matches(Message::Prefix(wanted.to_owned()), value));
+        }
+        assert!(!matches(Message::Prefix("Müller".to_owned()), "Muller"));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::proto;
 use crate::room::AnswerRoom;
 use crate::search::{
     self, DEFAULT_DEPTH, DEFAULT_LIMIT, DEFAULT_SENTENCE_WEIGHT, DEFAULT_WEIGHT, Fusion, FusionMethod, Hit,
-    Mode, Options, Query, Rerank, RerankMethod,
+    Mode, Options, Place, Query, Rerank, RerankMethod,
 };
 
 /// Most candidates that a call may ask for.
@@ -61,6 +61,8 @@ impl Search {
 pub(super) fn options_in(request: &mut proto::SearchRequest, room: AnswerRoom) -> Result<Options> {
     let options = Options {
         unit: unit_in(request.unit)?,
+        is_last_word_prefix: request.prefix_last_word,
+        keeps_repeats: request.keep_repeats,
         mode: mode_in(request.mode)?,
         fusion: fusion_in(request.fusion.as_ref())?,
         limit: if request.limit == 0 { DEFAULT_LIMIT } else { request.limit as usize },
@@ -202,6 +204,19 @@ pub(super) fn hit_out(hit: Hit) -> proto::SearchHit {
         rerank_score: hit.rerank_score,
         vector: hit.vector.map(|values| proto::DenseVector { values }),
         highlights,
+        repeats: hit.repeats.into_iter().map(place_out).collect(),
+        repeat_count: hit.repeat_count,
+    }
+}
+
+fn place_out(place: Place) -> proto::Place {
+    proto::Place {
+        document_id: place.document_id,
+        passage_index: place.passage_index,
+        span: Some(convert::span(place.span)),
+        page_number: place.page,
+        title: bounds::shown(place.title, bounds::TITLE_BYTES),
+        source_uri: bounds::shown(place.source_uri, bounds::SOURCE_URI_BYTES),
     }
 }
 

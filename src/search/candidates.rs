@@ -16,6 +16,7 @@ use crate::catalog::Reading;
 use crate::domain::{Level, cosine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::index::{Candidate, Wanted};
+use crate::keywords::KeywordQuery;
 use crate::store::Store;
 
 /// The ranking by words is read so many times deeper: what lies beyond is no candidate by itself, but gives those by
@@ -40,6 +41,8 @@ pub struct Probe {
     pub vector: Option<Vec<f32>>,
     /// The words; empty for a search by vectors.
     pub text: String,
+    /// Whether the last of them may be the beginning of one.
+    pub is_last_word_prefix: bool,
     /// A document that is left out.
     pub excluded: Option<Excluded>,
     /// Cancelled when the caller leaves.
@@ -236,9 +239,11 @@ impl<'a> Retrieval<'a> {
         let _span = debug_span!("keywords.search", wanted = wanted as i64).entered();
         let keywords = self.reading.keywords();
         let by_document = self.options.unit == Level::Document;
+        let query =
+            KeywordQuery { text: &self.probe.text, is_last_word_prefix: self.probe.is_last_word_prefix };
         let mut depth = if by_document { wanted * PASSAGES_OF_A_DOCUMENT } else { wanted };
         loop {
-            let found = keywords.search(self.store, &self.probe.text, depth, self.allowed.as_ref())?;
+            let found = keywords.search(self.store, query, depth, self.allowed.as_ref())?;
             let is_exhausted = found.matches.len() < depth;
             let mut seen = HashSet::new();
             let list: Vec<Scored> = found

@@ -1,7 +1,7 @@
 //! What a hit shows.
 
 use super::candidates::{Probe, Scored};
-use super::{Hit, Options};
+use super::{Hit, Options, Place};
 use crate::domain::{Level, Span, cosine};
 use crate::error::Result;
 use crate::store::{DocumentRecord, PassageRecord, Store};
@@ -20,31 +20,14 @@ pub fn hit(
     scored: &Scored,
     options: &Options,
 ) -> Result<Option<Hit>> {
-    let Some(id) = store.document_id(cid, scored.doc_no)? else { return Ok(None) };
-    let Some(document) = store.document(cid, &id)?.filter(|d| d.doc_no == scored.doc_no) else {
-        return Ok(None);
-    };
-    let is_wanted = match (&options.filter, &probe.excluded) {
-        // It may have been written anew since it was looked up.
-        (_, Some(excluded)) if excluded.id == id => false,
-        (Some(filter), _) => filter.matches(&id, &document.metadata),
-        (None, _) => true,
-    };
-    if !is_wanted {
-        return Ok(None);
-    }
+    let Some(document) = document(store, cid, probe, scored, options)? else { return Ok(None) };
     let point = match options.unit {
         Level::Passage => scored.point,
         Level::Sentence => scored.point >> 8,
         Level::Document => document.first_passage,
     };
     let Some(passage) = store.passage(cid, point)? else { return Ok(None) };
-    let span = match options.unit {
-        Level::Sentence => {
-            passage.sentences.get((scored.point & 0xff) as usize).copied().unwrap_or(passage.span)
-        }
-        Level::Passage | Level::Document => passage.span,
-    };
+    let span = span_of(&passage, scored, options.unit);
     options.room.add(bytes_of(&document, &passage) + span.len() as usize)?;
     let Some(text) = store.text(cid, document.doc_no, span)? else { return Ok(None) };
     let highlights = match probe.vector.as_deref() {
@@ -79,7 +62,65 @@ pub fn hit(
         rerank_score: None,
         vector,
         highlights,
+        repeats: Vec::new(),
+        repeat_count: 0,
     }))
+}
+
+/// Where a passage or sentence stands that another hit shows; `None` as for [`hit`].
+pub fn place(
+    store: &Store,
+    cid: u32,
+    probe: &Probe,
+    scored: &Scored,
+    options: &Options,
+) -> Result<Option<Place>> {
+    let Some(document) = document(store, cid, probe, scored, options)? else { return Ok(None) };
+    let point = if options.unit == Level::Sentence { scored.point >> 8 } else { scored.point };
+    let Some(passage) = store.passage(cid, point)? else { return Ok(None) };
+    let span = span_of(&passage, scored, options.unit);
+    options
+        .room
+        .add(size_of::<Place>() + document.id.len() + document.title.len() + document.source_uri.len())?;
+    Ok(Some(Place {
+        document_id: document.id,
+        title: document.title,
+        source_uri: document.source_uri,
+        passage_index: passage.index,
+        span,
+        page: passage.page,
+    }))
+}
+
+/// The document of a candidate, if it is there still and wanted.
+fn document(
+    store: &Store,
+    cid: u32,
+    probe: &Probe,
+    scored: &Scored,
+    options: &Options,
+) -> Result<Option<DocumentRecord>> {
+    let Some(id) = store.document_id(cid, scored.doc_no)? else { return Ok(None) };
+    let Some(document) = store.document(cid, &id)?.filter(|d| d.doc_no == scored.doc_no) else {
+        return Ok(None);
+    };
+    let is_wanted = match (&options.filter, &probe.excluded) {
+        // It may have been written anew since it was looked up.
+        (_, Some(excluded)) if excluded.id == id => false,
+        (Some(filter), _) => filter.matches(&id, &document.metadata),
+        (None, _) => true,
+    };
+    Ok(is_wanted.then_some(document))
+}
+
+/// Where a candidate stands in its document.
+fn span_of(passage: &PassageRecord, scored: &Scored, unit: Level) -> Span {
+    match unit {
+        Level::Sentence => {
+            passage.sentences.get((scored.point & 0xff) as usize).copied().unwrap_or(passage.span)
+        }
+        Level::Passage | Level::Document => passage.span,
+    }
 }
 
 /// Memory that a hit takes, beside its text and vector, as it is found and in an answer.

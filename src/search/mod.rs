@@ -2,6 +2,7 @@
 //! highlights.
 
 mod candidates;
+mod distinct;
 mod fusion;
 mod hits;
 mod rerank;
@@ -35,6 +36,8 @@ use vectors::{cosine, unit};
 pub const MAX_LIMIT: usize = 1000;
 /// Hits where the caller names no limit.
 pub const DEFAULT_LIMIT: usize = 10;
+/// Most other places that a hit tells.
+pub const MOST_REPEATS: usize = 20;
 /// Most bytes of a query text.
 const MAX_QUERY_BYTES: usize = 256 << 10;
 
@@ -65,6 +68,10 @@ pub enum Mode {
 pub struct Options {
     /// What a hit is.
     pub unit: Level,
+    /// Whether the last word of a text may be the beginning of one, in searches that go by words.
+    pub is_last_word_prefix: bool,
+    /// Whether the same passage of several documents is a hit for each, not one with its other places.
+    pub keeps_repeats: bool,
     /// What the search goes by; unset means [`Mode::Hybrid`] for texts and [`Mode::Vector`] for vectors, documents
     /// and where hits are sentences.
     pub mode: Option<Mode>,
@@ -121,6 +128,27 @@ pub struct Hit {
     pub vector: Option<Vec<f32>>,
     /// The closest sentences, best first, by their spans in the document's text.
     pub highlights: Vec<(Span, f32)>,
+    /// Where else the same text stands, best first: at most [`MOST_REPEATS`].
+    pub repeats: Vec<Place>,
+    /// How many such places there are among the candidates.
+    pub repeat_count: u32,
+}
+
+/// Where a passage stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its document.
+    pub document_id: String,
+    /// Title of the document.
+    pub title: String,
+    /// Where the document came from.
+    pub source_uri: String,
+    /// Position among the document's passages.
+    pub passage_index: u32,
+    /// Where in the document's text.
+    pub span: Span,
+    /// Page, from one.
+    pub page: Option<u32>,
 }
 
 /// Memory that reading a query takes for each of its bytes, at most: every byte may be a token.
@@ -214,7 +242,8 @@ impl Search {
         let caller = CancellationToken::new();
         let _leaves = caller.clone().drop_guard();
         let fusion = options.fusion.unwrap_or_default();
-        let probe = Probe { mode, fusion, vector, text, excluded, caller };
+        let is_last_word_prefix = options.is_last_word_prefix;
+        let probe = Probe { mode, fusion, vector, text, is_last_word_prefix, excluded, caller };
         let (catalog, reading) = (self.catalog.clone(), reading.clone());
         let mut options = options.clone();
         let limit = options.limit;

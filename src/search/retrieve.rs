@@ -9,6 +9,7 @@ use tracing::debug_span;
 use super::candidates::{
     Candidates, MAX_CANDIDATES, Probe, Retrieval, Scored, best_first, unless_damaged, within_documents,
 };
+use super::distinct::Distinct;
 use super::hits::hit;
 use super::{Cost, Found, Mode, Options};
 use crate::catalog::{Catalog, Reading};
@@ -38,7 +39,7 @@ pub fn retrieve(catalog: &Catalog, reading: &Reading, probe: Probe, options: &Op
     let started = Instant::now();
     let record = reading.record();
     let mut mode = probe.mode;
-    if mode == Mode::Hybrid && !KeywordReader::has_terms(record.language(), &probe.text) {
+    if mode == Mode::Hybrid && !KeywordReader::has_words(&probe.text) {
         mode = Mode::Vector;
     }
     let weighs_sentences =
@@ -57,6 +58,7 @@ pub fn retrieve(catalog: &Catalog, reading: &Reading, probe: Probe, options: &Op
     };
     let mut selection = Selection::new(catalog, &mut retrieval, exact)?;
     let mut rounds = 0;
+    let mut distinct = Distinct::default();
     loop {
         probe.check_caller()?;
         let candidates = match mode {
@@ -79,19 +81,25 @@ pub fn retrieve(catalog: &Catalog, reading: &Reading, probe: Probe, options: &Op
         let kept: Vec<&Scored> = within_documents(&scored, options.max_per_document).collect();
         // Below a score threshold the rest scores lower still.
         let is_complete = options.score_threshold.is_some() && options.max_per_document == 0;
-        let is_all = kept.len() >= options.limit.min(selection.most) || is_exhausted;
+        let chosen = distinct.choose(catalog.store(), reading.cid(), &probe, options, &kept)?;
+        let is_all = chosen.len() >= options.limit.min(selection.most) || is_exhausted;
         if is_all || is_complete || selection.wanted >= MAX_CANDIDATES {
             let _span = debug_span!("search.read").entered();
-            let mut hits = Vec::with_capacity(options.limit.min(kept.len()));
+            let mut hits = Vec::with_capacity(chosen.len());
             let mut gone = retrieval.gone;
-            for scored in kept {
+            for chosen in chosen {
                 if hits.len() == options.limit {
                     break;
                 }
                 probe.check_caller()?;
                 let before = damaged;
-                let hit = hit(catalog.store(), reading.cid(), &probe, scored, options);
-                let hit = unless_damaged(hit, &mut damaged)?;
+                let (store, cid) = (catalog.store(), reading.cid());
+                let hit = hit(store, cid, &probe, chosen.scored, options);
+                let mut hit = unless_damaged(hit, &mut damaged)?;
+                if let Some(hit) = &mut hit {
+                    hit.repeats = chosen.places(store, cid, &probe, options)?;
+                    hit.repeat_count = chosen.repeats.len() as u32;
+                }
                 gone += usize::from(hit.is_none() && damaged == before);
                 hits.extend(hit);
             }

@@ -32,6 +32,8 @@ fn near(vector: &[f32], other: &[f32]) -> Vec<f32> {
 fn options(mode: Option<Mode>, unit: Level, fusion: Option<Fusion>) -> Options {
     Options {
         unit,
+        is_last_word_prefix: false,
+        keeps_repeats: true,
         mode,
         fusion,
         limit: 10,
@@ -53,6 +55,7 @@ fn probe(mode: Mode, text: &str, vector: Vec<f32>) -> Probe {
         fusion: Fusion::default(),
         vector: Some(vector),
         text: text.to_owned(),
+        is_last_word_prefix: false,
         excluded: None,
         caller: CancellationToken::new(),
     }
@@ -341,4 +344,86 @@ fn a_search_ends_when_its_caller_leaves() {
     assert!(probe.check_caller().is_ok());
     drop(caller.drop_guard());
     assert_eq!(probe.check_caller().unwrap_err().kind, ErrorKind::Cancelled);
+}
+
+#[tokio::test]
+async fn copies_are_one_hit_with_its_other_places() {
+    let fixture = Fixture::new(false);
+    let query = vector(5000);
+    // All copies are nearer than what else there is, and more than a search looks at first.
+    for number in 0..150 {
+        let spaces = if number % 2 == 0 { "The spare key is here.\n" } else { "The  spare key is here. " };
+        fixture.add(document(&format!("copy{number}"), spaces, vec![near(&query, &vector(number))], 1)).await;
+    }
+    let others = ["Where the key of the house is.", "The key of another house."];
+    for (number, text) in (200..).zip(others) {
+        fixture.add(document(&format!("other{number}"), text, vec![vector(number)], 1)).await;
+    }
+    let all = Options { keeps_repeats: false, limit: 3, ..options(None, Level::Passage, None) };
+    for mode in [Mode::Vector, Mode::Keyword, Mode::Hybrid] {
+        let found = fixture.found(probe(mode, "spare key", query.clone()), &all);
+        let texts: Vec<&str> = found.hits.iter().map(|hit| hit.text.trim()).collect();
+        assert_eq!(texts.len(), 3, "{mode:?} {texts:?}");
+        assert!(texts[0].starts_with("The") && others.iter().all(|other| texts.contains(other)), "{texts:?}");
+        let first = &found.hits[0];
+        assert_eq!((first.repeat_count, first.repeats.len()), (149, MOST_REPEATS), "{mode:?}");
+        assert!(
+            first
+                .repeats
+                .iter()
+                .all(|place| place.document_id != first.document.id && !place.span.is_empty())
+        );
+        assert!(found.hits[1].repeats.is_empty());
+    }
+    let kept = Options { keeps_repeats: true, ..all.clone() };
+    let found = fixture.found(probe(Mode::Vector, "", query.clone()), &kept);
+    assert!(found.hits.iter().all(|hit| hit.text.contains("spare") && hit.repeats.is_empty()));
+    // A place that the filter leaves out is not told.
+    let sentences = Options { unit: Level::Sentence, limit: 1, ..all.clone() };
+    let found = fixture.found(probe(Mode::Vector, "", query.clone()), &sentences);
+    assert_eq!(found.hits.len(), 1);
+    assert!(found.hits[0].repeat_count > 0);
+    // Documents are hits whatever they hold.
+    let documents = Options { unit: Level::Document, limit: 5, ..all };
+    assert_eq!(fixture.found(probe(Mode::Vector, "", query), &documents).hits.len(), 5);
+}
+
+#[tokio::test]
+async fn headings_and_running_heads_are_no_sentence_hits() {
+    let fixture = Fixture::new(true);
+    let text = "Harbour notes\nFuel filters\nThe filter is changed each year.\nHarbour board 1960\nThe pump is new.\n\
+        Harbour board 1960\nThe rope is old.\nHarbour board 1960\n";
+    let mut start = 0;
+    let spans: Vec<Span> = text
+        .split_inclusive('\n')
+        .map(|line| {
+            start += line.len() as u32;
+            Span::new(start - line.len() as u32, start)
+        })
+        .collect();
+    let passage = NewPassage {
+        span: Span::new(0, text.len() as u32),
+        headings: vec!["Fuel filters".to_owned()],
+        sentence_vectors: (0..).zip(&spans).map(|(number, _)| vector(number)).collect(),
+        sentences: spans,
+        vector: vector(1),
+        ..NewPassage::default()
+    };
+    fixture
+        .add(NewDocument {
+            id: "a".to_owned(),
+            title: "Harbour Notes".to_owned(),
+            text: text.to_owned(),
+            document_vector: vector(1),
+            passages: vec![passage],
+            ..NewDocument::default()
+        })
+        .await;
+    for query in [0, 1, 3] {
+        let options = options(None, Level::Sentence, None);
+        let found = fixture.found(probe(Mode::Vector, "", vector(query)), &options);
+        let mut texts: Vec<&str> = found.hits.iter().map(|hit| hit.text.trim()).collect();
+        texts.sort_unstable();
+        assert_eq!(texts, ["The filter is changed each year.", "The pump is new.", "The rope is old."]);
+    }
 }

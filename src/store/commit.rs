@@ -491,7 +491,7 @@ fn update(
     let mut batch = sled::Batch::default();
     versions::keep(live, target.readers, &mut batch, cid, &old, Change::Described)?;
     batch.insert(key.as_slice(), codec::pack_document(&key, &record));
-    if old.title != record.title {
+    if old.words_differ(&record) {
         let key = keys::retitled(cid, record.doc_no);
         let time = codec::Number { value: record.update_time_ns as u64 };
         batch.insert(key.as_slice(), codec::pack(&key, &time));

@@ -50,7 +50,7 @@ pub use commit::Seen;
 pub use readers::Lease;
 pub use records::{
     CollectionRecord, CommitListener, Committed, Damaged, DocumentRecord, DocumentUpdate, Inserted,
-    NewDocument, NewPassage, PassageRecord, Processing, Updated,
+    LANGUAGE_KEY, NewDocument, NewPassage, PassageRecord, Processing, Updated,
 };
 
 const CURRENT: &str = "CURRENT";

@@ -107,6 +107,9 @@ pub struct DocumentRecord {
     pub processing: Processing,
 }
 
+/// Key of the metadata that names a document's language: a name or an ISO 639 code.
+pub const LANGUAGE_KEY: &str = "language";
+
 impl DocumentRecord {
     /// Memory of its strings and metadata, as they are kept and in an answer, at most.
     pub fn shown_bytes(&self) -> usize {
@@ -120,6 +123,19 @@ impl DocumentRecord {
         let both = self.metadata.iter().chain(&self.file_metadata);
         let metadata = both.map(|(key, v)| 256 + key.len() + value(v)).sum::<usize>();
         self.id.len() + self.title.len() + self.source_uri.len() + self.media_type.len() + metadata
+    }
+
+    /// Its language where its metadata names one, under [`LANGUAGE_KEY`].
+    pub fn named_language(&self) -> Option<Language> {
+        match self.metadata.get(LANGUAGE_KEY) {
+            Some(MetadataValue::String(tag)) => Language::from_tag(tag),
+            _ => None,
+        }
+    }
+
+    /// Whether another record of the same document gives its passages other words to be found by.
+    pub fn words_differ(&self, other: &Self) -> bool {
+        self.title != other.title || self.named_language() != other.named_language()
     }
 
     /// Points of its passages.

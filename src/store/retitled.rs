@@ -1,4 +1,4 @@
-//! Notes of documents whose titles changed while their numbers stayed, for what is derived from titles and goes by
+//! Notes of documents whose titles or named languages changed while their numbers stayed, for what is derived from titles and goes by
 //! numbers otherwise. Written with the change, and kept until they are said to be settled.
 
 use super::codec::{self, Number};

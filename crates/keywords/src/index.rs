@@ -1,5 +1,6 @@
 //! The files of an index and its writer, which is there only while there is something to write.
 
+use std::collections::HashMap;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -12,10 +13,12 @@ use tantivy::{
     FutureResult, Index, IndexReader, IndexWriter, ReloadPolicy, TantivyDocument, TantivyError, Term,
 };
 
+use crate::analyzer::{Analyzer, Terms};
+use crate::lines::{LINES, Lines};
 use crate::narrow::Places;
 use crate::search::KeywordReader;
 use crate::{
-    DOC_NO, Fields, KEYWORDS_FAILED, KeywordDocument, analyzer, damaged, from_tantivy, schema, unusable,
+    DOC_NO, Fields, KEYWORDS_FAILED, KeywordDocument, damaged, from_tantivy, language, schema, unusable,
 };
 use trove_core::domain::Language;
 use trove_core::error::{Error, Result};
@@ -23,7 +26,7 @@ use trove_core::private;
 
 /// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
 /// when the analysis or the fields change.
-const FORMAT: &str = "trove keywords 4";
+const FORMAT: &str = "trove keywords 5";
 /// Memory of a writer, the least that tantivy takes: it is filled only where much is written at once.
 const WRITER_BYTES: usize = 15_000_000;
 /// Entries below which segments count as of one size.
@@ -51,6 +54,8 @@ pub struct KeywordIndex {
     fields: Fields,
     language: Language,
     places: Places,
+    /// One for each language of the documents that came since the writer was opened.
+    analyzers: HashMap<Language, Analyzer>,
     writer: Option<IndexWriter>,
     merging: Option<FutureResult<Option<SegmentMeta>>>,
 }
@@ -73,8 +78,8 @@ impl KeywordIndex {
     fn open_checked(dir: &Path, language: Language) -> Result<Self> {
         let index = Index::open_in_dir(dir).map_err(unusable)?;
         let metas = index.load_metas().map_err(unusable)?;
-        let (expected, fields) = schema(language);
-        if metas.payload.as_deref() != Some(FORMAT) || index.schema() != expected {
+        let (expected, fields) = schema();
+        if metas.payload != Some(format_of(language)) || index.schema() != expected {
             return Err(damaged("another version made it, or it is in another language"));
         }
         let wrong = index.validate_checksum().map_err(unusable)?;
@@ -94,7 +99,7 @@ impl KeywordIndex {
             fs::remove_dir_all(dir).map_err(failed)?;
         }
         private::create_dir_all(dir).map_err(failed)?;
-        let (schema, fields) = schema(language);
+        let (schema, fields) = schema();
         let index = Index::create_in_dir(dir, schema).map_err(from_tantivy)?;
         let mut new = Self::with(index, fields, language)?;
         new.commit()?;
@@ -102,11 +107,12 @@ impl KeywordIndex {
     }
 
     fn with(index: Index, fields: Fields, language: Language) -> Result<Self> {
-        index.tokenizers().register(language.name(), analyzer::analyzer(language));
+        index.tokenizers().register(LINES, Lines::analyzer());
         let reader =
             index.reader_builder().reload_policy(ReloadPolicy::Manual).try_into().map_err(from_tantivy)?;
         let places = Places::default();
-        Ok(Self { index, reader, fields, language, places, writer: None, merging: None })
+        let analyzers = HashMap::new();
+        Ok(Self { index, reader, fields, language, places, analyzers, writer: None, merging: None })
     }
 
     /// What searches; it sees each commit.
@@ -134,23 +140,55 @@ impl KeywordIndex {
     /// Whatever the disk gives; nothing since the last commit counts then.
     pub fn add(&mut self, doc_no: u32, document: &KeywordDocument) -> Result<()> {
         let fields = self.fields;
+        let language = self.language_of(document);
+        let mut analyzer = self.analyzers.remove(&language).unwrap_or_else(|| Analyzer::new(language));
+        let (mut terms, mut title) = (Terms::default(), Terms::default());
+        analyzer.index(&document.title, &mut title);
         let writer = self.writer()?;
-        for (at, passage) in document.passages.iter().enumerate() {
+        for passage in &document.passages {
             let mut entry = TantivyDocument::default();
-            entry.add_text(fields.text, &passage.text);
-            // As for its vector, a title that the text does not hold belongs to the text of the first passage.
-            if at == 0 && !passage.text.contains(&document.title) {
-                entry.add_text(fields.text, &document.title);
-            }
-            passage.headings.iter().for_each(|heading| entry.add_text(fields.headings, heading));
-            if !document.title.is_empty() {
-                entry.add_text(fields.title, &document.title);
-            }
+            let mut add = |field, terms: &str| {
+                if !terms.is_empty() {
+                    entry.add_text(field, terms);
+                }
+            };
+            terms.clear();
+            passage.headings.iter().for_each(|heading| analyzer.index(heading, &mut terms));
+            add(fields.headings, &terms.words);
+            terms.words.clear();
+            analyzer.index(&passage.text, &mut terms);
+            add(fields.text, &terms.words);
+            add(fields.title, &title.words);
+            terms.forms.push_str(&title.forms);
+            add(fields.forms, &terms.forms);
+            terms.signs.push_str(&title.signs);
+            add(fields.signs, &terms.signs);
+            add(fields.language, language.name());
             entry.add_u64(fields.point, passage.point);
             entry.add_u64(fields.doc_no, u64::from(doc_no));
             writer.add_document(entry).map_err(from_tantivy)?;
         }
+        self.analyzers.insert(language, analyzer);
         Ok(())
+    }
+
+    /// The language that a document's words are analyzed in.
+    fn language_of(&self, document: &KeywordDocument) -> Language {
+        match (document.language, self.language) {
+            (Some(named), _) => named,
+            (None, Language::Auto) => {
+                let mut text = document.title.clone();
+                for passage in &document.passages {
+                    if text.len() >= language::SAMPLE {
+                        break;
+                    }
+                    text.push('\n');
+                    text.push_str(&passage.text);
+                }
+                language::detect(&text)
+            }
+            (None, language) => language,
+        }
     }
 
     /// Removes a document's passages.
@@ -168,8 +206,9 @@ impl KeywordIndex {
     /// # Errors
     /// Whatever the disk gives; the changes are lost then, and the index should be opened anew.
     pub fn commit(&mut self) -> Result<()> {
+        let language = self.language;
         let mut commit = self.writer()?.prepare_commit().map_err(from_tantivy)?;
-        commit.set_payload(FORMAT);
+        commit.set_payload(&format_of(language));
         commit.commit().map_err(from_tantivy)?;
         self.reader.reload().map_err(from_tantivy)
     }
@@ -234,6 +273,7 @@ impl KeywordIndex {
     /// or merging.
     pub fn close_writer(&mut self) {
         self.writer = None;
+        self.analyzers = HashMap::new();
     }
 
     /// Whether a writer is open.
@@ -265,6 +305,11 @@ impl KeywordIndex {
         };
         Ok(self.writer.insert(writer))
     }
+}
+
+/// What the last commit of an index says of how it was made.
+fn format_of(language: Language) -> String {
+    format!("{FORMAT} {language}")
 }
 
 fn merge_policy() -> LogMergePolicy {

@@ -3,6 +3,9 @@
 //!
 //! It uses `trove-core` alone; the catalog of collections uses it.
 //!
+//! A text is normalized (`normalize`), cut into runs and names (`scan`, `names`), and analyzed in its language (`analyzer`,
+//! `language`). A query becomes clauses (`query`), which are looked up (`lookup`) and scored (`search`, `narrow`).
+//!
 //! ```
 //! let words = trove_keywords::STOP_WORDS.len();
 //! assert!(words > 20);
@@ -22,13 +25,25 @@
 
 mod analyzer;
 mod index;
+mod language;
+mod lines;
+mod lookup;
+mod names;
 mod narrow;
+mod normalize;
+mod query;
+mod scan;
 mod search;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod word_tests;
 
 pub use analyzer::STOP_WORDS;
 pub use index::{KeywordIndex, Upkeep, remove_others};
+pub use language::detect as detect_language;
+pub use normalize::spellings;
+pub use query::KeywordQuery;
 pub use search::{KeywordMatch, KeywordMatches, KeywordReader};
 
 use std::io;
@@ -48,6 +63,8 @@ pub const KEYWORDS_FAILED: &str = "KEYWORDS_FAILED";
 pub struct KeywordDocument {
     /// Its title; empty where it has none.
     pub title: String,
+    /// Its language, where it is known to be another than the collection's.
+    pub language: Option<Language>,
     /// Its passages.
     pub passages: Vec<KeywordPassage>,
 }
@@ -84,6 +101,11 @@ struct Fields {
     headings: Field,
     /// The title of the document, with each of its passages.
     title: Field,
+    /// Other forms of the words of all three.
+    forms: Field,
+    /// Signs of scripts without spaces, of all three.
+    signs: Field,
+    language: Field,
     point: Field,
     doc_no: Field,
 }
@@ -91,18 +113,21 @@ struct Fields {
 const POINT: &str = "point";
 const DOC_NO: &str = "doc_no";
 
-/// The schema names the language as the analysis, so that an index of another one is told apart.
-fn schema(language: Language) -> (Schema, Fields) {
-    // Terms with their frequencies; positions would be of use to phrases only.
-    let indexing = TextFieldIndexing::default()
-        .set_tokenizer(language.name())
-        .set_index_option(IndexRecordOption::WithFreqs);
-    let words = TextOptions::default().set_indexing_options(indexing);
+fn schema() -> (Schema, Fields) {
+    let text = |option| {
+        let indexing = TextFieldIndexing::default().set_tokenizer(lines::LINES).set_index_option(option);
+        TextOptions::default().set_indexing_options(indexing)
+    };
+    // Terms with their frequencies. Positions are for signs, of which those count that stand together.
+    let words = text(IndexRecordOption::WithFreqs);
     let mut builder = Schema::builder();
     let fields = Fields {
         text: builder.add_text_field("text", words.clone()),
         headings: builder.add_text_field("headings", words.clone()),
-        title: builder.add_text_field("title", words),
+        title: builder.add_text_field("title", words.clone()),
+        forms: builder.add_text_field("forms", words),
+        signs: builder.add_text_field("signs", text(IndexRecordOption::WithFreqsAndPositions)),
+        language: builder.add_text_field("language", text(IndexRecordOption::Basic)),
         point: builder.add_u64_field(POINT, FAST),
         doc_no: builder.add_u64_field(DOC_NO, FAST | INDEXED),
     };

@@ -1,28 +1,24 @@
 //! BM25 (k1 1.2, b 0.75; Robertson et al., "Okapi at TREC-3", 1995) over the passages' texts and headings, and their documents' titles.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use roaring::RoaringBitmap;
-use tantivy::query::{BooleanQuery, BoostQuery, EnableScoring, Occur, Query, TermQuery, Weight};
-use tantivy::schema::{Field, IndexRecordOption};
-use tantivy::tokenizer::TokenStream;
-use tantivy::{DocId, IndexReader, Score, Searcher, SegmentReader, Term};
+use tantivy::query::{BooleanQuery, EnableScoring, Occur, Query, Weight};
+use tantivy::{DocId, IndexReader, Score, Searcher, SegmentReader};
 
+use crate::analyzer::Analyzer;
+use crate::lookup::{Lookup, Node};
 use crate::narrow::{self, Places};
-use crate::{DOC_NO, Fields, POINT, analyzer, from_tantivy};
+use crate::query::{self, KeywordQuery, Role};
+use crate::{DOC_NO, Fields, POINT, from_tantivy, language};
 use trove_core::domain::Language;
 use trove_core::error::Result;
 
-/// Weight of a word in the heading path against one in the text. Headings tell what a passage is about, yet
-/// are shared by all passages below them.
-const HEADINGS_WEIGHT: f32 = 0.5;
-/// Weight of a word in the document's title against one in the text. All passages of a document share it.
-const TITLE_WEIGHT: f32 = 0.5;
 /// Terms of a query that are looked up, counted for each field; of a longer query the rarest.
 const MAX_TERMS: usize = 128;
-/// BM25's k1 as tantivy has it.
-const K1: f32 = 1.2;
+/// What a part of a name weighs where the whole name is found, which weighs the rest.
+const PART_OF_NAME: f32 = 0.5;
 
 /// A passage that holds words of a query.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,38 +50,6 @@ pub struct KeywordReader {
     places: Places,
 }
 
-/// The terms of a text and how often each stands there, in the order of their first places.
-fn terms(language: Language, text: &str) -> Vec<(String, u32)> {
-    let mut analyzer = analyzer::analyzer(language);
-    let mut stream = analyzer.token_stream(text);
-    let mut found: Vec<(String, u32)> = Vec::new();
-    let mut places: HashMap<String, usize> = HashMap::new();
-    stream.process(&mut |token| match places.get(&token.text).and_then(|at| found.get_mut(*at)) {
-        Some((_, count)) => *count += 1,
-        None => {
-            places.insert(token.text.clone(), found.len());
-            found.push((token.text.clone(), 1));
-        }
-    });
-    found
-}
-
-/// A term of one field, with its weight.
-struct Weighted {
-    term: Term,
-    boost: f32,
-    idf: f32,
-    /// Passages that hold it.
-    holders: u64,
-}
-
-impl Weighted {
-    fn query(&self) -> Box<dyn Query> {
-        let query = Box::new(TermQuery::new(self.term.clone(), IndexRecordOption::WithFreqs));
-        Box::new(BoostQuery::new(query, self.boost))
-    }
-}
-
 impl KeywordReader {
     pub(super) fn new(reader: IndexReader, fields: Fields, language: Language, places: Places) -> Self {
         Self { reader, fields, language, places }
@@ -96,36 +60,37 @@ impl KeywordReader {
         self.reader.searcher().num_docs()
     }
 
-    /// Whether a text has words of a language that can be looked up: more than stop words and signs.
-    pub fn has_terms(language: Language, text: &str) -> bool {
-        !terms(language, text).is_empty()
+    /// Whether a text has words that can be looked up, and not signs alone.
+    pub fn has_words(text: &str) -> bool {
+        query::has_words(text)
     }
 
     /// The best passages for the words of a text, among the allowed documents.
     ///
     /// # Errors
     /// Whatever the disk gives.
-    pub fn search(
+    pub fn search<'a>(
         &self,
-        text: &str,
+        query: impl Into<KeywordQuery<'a>>,
         wanted: usize,
         allowed: Option<&RoaringBitmap>,
     ) -> Result<KeywordMatches> {
         let searcher = self.reader.searcher();
-        let weighted = self.weighted(&searcher, text)?;
-        if weighted.is_empty() || wanted == 0 {
+        let nodes = self.nodes(&searcher, query.into())?;
+        if nodes.is_empty() || wanted == 0 {
             return Ok(KeywordMatches::default());
         }
-        let ceiling = weighted.iter().map(|w| w.boost * w.idf * (1.0 + K1)).sum();
+        let ceiling = nodes.iter().map(Node::ceiling).sum();
         let mut best = Best { wanted, heap: BinaryHeap::new() };
-        let postings = weighted.iter().map(|w| w.holders).sum();
+        let postings = nodes.iter().map(Node::holders).sum();
+        let leaves = nodes.iter().map(Node::leaves).sum();
         if let Some(allowed) = allowed
-            && narrow::is_narrow(self.entries_of(&searcher, allowed)?, weighted.len(), postings)
+            && narrow::is_narrow(self.entries_of(&searcher, allowed)?, leaves, postings)
         {
-            self.search_narrow(&searcher, &weighted, allowed, &mut best)?;
+            self.search_narrow(&searcher, &nodes, allowed, &mut best)?;
             return Ok(KeywordMatches { matches: best.into_sorted(), ceiling });
         }
-        let clauses = weighted.into_iter().map(|w| (Occur::Should, w.query())).collect();
+        let clauses = nodes.iter().map(|node| (Occur::Should, node.query())).collect();
         let query = BooleanQuery::new(clauses);
         let weight = query.weight(EnableScoring::enabled_from_searcher(&searcher)).map_err(from_tantivy)?;
         for segment in searcher.segment_readers() {
@@ -150,14 +115,14 @@ impl KeywordReader {
     fn search_narrow(
         &self,
         searcher: &Searcher,
-        weighted: &[Weighted],
+        nodes: &[Node],
         allowed: &RoaringBitmap,
         best: &mut Best,
     ) -> Result<()> {
         let scoring = EnableScoring::enabled_from_searcher(searcher);
-        let weights: Vec<Box<dyn Weight>> = weighted
+        let weights: Vec<Box<dyn Weight>> = nodes
             .iter()
-            .map(|w| w.query().weight(scoring).map_err(from_tantivy))
+            .map(|node| node.query().weight(scoring).map_err(from_tantivy))
             .collect::<Result<_>>()?;
         for segment in searcher.segment_readers() {
             let columns = Columns::of(segment)?;
@@ -182,40 +147,58 @@ impl KeywordReader {
         Ok(entries)
     }
 
-    fn weighted(&self, searcher: &Searcher, text: &str) -> Result<Vec<Weighted>> {
-        let entries: u64 = searcher.segment_readers().iter().map(|s| u64::from(s.max_doc())).sum();
-        let mut weighted = Vec::new();
-        let Fields { text: in_text, headings, title, .. } = self.fields;
-        let fields = [(in_text, 1.0), (headings, HEADINGS_WEIGHT), (title, TITLE_WEIGHT)];
-        for (term, count) in terms(self.language, text) {
-            for (field, weight) in fields {
-                weighted.extend(weigh(searcher, field, &term, count as f32 * weight, entries)?);
+    /// The languages of the documents; the first is that of the query.
+    fn languages(&self, lookup: &Lookup<'_>, text: &str) -> Result<Vec<Language>> {
+        let mut languages = lookup.languages()?;
+        let first = match self.language {
+            Language::Auto => {
+                language::detect_among(text, &languages).or(languages.first().copied()).unwrap_or_default()
             }
-        }
-        if weighted.len() > MAX_TERMS {
-            weighted.sort_by(|a, b| b.idf.total_cmp(&a.idf));
-            weighted.truncate(MAX_TERMS);
-        }
-        Ok(weighted)
+            language => language,
+        };
+        languages.retain(|language| *language != first);
+        languages.insert(0, first);
+        Ok(languages)
     }
-}
 
-/// A term with its weight; `None` where no passage holds it.
-fn weigh(
-    searcher: &Searcher,
-    field: Field,
-    term: &str,
-    boost: f32,
-    entries: u64,
-) -> Result<Option<Weighted>> {
-    let term = Term::from_field_text(field, term);
-    let holders = searcher.doc_freq(&term).map_err(from_tantivy)?;
-    if holders == 0 {
-        return Ok(None);
+    /// What is looked for and there.
+    fn nodes(&self, searcher: &Searcher, query: KeywordQuery<'_>) -> Result<Vec<Node>> {
+        let lookup = Lookup::new(searcher, self.fields);
+        let languages = self.languages(&lookup, query.text)?;
+        let mut analyzers: Vec<Analyzer> = languages.into_iter().map(Analyzer::new).collect();
+        let clauses = query::clauses(&mut analyzers, query);
+        let mut found = Vec::with_capacity(clauses.len());
+        for clause in &clauses {
+            found.push(lookup.clause(&clause.alternatives)?);
+        }
+        // Whole names that are there, and how many parts each has.
+        let is_there = |name| {
+            let wholes = clauses.iter().zip(&found).filter(|(_, nodes)| !nodes.is_empty());
+            wholes.filter_map(|(clause, _)| clause.name).any(|known| known == (name, Role::Whole))
+        };
+        let parts_of = |name| clauses.iter().filter(|clause| clause.name == Some((name, Role::Part))).count();
+        let weights: Vec<f32> = clauses
+            .iter()
+            .map(|clause| match clause.name {
+                Some((name, Role::Part)) if is_there(name) => clause.weight * PART_OF_NAME,
+                Some((name, Role::Whole)) => clause.weight + (1.0 - PART_OF_NAME) * parts_of(name) as f32,
+                _ => clause.weight,
+            })
+            .collect();
+        let weighed = found.into_iter().zip(weights);
+        let mut nodes: Vec<Node> = weighed
+            .flat_map(|(nodes, weight)| nodes.into_iter().map(move |node| node.times(weight)))
+            .collect();
+        if nodes.iter().map(Node::leaves).sum::<usize>() > MAX_TERMS {
+            nodes.sort_by(|a, b| b.idf().total_cmp(&a.idf()));
+            let mut leaves = 0;
+            nodes.retain(|node| {
+                leaves += node.leaves();
+                leaves <= MAX_TERMS
+            });
+        }
+        Ok(nodes)
     }
-    let others = entries.saturating_sub(holders) as f32;
-    let idf = (1.0 + (others + 0.5) / (holders as f32 + 0.5)).ln();
-    Ok(Some(Weighted { term, boost, idf, holders }))
 }
 
 /// The numbers of a segment's entries.

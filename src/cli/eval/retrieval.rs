@@ -184,6 +184,7 @@ async fn search(
         query: Some(SearchQuery { query: Some(search_query::Query::Text(query.text.clone())) }),
         limit: args.depth + data.excluded.get(&query.id).map_or(0, |set| set.len().min(800) as u32),
         max_per_document: 1,
+        keep_repeats: true,
         unit: unit(args.unit).into(),
         mode: mode(&args.mode).into(),
         fusion: fusion(&args.mode),
