@@ -25,6 +25,9 @@ const STEM_OF_PREFIX_WEIGHT: f32 = 0.6;
 /// Weight of each stop word beside that of their pairs.
 const STOP_WORD_WEIGHT: f32 = 0.4;
 
+/// Words of a query whose compounds are looked for.
+const MOST_TAKEN_APART: usize = 64;
+
 /// What a search looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeywordQuery<'a> {
@@ -90,7 +93,8 @@ pub fn clauses(analyzers: &mut [Analyzer], query: KeywordQuery<'_>) -> Vec<Claus
     let text = normalized(query.text);
     let runs = scan::runs(&text);
     let prefix = runs.last().filter(|run| query.is_last_word_prefix && text.len() == run.end).copied();
-    let mut builder = Builder { analyzers, list: Vec::new(), places: HashMap::new() };
+    let is_short = runs.len() <= MOST_TAKEN_APART;
+    let mut builder = Builder { analyzers, list: Vec::new(), places: HashMap::new(), is_short };
     let (mut group, mut number_end, mut names) = (0..0, 0, 0);
     let mut stop_words = Vec::new();
     for (place, &run) in runs.iter().enumerate() {
@@ -129,6 +133,8 @@ struct Builder<'a> {
     list: Vec<Clause>,
     /// Clauses by what they look for first.
     places: HashMap<Look, usize>,
+    /// Whether compounds are looked for, which takes many looks into the index for each word.
+    is_short: bool,
 }
 
 impl Builder<'_> {
@@ -179,7 +185,7 @@ impl Builder<'_> {
                 add(Look::Word(other.clone()), FORM_WEIGHT);
                 add(Look::Form(other.clone()), FORM_WEIGHT);
             }
-            if makes_compounds {
+            if makes_compounds && self.is_short {
                 if let Some(part) = start_of_compound(&known.term, &plain) {
                     add(Look::FormPrefix(format!("{TAIL}{part}")), COMPOUND_WEIGHT);
                 }
