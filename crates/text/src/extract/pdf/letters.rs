@@ -49,6 +49,11 @@ pub(super) fn is_right_to_left(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}')
 }
 
+/// Whether it is a sign above or below a letter of such a script.
+pub(super) fn is_vowel_sign(c: char) -> bool {
+    matches!(c, '\u{591}'..='\u{5c7}' | '\u{610}'..='\u{61a}' | '\u{64b}'..='\u{65f}' | '\u{670}' | '\u{6d6}'..='\u{6ed}')
+}
+
 /// A bullet of a font of symbols, which has no letters, as one that all know.
 pub(super) fn symbol(c: char) -> Option<char> {
     match c {

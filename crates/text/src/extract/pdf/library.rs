@@ -208,9 +208,13 @@ fn holds(drawn: &[Sign], before: &[Sign]) -> bool {
         signs.iter().filter(|sign| !sign.generated).map(|sign| (sign.code, sign.unmapped)).collect()
     };
     letters(drawn).into_iter().for_each(|letter| *left.entry(letter).or_default() += 1);
-    letters(before)
-        .into_iter()
-        .all(|letter| left.get_mut(&letter).and_then(|count| Some(*count = count.checked_sub(1)?)).is_some())
+    letters(before).into_iter().all(|letter| match left.get_mut(&letter) {
+        Some(count) if *count > 0 => {
+            *count -= 1;
+            true
+        }
+        _ => false,
+    })
 }
 
 /// Closes something when it goes, however that comes.

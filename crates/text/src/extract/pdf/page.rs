@@ -136,6 +136,8 @@ struct Open {
     divided: bool,
     /// Whether its size is that of a letter, not of a bullet.
     sized: bool,
+    /// Where each byte of its text stands along the line.
+    places: Vec<f32>,
     /// Its letters, and how many of them stand where the same letter stood before.
     letters: usize,
     twice: usize,
@@ -233,6 +235,9 @@ impl Reader {
         }
         let divided = open.divided || open.line.text.ends_with('\u{ad}');
         let mut line = open.line;
+        if line.rtl {
+            line.text = from_right_to_left(&line.text, &open.places);
+        }
         if open.twice * 5 >= open.letters * 2 {
             line.text = each_once(&line.text);
         }
@@ -268,6 +273,7 @@ impl Open {
             accent: None,
             divided: false,
             sized: false,
+            places: Vec::new(),
             letters: 0,
             twice: 0,
         }
@@ -330,6 +336,7 @@ impl Open {
                 }
             }
             if over {
+                self.places.resize(self.line.text.len(), place.x0);
                 return;
             }
         } else {
@@ -338,6 +345,7 @@ impl Open {
             }
             self.line.text.push(c);
         }
+        self.places.resize(self.line.text.len(), place.x0);
         self.line.x0 = self.line.x0.min(place.x0);
         self.line.x1 = self.line.x1.max(place.x1);
         if (place.y - self.line.y).abs() > 2.5 * em {
@@ -348,6 +356,43 @@ impl Open {
         }
         (self.last, self.last_box) = (c, place);
     }
+}
+
+/// A text whose words from right to left are in the order in which they are read. Where PDFium is unsure of a line, it leaves
+/// the letters of a word as they stand on the page.
+fn from_right_to_left(text: &str, places: &[f32]) -> String {
+    let mut ordered = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        let start = rest.find(letters::is_right_to_left).unwrap_or(rest.len());
+        ordered.push_str(&rest[..start]);
+        let word = &rest[start..];
+        let length = word.find(|c| !letters::is_right_to_left(c)).unwrap_or(word.len());
+        let (word, after) = word.split_at(length);
+        let at = text.len() - rest.len() + start;
+        let last = word.char_indices().next_back().map_or(0, |(last, _)| at + last);
+        if places.get(at).zip(places.get(last)).is_some_and(|(first, last)| first < last) {
+            ordered.push_str(&reversed(word));
+        } else {
+            ordered.push_str(word);
+        }
+        rest = after;
+    }
+    ordered
+}
+
+/// A word backwards, in which vowel signs stay behind their letters.
+fn reversed(word: &str) -> String {
+    let mut back = String::with_capacity(word.len());
+    let mut end = word.len();
+    for (start, c) in word.char_indices().rev() {
+        if !letters::is_vowel_sign(c) {
+            back.push_str(&word[start..end]);
+            end = start;
+        }
+    }
+    back.push_str(&word[..end]);
+    back
 }
 
 /// A text each letter of which stands twice, as it is meant.
@@ -595,6 +640,23 @@ pub(super) mod tests {
         let mut ascii = signs("page 12.qxd", 0.0, 0.0);
         ascii.iter_mut().for_each(|sign| sign.unmapped = true);
         assert_eq!(texts(&ascii), ["page 12.qxd"]);
+    }
+
+    #[test]
+    fn words_from_right_to_left_are_in_reading_order() {
+        // As they stand on the page, from left to right; two words, the second one at the left.
+        let mut visual = signs("אפי", 40.0, 0.0);
+        visual.extend(signs(" ", 35.0, 0.0));
+        visual.extend(signs("למנ", 20.0, 0.0));
+        // The row that they are in puts them beside each other.
+        assert_eq!(texts(&visual), ["יפא", "נמל"]);
+        let mut logical = signs("נמל", 0.0, 0.0);
+        for (at, sign) in logical.iter_mut().enumerate() {
+            let left = 50.0 - 5.0 * at as f32;
+            (sign.bounds[0], sign.bounds[2], sign.origin[0]) = (left, left + 5.0, left);
+        }
+        assert_eq!(texts(&logical), ["נמל"]);
+        assert_eq!(reversed("\u{644}\u{64e}\u{628}"), "\u{628}\u{644}\u{64e}");
     }
 
     #[test]
