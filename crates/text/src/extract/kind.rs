@@ -164,6 +164,11 @@ pub(super) fn known(media_type: &str) -> Option<&'static str> {
     FORMATS.iter().find(is_called).map(|format| format.media_type)
 }
 
+/// Whether files of a format are PDF, or may hold some.
+pub(super) fn may_hold_pdf(media_type: &str) -> bool {
+    matches!(media_type, PDF | MAIL | MAILBOX)
+}
+
 /// The names of all formats that are read.
 pub(super) fn names() -> String {
     FORMATS.map(|format| format.name).join(", ")
@@ -192,8 +197,11 @@ pub(super) fn advice(media_type: &str) -> Option<&'static str> {
 }
 
 /// Whether a format is text that people write.
-fn is_text(media_type: &str) -> bool {
-    matches!(media_type, PLAIN | MARKDOWN | MDX | HTML | MAIL | MAILBOX | NOTEBOOK | ASCIIDOC | RST | ORG | LATEX)
+pub(super) fn is_text(media_type: &str) -> bool {
+    matches!(
+        media_type,
+        PLAIN | MARKDOWN | MDX | HTML | MAIL | MAILBOX | NOTEBOOK | ASCIIDOC | RST | ORG | LATEX
+    )
 }
 
 /// Whether a file begins as one of a binary format does, though it may be broken.

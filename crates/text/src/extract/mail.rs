@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use mail_parser::{Address, DateTime, Message, MessageParser, MessagePart, MimeHeaders, PartType};
+use mail_parser::decoders::base64::base64_decode;
+use mail_parser::decoders::quoted_printable::quoted_printable_decode;
+use mail_parser::{Address, DateTime, Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
 use super::properties::{DATE, Properties, SUBJECT, seconds};
 use super::worker::MAX_TEXT_BYTES;
@@ -100,7 +102,7 @@ impl Reader {
         self.builder.block(&header(message));
         self.body(message);
         for part in message.attachments() {
-            self.attachment(part, level + 1)?;
+            self.attachment(message, part, level + 1)?;
             if self.builder.bytes() > MAX_TEXT_BYTES {
                 return Err(too_large());
             }
@@ -129,13 +131,14 @@ impl Reader {
         body.iter().for_each(|part| self.builder.append(part));
     }
 
-    fn attachment(&mut self, part: &MessagePart<'_>, level: u8) -> Result<()> {
+    fn attachment(&mut self, message: &Message<'_>, part: &MessagePart<'_>, level: u8) -> Result<()> {
         let name = part.attachment_name().unwrap_or_default().to_owned();
         let media_type = part.content_type().map(|kind| match kind.subtype() {
             Some(subtype) => format!("{}/{subtype}", kind.ctype()),
             None => kind.ctype().to_owned(),
         });
         let media_type = kind::essence(&media_type.unwrap_or_default());
+        let raw;
         let bytes: &[u8] = match &part.body {
             PartType::Message(message) if self.depth + 1 < MAX_NESTED => {
                 self.depth += 1;
@@ -143,7 +146,14 @@ impl Reader {
                 self.depth -= 1;
                 return done;
             }
-            PartType::Text(text) | PartType::Html(text) => text.as_bytes(),
+            // A file of a binary format that the mail calls text, or nothing.
+            PartType::Text(text) | PartType::Html(text) => {
+                raw = raw_bytes(message, part);
+                match kind::media_type_of(Path::new(&name), &raw) {
+                    Some(found) if !kind::is_text(found) => &raw,
+                    _ => text.as_bytes(),
+                }
+            }
             PartType::Binary(bytes) | PartType::InlineBinary(bytes) => bytes,
             PartType::Message(_) | PartType::Multipart(_) => {
                 let message = format!("the mails within each other beyond {MAX_NESTED} are not read");
@@ -206,10 +216,8 @@ fn is_silent(media_type: &str, part: &MessagePart<'_>) -> bool {
 /// A plain part. One that names no character set and is no UTF-8 is in the one that it looks like.
 fn plain(message: &Message<'_>, part: &MessagePart<'_>, text: &str) -> Extracted {
     let has_charset = part.content_type().is_some_and(|kind| kind.has_attribute("charset"));
-    let raw = (text.contains('\u{fffd}') && !has_charset)
-        .then(|| message.raw_message.get(part.offset_body as usize..part.offset_end as usize))
-        .flatten();
-    let text = match raw.and_then(|raw| decode::decode(raw).ok()) {
+    let raw = (text.contains('\u{fffd}') && !has_charset).then(|| raw_bytes(message, part));
+    let text = match raw.and_then(|raw| decode::decode(&raw).ok()) {
         Some(decoded) => Cow::Owned(decoded),
         None => Cow::Borrowed(text),
     };
@@ -221,6 +229,18 @@ fn plain(message: &Message<'_>, part: &MessagePart<'_>, text: &str) -> Extracted
     let mut builder = Builder::default();
     builder.block(&if flowed { unflowed(&text) } else { text });
     builder.finish(None).unwrap_or_default()
+}
+
+/// The bytes of a part as they were before they were taken for text.
+fn raw_bytes<'a>(message: &'a Message<'_>, part: &MessagePart<'_>) -> Cow<'a, [u8]> {
+    let raw =
+        message.raw_message.get(part.offset_body as usize..part.offset_end as usize).unwrap_or_default();
+    let decoded = match part.encoding {
+        Encoding::Base64 => base64_decode(raw),
+        Encoding::QuotedPrintable => quoted_printable_decode(raw),
+        Encoding::None => None,
+    };
+    decoded.map_or(Cow::Borrowed(raw), Cow::Owned)
 }
 
 /// Joins lines that a mail program broke: those that end in a space go on in the next.
@@ -372,6 +392,20 @@ mod tests {
         let found = extract(bytes, 0).unwrap();
         assert_eq!(found.title.as_deref(), Some("Die Hasen und die Frösche"));
         assert!(found.text.contains("From: Jürgen Schmürgen <j@example.org>"), "{}", found.text);
+    }
+
+    #[test]
+    fn files_that_a_mail_gives_no_type_are_what_they_are() {
+        let odt = "UEsDBBQAAAAAAAAAIQAAAAAAAAAAAAAAAAAAAAAA";
+        let part = |content: &str| {
+            format!(
+                "Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Disposition: attachment; filename=a.rtf\r\nContent-Transfer-Encoding: base64\r\n\r\n{content}\r\n--x--\r\n"
+            )
+        };
+        // {\rtf1 caf\xe9} in Windows-1252.
+        assert!(mail(&part("e1xydGYxIGNhZul9")).text.ends_with("a.rtf\n\ncafé"));
+        let broken = mail(&part(odt));
+        assert_eq!(broken.warnings[0].reason, "ATTACHMENT_UNREADABLE");
     }
 
     #[test]
