@@ -288,7 +288,7 @@ fn a_folder_tells_what_is_gone_what_is_left_out_and_what_failed() {
     for part in [
         ".key 1",
         "no extension 1",
-        ".key: save them as PDF",
+        "files of Apple's programs: export them",
         "2 files that .gitignore",
         "docs/private/secret.md: ignored",
         "docs/noext: another kind",

@@ -26,7 +26,7 @@ use trove_core::private;
 
 /// What an index was made with; another payload in its last commit means that it is made anew. Raise the number
 /// when the analysis or the fields change.
-const FORMAT: &str = "trove keywords 5";
+const FORMAT: &str = "trove keywords 4";
 /// Memory of a writer, the least that tantivy takes: it is filled only where much is written at once.
 const WRITER_BYTES: usize = 15_000_000;
 /// Entries below which segments count as of one size.

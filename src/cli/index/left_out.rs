@@ -1,22 +1,12 @@
 //! Tells what a run did not read, by kind, and how to have it.
 
 use super::walk::Found;
+use crate::extract::unread_kind;
 
 /// Kinds that are named.
 const KINDS: usize = 24;
 /// Names that are told with --verbose.
 const NAMES: usize = 10_000;
-
-/// What files of a kind can be turned into, by their extensions.
-const WAYS: [(&[&str], &str); 7] = [
-    (&["json"], "make them an array of objects, or an object a line"),
-    (&["doc", "odt", "rtf", "pages", "wpd"], "save them as .docx or PDF"),
-    (&["xls", "xlsx", "ods", "numbers"], "save them as CSV"),
-    (&["ppt", "pptx", "odp", "key"], "save them as PDF"),
-    (&["epub", "mobi", "azw3"], "convert them to HTML"),
-    (&["eml", "msg", "mbox"], "save them as text"),
-    (&["png", "jpg", "jpeg", "tif", "tiff", "gif", "webp", "heic"], "put them through OCR"),
-];
 
 /// What was left out, for people; none where nothing was.
 pub fn text(found: &Found) -> Option<String> {
@@ -69,14 +59,13 @@ fn kinds(found: &Found) -> String {
     };
     let mut text =
         format!("{files} ({}); --all-text takes every text, --extensions those you name", named.join(", "));
-    for (extensions, way) in WAYS {
-        let there: Vec<_> =
-            extensions.iter().filter(|extension| found.skipped.contains_key(**extension)).collect();
-        if !there.is_empty() {
-            let there: Vec<String> = there.into_iter().map(|extension| format!(".{extension}")).collect();
-            text.push_str(&format!("; {}: {way}", there.join(" ")));
-        }
+    if found.skipped.contains_key("json") {
+        text.push_str("; .json: make them an array of objects, or an object a line");
     }
+    let mut ways: Vec<&str> = kinds.iter().filter_map(|(extension, _)| unread_kind(extension)).collect();
+    ways.sort_unstable();
+    ways.dedup();
+    ways.iter().for_each(|way| text.push_str(&format!("; {way}")));
     text
 }
 
@@ -87,16 +76,19 @@ mod tests {
     #[test]
     fn each_kind_is_told_with_a_way_to_have_it() {
         assert_eq!(text(&Found::default()), None);
-        let skipped = [("pptx".to_owned(), 2), (String::new(), 1), ("doc".to_owned(), 1)].into();
+        let skipped = [("ppt".to_owned(), 2), (String::new(), 1), ("doc".to_owned(), 1)].into();
         let found = Found {
             skipped,
-            skipped_files: vec!["n/a.pptx".to_owned()],
+            skipped_files: vec!["n/a.ppt".to_owned()],
             ignored: vec!["n/b.md".to_owned(), "n/c.md".to_owned()],
             ..Found::default()
         };
         let told = text(&found).unwrap();
-        for part in [".pptx 2, no extension 1, .doc 1", ".pptx: save them as PDF", "2 files that .gitignore"]
-        {
+        for part in [
+            ".ppt 2, no extension 1, .doc 1",
+            "old PowerPoint files: save them as PPTX",
+            "2 files that .gitignore",
+        ] {
             assert!(told.contains(part), "{told}");
         }
         assert_eq!(names(&found).len(), 3);

@@ -59,7 +59,8 @@ pub(super) fn extract(bytes: &[u8]) -> Result<Extracted> {
         let label = labels.get(name);
         let chapter = match archive.part(name)? {
             _ if locked.contains(name) => Err(encrypted()),
-            Some(part) => decode::decode(&part).and_then(|source| html::extract(&close_empty(&source))),
+            Some(part) => decode::decode_markup(&part, None)
+                .and_then(|source| html::extract(&close_empty(&source.text))),
             None => Err(broken("it is not in the archive")),
         };
         builder.end_headings(1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::worker::MAX_TEXT_BYTES;
-use super::{Builder, CELL, too_large};
+use super::{Builder, CELL, Table, too_large};
 use trove_core::error::{Error, Result};
 
 /// Most cells of a sheet that hold something.
@@ -68,11 +68,17 @@ impl Grid {
             let columns: BTreeSet<u32> = table.iter().flat_map(|row| &row.cells).map(|(at, _)| *at).collect();
             let columns: Vec<u32> = columns.into_iter().collect();
             let titles = table.iter().take_while(|row| row.is_line()).count();
+            let mut made = Table::default();
             for (at, row) in table.iter().enumerate() {
                 let line = if at < titles { row.cells[0].1.clone() } else { aligned(row, &columns) };
                 left = left.checked_sub(line.len() + 2).ok_or_else(too_large)?;
-                builder.block(&line);
+                match at < titles {
+                    true => builder.block(&line),
+                    // The first row names the columns.
+                    false => made.push(line, at == titles),
+                }
             }
+            builder.table(&made);
         }
         Ok(())
     }

@@ -164,6 +164,11 @@ pub(super) fn known(media_type: &str) -> Option<&'static str> {
     FORMATS.iter().find(is_called).map(|format| format.media_type)
 }
 
+/// Whether files of a format are PDF, or may hold some.
+pub(super) fn may_hold_pdf(media_type: &str) -> bool {
+    matches!(media_type, PDF | MAIL | MAILBOX)
+}
+
 /// The names of all formats that are read.
 pub(super) fn names() -> String {
     FORMATS.map(|format| format.name).join(", ")

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use tracing::{Instrument, debug_span};
 
 use super::charset::with_charset;
-use super::kind::{self, MARKDOWN, PDF, PLAIN, essence};
+use super::kind::{self, MARKDOWN, PLAIN, essence};
 use trove_core::domain::Extracted;
 use trove_core::error::{Error, Result};
 use trove_core::fair::Fair;
@@ -21,7 +21,8 @@ use trove_core::{metrics, task};
 /// [`PDFIUM_VARIABLE`].
 pub const MEMORY_VARIABLE: &str = "TROVE_EXTRACT_MEMORY_BYTES";
 
-/// Environment variable that tells a worker for PDF files where the PDFium library is.
+/// Environment variable that tells a worker for PDF files, and for mail that may hold some, where the PDFium
+/// library is.
 pub const PDFIUM_VARIABLE: &str = "TROVE_EXTRACT_PDFIUM";
 
 /// Most bytes of a document's text: a shelf of books.
@@ -127,7 +128,7 @@ impl Extractor {
         let Some(found) = kind::resolve(&named, &bytes) else {
             return Err(super::unsupported(&named, &bytes));
         };
-        let media_type = if found == named { media_type } else { found.to_owned() };
+        let media_type = format!("{found}{}", &media_type[named.len()..]);
         // Small Markdown without HTML is parsed here, in linear time and, since the headings of a path are few and short,
         // at most 200 times its size in memory. HTML can make more of less.
         let is_small_markdown =
@@ -156,7 +157,12 @@ impl Extractor {
             .args(["extract-worker", media_type, &bytes.len().to_string()])
             .env_clear()
             .env(MEMORY_VARIABLE, self.memory_bytes.to_string())
-            .envs(self.pdfium.iter().filter(|_| media_type == PDF).map(|path| (PDFIUM_VARIABLE, path)))
+            .envs(
+                self.pdfium
+                    .iter()
+                    .filter(|_| kind::may_hold_pdf(media_type))
+                    .map(|path| (PDFIUM_VARIABLE, path)),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -277,7 +283,12 @@ pub fn worker_main(media_type: &str, bytes: u64) -> i32 {
         return EXIT_UNREAD;
     }
     let loaded = match std::env::var_os(PDFIUM_VARIABLE) {
-        Some(library) if media_type == PDF => super::load_pdfium(Path::new(&library)),
+        Some(library) if media_type == kind::PDF => super::load_pdfium(Path::new(&library)),
+        // A mail is read without it too, but for its PDF files.
+        Some(library) if kind::may_hold_pdf(media_type) => {
+            let _ = super::load_pdfium(Path::new(&library));
+            Ok(())
+        }
         _ => Ok(()),
     };
     let answer = match loaded.and_then(|()| super::extract(&file, media_type)) {
@@ -338,6 +349,7 @@ fn limit(memory_bytes: u64) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::extract::kind::PDF;
 
     async fn with_worker(script: &str, bytes: Vec<u8>) -> Result<Extracted> {
         with_worker_and_limit(script, bytes, MAX_TEXT_BYTES).await

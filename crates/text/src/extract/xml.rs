@@ -51,7 +51,7 @@ impl Element<'_> {
 /// Walks through a document. Entities that it defines itself stand for nothing, so that none expands.
 pub(super) fn walk(bytes: &[u8], mut visit: impl FnMut(Node<'_>) -> Result<()>) -> Result<()> {
     let bad = |e: &dyn std::fmt::Display| broken(format!("the document has bad XML: {e}"));
-    let source = decode::decode(bytes)?;
+    let source = decode::decode_markup(bytes, None)?.text;
     let mut reader = Reader::from_str(&source);
     reader.config_mut().expand_empty_elements = true;
     let mut depth = 0usize;
