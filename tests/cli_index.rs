@@ -319,6 +319,25 @@ fn a_folder_tells_what_is_gone_what_is_left_out_and_what_failed() {
     let status = place.json(0, &["status"]);
     assert_eq!((&status[0]["failures"], &status[0]["outdated"]), (&json!([]), &json!([])), "{status}");
     assert_eq!(place.index(&["--refresh"])["indexed"], 0);
+
+    // As if an older version had read it all.
+    assert!(place.run(&["export", "default", "old.jsonl"]).status.success());
+    let old = place.files.path().join("old.jsonl");
+    let lines = std::fs::read_to_string(&old).unwrap();
+    let version =
+        lines.split("\"extraction_version\":").nth(1).unwrap().split(',').next().unwrap().to_owned();
+    let now = format!("\"extraction_version\":{version},");
+    std::fs::write(&old, lines.replace(&now, "\"extraction_version\":1,")).unwrap();
+    place.json(0, &["collections", "delete", "default", "--force"]);
+    assert!(place.run(&["import", "old.jsonl"]).status.success());
+    let count = place.ids(&[]).len();
+    assert_eq!(place.json(0, &["status"])[0]["outdated"].as_array().unwrap().len(), count);
+    let told = place.told(&["status", "--outdated"]);
+    assert!(told.contains("trove index --refresh") && told.contains("    docs/anchor.md\n"), "{told}");
+    assert_eq!(place.index(&[])["unchanged"], count);
+    let refreshed = place.index(&["--refresh"]);
+    assert_eq!((&refreshed["indexed"], &refreshed["unchanged"]), (&count.into(), &0.into()), "{refreshed}");
+    assert_eq!(place.json(0, &["status"])[0]["outdated"], json!([]));
 }
 
 #[test]

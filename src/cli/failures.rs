@@ -49,7 +49,11 @@ struct Kept {
 /// Failures of a collection.
 pub fn load(server: &str, collection: &str) -> Failures {
     let kept = state::file(FILE).map(|path| read(&path)).unwrap_or_default();
-    kept.servers.get(server).and_then(|collections| collections.get(collection)).cloned().unwrap_or_default()
+    kept.servers
+        .get(&key(server))
+        .and_then(|collections| collections.get(collection))
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// Takes over what a run found out.
@@ -61,10 +65,14 @@ pub fn save(server: &str, collection: &str, told: &Told<'_>) -> std::io::Result<
     save_to(&path, server, collection, told)
 }
 
+/// The address of a server, however it is written.
+fn key(server: &str) -> String {
+    server.strip_prefix("http://").unwrap_or(server).trim_end_matches('/').to_owned()
+}
+
 fn save_to(path: &Path, server: &str, collection: &str, told: &Told<'_>) -> std::io::Result<()> {
     let mut kept = read(path);
-    let failures =
-        kept.servers.entry(server.to_owned()).or_default().entry(collection.to_owned()).or_default();
+    let failures = kept.servers.entry(key(server)).or_default().entry(collection.to_owned()).or_default();
     let before = failures.clone();
     update(failures, told);
     if *failures == before {
@@ -116,6 +124,7 @@ mod tests {
         assert_eq!(save(&["r/a", "r/b", "rest/c"], &["r/a", "r/b"], vec![]), ["r/a", "r/b", "rest/c"]);
         assert_eq!(save(&[], &["r/a"], vec![]), ["r/b", "rest/c"]);
         assert_eq!(save(&["r/d"], &[], vec!["r"]), ["r/d", "rest/c"]);
+        assert_eq!(key("http://127.0.0.1:7700/"), key("127.0.0.1:7700"));
         std::fs::write(&path, "nonsense").unwrap();
         assert_eq!(save(&["r/e"], &[], vec![]), ["r/e"]);
     }

@@ -1,6 +1,6 @@
 //! Tells when files below paths change; the only user of notify.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -39,8 +39,15 @@ impl Watch {
         };
         let mut watcher = notify::recommended_watcher(tell).context("watching for changes")?;
         for path in paths {
-            let watched = watcher.watch(path, RecursiveMode::Recursive);
-            watched.with_context(|| format!("watching {}", path.display()))?;
+            // An editor puts another file in the place of a file: its folder tells.
+            let parent =
+                path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let (place, mode) = match path.is_dir() {
+                true => (path.as_path(), RecursiveMode::Recursive),
+                false => (parent, RecursiveMode::NonRecursive),
+            };
+            let watched = watcher.watch(place, mode);
+            watched.with_context(|| format!("watching {}", place.display()))?;
         }
         Ok(Self {
             _watcher: watcher,
@@ -78,6 +85,19 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_file_is_watched_although_another_takes_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, new) = (dir.path().join("a.md"), dir.path().join("a.md.new"));
+        std::fs::write(&file, "0").unwrap();
+        let mut watch = Watch::start(std::slice::from_ref(&file)).unwrap();
+        for text in ["1", "2"] {
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(&new, &file).unwrap();
+            assert!(tokio::time::timeout(Duration::from_secs(30), watch.changed(None)).await.unwrap());
+        }
+    }
 
     #[tokio::test]
     async fn changes_are_told_and_reading_is_none() {

@@ -94,9 +94,30 @@ fn named(sample: &str) -> Option<(u8, usize)> {
 
 /// Whether each cell that starts with a quote ends with one.
 fn quotes_hold(sample: &str, delimiter: u8, is_whole: bool) -> bool {
+    match quotes(sample, delimiter) {
+        Quotes::Hold => true,
+        Quotes::Open => !is_whole,
+        Quotes::Loose => false,
+    }
+}
+
+/// What becomes of quotes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quotes {
+    /// Each cell that starts with one ends with one.
+    Hold,
+    /// More stands in a cell after its last one.
+    Loose,
+    /// The last cell starts with one and has no other: it holds all that follows.
+    Open,
+}
+
+/// What becomes of the quotes of a text that starts with a record.
+pub(super) fn quotes(sample: &str, delimiter: u8) -> Quotes {
     let bytes = sample.as_bytes();
     let mut at = 0;
     let mut is_start = true;
+    let mut found = Quotes::Hold;
     while let Some(byte) = bytes.get(at) {
         if !is_start || *byte != b'"' {
             is_start = *byte == delimiter || *byte == b'\n' || *byte == b'\r';
@@ -106,21 +127,20 @@ fn quotes_hold(sample: &str, delimiter: u8, is_whole: bool) -> bool {
         at += 1;
         loop {
             match (bytes.get(at), bytes.get(at + 1)) {
-                (None, _) => return !is_whole,
+                (None, _) => return Quotes::Open,
                 (Some(b'"'), Some(b'"')) => at += 2,
                 (Some(b'"'), _) => break,
                 _ => at += 1,
             }
         }
         at += 1;
-        match bytes.get(at) {
-            None | Some(b'\n' | b'\r') => {}
-            Some(after) if *after == delimiter => {}
-            _ => return false,
-        }
         is_start = false;
+        let ends = bytes.get(at).is_none_or(|after| *after == delimiter || matches!(after, b'\n' | b'\r'));
+        if !ends {
+            found = Quotes::Loose;
+        }
     }
-    true
+    found
 }
 
 #[cfg(test)]

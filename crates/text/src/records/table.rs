@@ -4,10 +4,12 @@ use std::io::{self, Read};
 
 use super::Record;
 use super::columns::{Column, ColumnType, is_value};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, Quotes, quotes};
 use super::encoding;
 use super::fields::{Field, Options, is_known, tell_apart};
 
+/// Bytes of the last record that are looked at.
+const MOST_RECORD: u64 = 64 << 20;
 /// Records among which the header is.
 const MOST_ABOVE: usize = 20;
 /// Bytes that are looked at to find out how a table is written.
@@ -30,12 +32,12 @@ pub(super) fn read<R: Read>(
     { text }.read_to_end(&mut sample).map_err(|error| error.to_string())?;
     let is_whole = sample.len() <= SAMPLE;
     let dialect = Dialect::of(&String::from_utf8_lossy(&sample), expected, is_whole);
-    let reader = || -> Result<_, String> {
+    let text = || -> Result<_, String> {
         let mut text = encoding::open(opened()?, encoding);
-        let skipped = io::copy(&mut text.by_ref().take(dialect.skipped as u64), &mut io::sink());
-        skipped.map_err(|error| error.to_string())?;
-        Ok(dialect.reader(text))
+        pass_over(&mut text, dialect.skipped as u64)?;
+        Ok(text)
     };
+    let reader = || Ok::<_, String>(dialect.reader(text()?));
 
     let Some((header, above)) = header(&mut reader()?)? else { return Ok(()) };
     let mut rows = reader()?;
@@ -44,10 +46,12 @@ pub(super) fn read<R: Read>(
     let mut width = header.len();
     let name = |at: usize| header.get(at).map(str::trim).filter(|name| !name.is_empty());
     let mut columns: Vec<Column> = Vec::new();
+    let mut last = 0;
     loop {
+        let start = rows.position().byte();
         match rows.read_record(&mut row) {
             Ok(false) => break,
-            Ok(true) => {}
+            Ok(true) => last = start,
             // It is told when the record is read again.
             Err(error) if error.is_io_error() => break,
             Err(_) => continue,
@@ -67,10 +71,12 @@ pub(super) fn read<R: Read>(
     }
     let kinds: Vec<ColumnType> = columns.iter().map(Column::kind).collect();
 
+    let is_open = dialect.quotes && is_open(text()?, last, dialect.delimiter)?;
     let mut rows = reader()?;
     skip(&mut rows, above);
-    let (mut start, mut number) = (0, 0);
+    let (mut start, mut number) = (rows.position().byte(), 0);
     loop {
+        let is_broken = is_open && rows.position().byte() == last;
         let read = rows.read_record(&mut row);
         if matches!(read, Ok(true)) && row.iter().all(|cell| cell.trim().is_empty()) {
             continue;
@@ -81,6 +87,11 @@ pub(super) fn read<R: Read>(
         let place = format!("record {number}");
         let (document, is_last) = match read {
             Ok(false) => return Ok(()),
+            Ok(true) if is_broken => {
+                let reason =
+                    "expected a quote after the one that a cell of it starts with, got the end of the file";
+                (Err(reason.to_owned()), true)
+            }
             Ok(true) => (options.document(fields(&names, &kinds, &row)), false),
             Err(error) => (Err(error.to_string()), error.is_io_error()),
         };
@@ -110,6 +121,18 @@ fn header<R: Read>(rows: &mut csv::Reader<R>) -> Result<Option<(csv::StringRecor
         return Ok(Some((csv::StringRecord::from(vec![""; header.len()]), at)));
     }
     Ok(Some((header, at + 1)))
+}
+
+fn pass_over(text: &mut impl Read, bytes: u64) -> Result<(), String> {
+    io::copy(&mut text.take(bytes), &mut io::sink()).map(drop).map_err(|error| error.to_string())
+}
+
+/// Whether a quote of the last record, which starts there, is never closed, so that it holds the rest of the file.
+fn is_open(mut text: impl Read, start: u64, delimiter: u8) -> Result<bool, String> {
+    pass_over(&mut text, start)?;
+    let mut rest = Vec::new();
+    text.take(MOST_RECORD).read_to_end(&mut rest).map_err(|error| error.to_string())?;
+    Ok(quotes(&String::from_utf8_lossy(&rest), delimiter) == Quotes::Open)
 }
 
 fn skip<R: Read>(rows: &mut csv::Reader<R>, records: usize) {
@@ -207,6 +230,24 @@ mod tests {
         assert_eq!(all(b"country,2023,2024\nNorway,5,6\n")[0].metadata["2024"], MetadataValue::Int(6));
         assert_eq!(all(b"id,1\na,b\n")[0].id.as_deref(), Some("a"));
         assert_eq!(all(b"remark\none\n\ntwo\n").len(), 2);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_does_not_hold_the_rest() {
+        let mut table = "id,text\n".to_owned();
+        // More than what is looked at to find out how the table is written.
+        (0..20_000).for_each(|n| table.push_str(&format!("{n},\"Some text, of {n}\"\n")));
+        let whole = documents(table.as_bytes(), &Options::default());
+        assert!(table.len() > SAMPLE && whole.len() == 20_000 && whole.iter().all(Result::is_ok));
+        table.push_str("x,\"not closed\ny,z\n");
+        let found = documents(table.as_bytes(), &Options::default());
+        assert_eq!(found.len(), 20_001);
+        assert!(
+            found[20_000].as_ref().unwrap_err().contains("quote")
+                && found[..20_000].iter().all(Result::is_ok)
+        );
+        let loose = all(b"id,text,x\n1,\"a\",b\n2,\"c\" d,e\n");
+        assert_eq!(loose[1].text, "\"c\" d");
     }
 
     #[test]
