@@ -52,11 +52,17 @@ async fn json_is_the_api() {
         assert_eq!(hit["passage"]["document_id"], passage.document_id.as_str());
         assert!((hit["score"].as_f64().unwrap() - f64::from(expected.score)).abs() < 1e-6);
     }
-    let (_, same) = sent(client.get(format!("{at}/collections/{NOTES}/search?q=how+old+is%20the+tower+with+the+light%3F&limit=3"))).await;
+    let (_, same) =
+        sent(client.get(format!(
+            "{at}/collections/{NOTES}/search?q=how+old+is%20the+tower+with+the+light%3F&limit=3"
+        )))
+        .await;
     assert_eq!(same["hits"], found["hits"]);
 
     // A collection from its creation to its end.
-    let made = client.post(format!("{at}/collections")).json(&json!({"collection": {"name": "boats", "language": "german"}}));
+    let made = client
+        .post(format!("{at}/collections"))
+        .json(&json!({"collection": {"name": "boats", "language": "german"}}));
     assert_eq!(sent(made).await.1["collection"]["language"], "german");
     let change = json!({"collection": {"description": "all of them"}, "update_mask": "description"});
     let (_, changed) = sent(client.patch(format!("{at}/collections/boats")).json(&change)).await;
@@ -67,12 +73,18 @@ async fn json_is_the_api() {
     assert_eq!(put["results"][0]["status"], "DOCUMENT_STATUS_INDEXED");
     let escaped = "a%20folder%2F%C3%9Cber%2050%25%20%26%20more.md";
     let (_, got) = sent(client.get(format!("{at}/collections/boats/documents/{escaped}?view=full"))).await;
-    assert_eq!((&got["document"]["id"], &got["document"]["text"]), (&json!(id), &json!("Kestrel is a yawl.")));
+    assert_eq!(
+        (&got["document"]["id"], &got["document"]["text"]),
+        (&json!(id), &json!("Kestrel is a yawl."))
+    );
     assert_eq!(got["document"]["metadata"]["length"]["int_value"], 9_007_199_254_740_993_i64);
     let (_, gone) = sent(client.delete(format!("{at}/collections/boats/documents/{escaped}"))).await;
     assert_eq!(gone["deleted_count"], 1);
     assert_eq!(sent(client.delete(format!("{at}/collections/boats"))).await.0, 200);
-    assert_eq!(refused(client.get(format!("{at}/collections/boats"))).await, (404, "UNKNOWN_COLLECTION".to_owned()));
+    assert_eq!(
+        refused(client.get(format!("{at}/collections/boats"))).await,
+        (404, "UNKNOWN_COLLECTION".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -85,28 +97,40 @@ async fn files_and_lines_are_taken_and_given() {
     let form = "--X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"../notes/Ferry.md\"\r\n\
                 Content-Type: application/octet-stream\r\n\r\n# Ferry\n\nIt leaves at noon.\r\n\
                 --X\r\nContent-Disposition: form-data; name=\"file\"; filename=\"empty.txt\"\r\n\r\n\r\n--X--\r\n";
-    let request = client.post(format!("{at}/files")).header("content-type", "multipart/form-data; boundary=X").body(form);
+    let request = client
+        .post(format!("{at}/files"))
+        .header("content-type", "multipart/form-data; boundary=X")
+        .body(form);
     let (_, put) = sent(request).await;
     let results = put["results"].as_array().unwrap();
-    assert_eq!((&results[0]["document_id"], &results[0]["status"]), (&json!("notes/Ferry.md"), &json!("DOCUMENT_STATUS_INDEXED")));
+    assert_eq!(
+        (&results[0]["document_id"], &results[0]["status"]),
+        (&json!("notes/Ferry.md"), &json!("DOCUMENT_STATUS_INDEXED"))
+    );
     assert_eq!(results[1]["error_reason"], "EMPTY_DOCUMENT");
     let (_, ferry) = sent(client.get(format!("{at}/documents/notes%2FFerry.md"))).await;
-    assert_eq!((&ferry["document"]["title"], &ferry["document"]["mime_type"]), (&json!("Ferry"), &json!("text/markdown")));
+    assert_eq!(
+        (&ferry["document"]["title"], &ferry["document"]["mime_type"]),
+        (&json!("Ferry"), &json!("text/markdown"))
+    );
     assert_eq!(ferry["document"]["metadata"]["extension"]["string_value"], "md");
 
     // A stream that breaks off tells what came before and where it broke.
     let lines = "{\"id\": \"l1\", \"text\": \"One line.\"}\n\n{\"id\": \"l2\", \"text\": \"Another.\"}\n{\"id\": 3}\n";
-    let request = client.post(format!("{at}/ingest")).header("content-type", "application/x-ndjson").body(lines);
+    let request =
+        client.post(format!("{at}/ingest")).header("content-type", "application/x-ndjson").body(lines);
     let answer = request.send().await.unwrap().text().await.unwrap();
     let answers: Vec<Value> = answer.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let stored: Vec<&str> = answers.iter().filter_map(|line| line["result"]["document_id"].as_str()).collect();
+    let stored: Vec<&str> =
+        answers.iter().filter_map(|line| line["result"]["document_id"].as_str()).collect();
     assert!(stored.contains(&"l1") && stored.contains(&"l2"), "{answer}");
     let last = answers.last().unwrap();
     assert_eq!(last["error"]["code"], "BAD_JSON");
     assert!(last["error"]["message"].as_str().unwrap().starts_with("line 4:"), "{last}");
 
     let exported = client.get(format!("{at}/export")).send().await.unwrap().text().await.unwrap();
-    let texts = exported.lines().filter(|line| serde_json::from_str::<Value>(line).unwrap()["document"].is_object());
+    let texts =
+        exported.lines().filter(|line| serde_json::from_str::<Value>(line).unwrap()["document"].is_object());
     assert_eq!(texts.count(), TEXTS.len() + 3);
 }
 
@@ -118,7 +142,8 @@ async fn answers_come_whole_and_in_pieces() {
     with_texts(&server).await;
     let (client, url) = (Client::new(), &server.url);
     let ask = || {
-        let body = json!({"question": "When was the lighthouse of Skagen built?", "mode": "ANSWER_MODE_EXTRACTIVE"});
+        let body =
+            json!({"question": "When was the lighthouse of Skagen built?", "mode": "ANSWER_MODE_EXTRACTIVE"});
         client.post(format!("{url}/api/v1/collections/{NOTES}/answer")).json(&body)
     };
     let (_, whole) = sent(ask()).await;
@@ -130,7 +155,8 @@ async fn answers_come_whole_and_in_pieces() {
     let streamed = streamed.text().await.unwrap();
     let events: Vec<&str> = streamed.lines().filter_map(|line| line.strip_prefix("event: ")).collect();
     assert_eq!((events[0], *events.last().unwrap()), ("retrieval", "done"));
-    let failed = client.post(format!("{url}/api/v1/collections/none/answer")).json(&json!({"question": "x?"}));
+    let failed =
+        client.post(format!("{url}/api/v1/collections/none/answer")).json(&json!({"question": "x?"}));
     let failed = failed.header("accept", "text/event-stream");
     assert_eq!(refused(failed).await, (404, "UNKNOWN_COLLECTION".to_owned()), "a status, not an event");
 
@@ -141,13 +167,15 @@ async fn answers_come_whole_and_in_pieces() {
     let content = reply["choices"][0]["message"]["content"].as_str().unwrap();
     assert!(content.contains("1858") && content.contains("[1]"), "{reply}");
     let cited = &reply["choices"][0]["message"]["annotations"][0]["url_citation"];
-    let (start, end) = (cited["start_index"].as_u64().unwrap() as usize, cited["end_index"].as_u64().unwrap() as usize);
+    let (start, end) =
+        (cited["start_index"].as_u64().unwrap() as usize, cited["end_index"].as_u64().unwrap() as usize);
     assert_eq!(content.chars().skip(start).take(end - start).collect::<String>(), " [1]");
     let streaming = json!({"messages": question, "stream": true, "stream_options": {"include_usage": true}, "trove": {"mode": "extractive"}});
     let path = format!("{url}/v1/collections/{NOTES}/chat/completions");
     let chunks = client.post(&path).json(&streaming).send().await.unwrap().text().await.unwrap();
     assert!(chunks.ends_with("data: [DONE]\n\n"), "{chunks}");
-    let chunks: Vec<Value> = chunks.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect();
+    let chunks: Vec<Value> =
+        chunks.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data: ")?).ok()).collect();
     let pieces = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
     assert_eq!(pieces.collect::<String>(), content);
     assert!(chunks.last().unwrap()["usage"]["total_tokens"].is_u64());
@@ -157,7 +185,10 @@ async fn answers_come_whole_and_in_pieces() {
     for (wrong, reason) in [
         (json!({"model": NOTES, "messages": []}), "NO_QUESTION"),
         (json!({"model": NOTES, "messages": question, "n": 2}), "UNSUPPORTED_PARAMETER"),
-        (json!({"model": NOTES, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}), "UNSUPPORTED_CONTENT"),
+        (
+            json!({"model": NOTES, "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+            "UNSUPPORTED_CONTENT",
+        ),
         (json!({"model": NOTES}), "BAD_JSON"),
     ] {
         let request = client.post(format!("{url}/v1/chat/completions")).json(&wrong);
@@ -172,13 +203,22 @@ async fn embeddings_are_those_of_the_encoder() {
     let server = Server::start(data.path()).await;
     let (client, url) = (Client::new(), &server.url);
     let embed = |body: Value| client.post(format!("{url}/v1/embeddings")).json(&body);
-    let (_, numbers) = sent(embed(json!({"input": ["fog", "a longer text"], "model": "text-embedding-3-small"}))).await;
-    let (_, bytes) = sent(embed(json!({"input": ["fog", "a longer text"], "encoding_format": "base64"}))).await;
+    let (_, numbers) =
+        sent(embed(json!({"input": ["fog", "a longer text"], "model": "text-embedding-3-small"}))).await;
+    let (_, bytes) =
+        sent(embed(json!({"input": ["fog", "a longer text"], "encoding_format": "base64"}))).await;
     for at in 0..2 {
-        let vector: Vec<f32> =
-            numbers["data"][at]["embedding"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect();
-        let decoded = base64::prelude::BASE64_STANDARD.decode(bytes["data"][at]["embedding"].as_str().unwrap()).unwrap();
-        let same: Vec<f32> = decoded.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+        let vector: Vec<f32> = numbers["data"][at]["embedding"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|x| x.as_f64().unwrap() as f32)
+            .collect();
+        let decoded = base64::prelude::BASE64_STANDARD
+            .decode(bytes["data"][at]["embedding"].as_str().unwrap())
+            .unwrap();
+        let same: Vec<f32> =
+            decoded.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
         assert_eq!((vector.len(), &vector), (384, &same));
     }
     assert_eq!(numbers["usage"]["prompt_tokens"], numbers["usage"]["total_tokens"]);
@@ -202,7 +242,8 @@ async fn embeddings_are_those_of_the_encoder() {
 async fn what_is_wrong_is_told_and_other_sites_are_refused() {
     let Some(models) = models() else { return };
     let data = data_dir(&models);
-    let server = Server::start_with(data.path(), &[("TROVE__HTTP__ORIGINS", "https://search.example.org")]).await;
+    let server =
+        Server::start_with(data.path(), &[("TROVE__HTTP__ORIGINS", "https://search.example.org")]).await;
     with_texts(&server).await;
     let (client, url) = (Client::new(), &server.url);
     let search = format!("{url}/api/v1/collections/{NOTES}/search");
@@ -212,7 +253,11 @@ async fn what_is_wrong_is_told_and_other_sites_are_refused() {
         (client.post(&search).header("content-type", "text/plain").body("{}"), 415, "UNSUPPORTED_MEDIA_TYPE"),
         (client.post(&search).json(&json!({"query": {"text": "x"}, "limti": 3})), 400, "BAD_JSON"),
         (client.post(&search).header("content-type", "application/json").body("{\"query\""), 400, "BAD_JSON"),
-        (client.post(&search).header("content-type", "application/json").body("[".repeat(100_000)), 400, "BAD_JSON"),
+        (
+            client.post(&search).header("content-type", "application/json").body("[".repeat(100_000)),
+            400,
+            "BAD_JSON",
+        ),
         (client.get(format!("{search}?q=x&limit=many")), 400, "BAD_PARAMETER"),
         (client.get(format!("{search}?q=x&mode=magic")), 400, "BAD_PARAMETER"),
         (client.get(format!("{search}?q=x&color=red")), 400, "UNKNOWN_PARAMETER"),
@@ -284,7 +329,9 @@ async fn keys_hold_as_they_do_for_grpc() {
     let delete = client.delete(format!("{url}/api/v1/collections/{NOTES}?force=true")).bearer_auth(&read);
     assert_eq!(delete.send().await.unwrap().status(), StatusCode::FORBIDDEN);
     // A body of one who may not call is not read.
-    let put = client.post(format!("{url}/api/v1/collections/{NOTES}/documents")).json(&json!({"documents": [{"text": "x"}]}));
+    let put = client
+        .post(format!("{url}/api/v1/collections/{NOTES}/documents"))
+        .json(&json!({"documents": [{"text": "x"}]}));
     assert_eq!(put.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     // The page itself holds nothing that is secret.
     assert_eq!(client.get(format!("{url}/ui/")).send().await.unwrap().status(), StatusCode::OK);

@@ -67,6 +67,7 @@ impl Units {
                 () if named && alone => Kind::Heading,
                 () if asks(sentence) => Kind::Question,
                 () if alone && is_heading(sentence, texts.get(at + 1)) => Kind::Heading,
+                () if texts.len() == 1 && is_title(sentence) => Kind::Heading,
                 () if !tells(sentence) => Kind::Fragment,
                 () => Kind::Plain,
             });
@@ -238,6 +239,18 @@ fn is_heading(text: &str, next: Option<&&str>) -> bool {
         && next.is_some_and(|next| ends(next))
 }
 
+/// A few words, all but the small ones with capitals, that end as no sentence does: what stands alone on a title page.
+fn is_title(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let mut long =
+        words.iter().filter(|word| word.chars().filter(|c| c.is_alphabetic()).count() >= 4).peekable();
+    let named = long.peek().is_some() && long.all(|word| word.starts_with(char::is_uppercase));
+    named
+        && words.len() <= HEADING_WORDS
+        && !ends(text)
+        && !text.contains(|c: char| c.is_numeric() || c == ':')
+}
+
 fn tells(text: &str) -> bool {
     let unspaced = text.chars().any(super::words::is_written_without_spaces);
     text.chars().any(char::is_alphabetic) && (unspaced || text.split_whitespace().count() >= FEWEST_WORDS)
@@ -317,6 +330,10 @@ mod tests {
         assert_eq!(kinds(&units), [Heading, Plain, Heading, Plain, Question, Plain, Fragment]);
         assert!(same("12. Virtual environments", "Virtual Environments") && !same("12.", "13."));
         assert_eq!(units.above(5).collect::<Vec<_>>(), [4]);
+        let alone = |text: &str| kinds(&self::units(text, &[]))[0];
+        assert_eq!(alone("A Brief History of Debian"), Heading);
+        assert_eq!(alone("Anna Berg leads the yard"), Plain);
+        assert_eq!(alone("Berth for Yachts: 40 euros"), Plain);
         assert_eq!(units.above(3).collect::<Vec<_>>(), [2]);
     }
 
