@@ -12,6 +12,8 @@ use trove_core::error::{Error, Result};
 const TEXT_PER_CONTROL: usize = 20;
 /// Bytes at the beginning that tell whether a file is UTF-16 or UTF-32 without a mark.
 const SAMPLE_BYTES: usize = 64 << 10;
+/// So many characters beyond ASCII that are UTF-8 are in no other encoding.
+const SURE_CHARS: usize = 8;
 /// Fewer bytes do not tell whether they are UTF-16.
 const MIN_UTF16_BYTES: usize = 8;
 /// Bytes at the beginning in which a page declares its encoding; browsers look at the first 1024.
@@ -66,8 +68,11 @@ fn decode_any(bytes: &[u8], declared: Option<&'static Encoding>) -> Decoded {
     }
     let utf8 = std::str::from_utf8(bytes);
     if let Some(encoding) = declared {
-        // Pages that claim to be Latin-1 are often UTF-8; the other way round is hardly possible.
-        let is_utf8 = encoding == WINDOWS_1252 && !bytes.is_ascii() && utf8.is_ok();
+        // Pages that were saved as UTF-8 may still claim what they were. A few bytes of another encoding may look like
+        // UTF-8; of Latin-1 hardly any do.
+        let enough = if encoding == WINDOWS_1252 { 1 } else { SURE_CHARS };
+        let is_utf8 =
+            utf8.is_ok_and(|text| text.chars().filter(|c| !c.is_ascii()).take(enough).count() == enough);
         if encoding != UTF_8 && !is_utf8 {
             return with(encoding, bytes);
         }
@@ -327,6 +332,8 @@ mod tests {
         // A mark tells better, and so do bytes that are UTF-8 beyond doubt.
         assert!(page(b"\xef\xbb\xbf<meta charset=koi8-r>\xc3\xa9").ends_with('é'));
         assert!(page(b"<meta charset=iso-8859-1>\xc3\xa9t\xc3\xa9").ends_with("été"));
+        assert!(page("<meta charset=gb2312>港口的天气很好今天".as_bytes()).ends_with("今天"));
+        assert!(page(b"<meta charset=gbk>\xc1\xaa\xcd\xa8").ends_with("联通"));
         assert!(page(b"<meta charset=utf-16>\xc3\xa9").ends_with('é'));
         let told = decode_markup(b"<meta charset=utf-8>\xdei\xfeli", Encoding::for_label(b"windows-1254"));
         assert!(told.unwrap().text.ends_with("Şişli"));

@@ -262,7 +262,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             found.text,
-            "See the manual and wiring , below, https://e.org.\n\nhttps://e.org/EM-940\nimg/w-940.png\n\nNext.\n\n\
+            "See the manual and wiring, below, https://e.org.\n\nhttps://e.org/EM-940\nimg/w-940.png\n\nNext.\n\n\
              build\n\nhttps://ci.org/x\n\nref\n\n/y"
         );
     }

@@ -208,6 +208,8 @@ struct Reader<'a> {
     /// Blocks before the page's head, which is read for its headline.
     head: Option<(NodeId, usize)>,
     after_link: bool,
+    /// Whether the last words stand for something that is apart from what follows.
+    after_words: bool,
     spanning_bytes: usize,
 }
 
@@ -228,6 +230,7 @@ impl<'a> Reader<'a> {
             scripts: Vec::new(),
             head: None,
             after_link: false,
+            after_words: false,
             spanning_bytes: 0,
         }
     }
@@ -314,6 +317,9 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, text: &str) {
         let text = &*without_soft_hyphens(text);
+        if std::mem::take(&mut self.after_words) && text.starts_with(char::is_alphanumeric) {
+            self.space();
+        }
         let before = self.block.len();
         if self.preformatted > 0 && self.table.is_none() {
             self.block.push_str(text);
@@ -346,8 +352,8 @@ impl<'a> Reader<'a> {
     /// Words that no text node holds, such as those of a picture.
     fn words(&mut self, text: &str) {
         self.space();
-        self.text(text);
-        self.space();
+        self.text(text.trim());
+        self.after_words = true;
     }
 
     fn open(&mut self, id: NodeId, element: &Element) {
