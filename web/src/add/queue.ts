@@ -133,8 +133,8 @@ function pause(milliseconds: number, signal: AbortSignal): Promise<void> {
 
 /** What became of a document, as the list shows it. */
 export function outcome(result: DocumentResult): Partial<Job> {
-  const warnings = (result.warnings ?? []).map((one) => (typeof one === "string" ? one : (one.message ?? one.reason ?? "")));
-  const common = { passages: result.passage_count, document: result.document_id, warnings: warnings.filter((text) => text !== "") };
+  const warnings = (result.warnings ?? []).map((one) => (one.page_number > 0 ? `Page ${one.page_number}: ${one.message}` : one.message));
+  const common = { passages: result.passage_count, document: result.document_id, warnings };
   if (result.status === "DOCUMENT_STATUS_FAILED") return { ...common, state: "failed", reason: result.error_reason, message: result.error_message };
   return { ...common, state: result.status === "DOCUMENT_STATUS_UNCHANGED" ? "unchanged" : "indexed" };
 }

@@ -184,7 +184,14 @@ export interface DocumentResult {
   error_reason: string;
   error_message: string;
   passage_count: number;
-  warnings?: (string | { reason?: string; message?: string })[];
+  warnings?: Warning[];
+}
+
+export interface Warning {
+  /** From one; zero where it is not about a page. */
+  page_number: number;
+  reason: string;
+  message: string;
 }
 
 export interface UpsertDocumentsResponse {
