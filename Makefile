@@ -6,13 +6,15 @@ DATA ?=
 # small, medium, large or none; the tests run the small one.
 GENERATOR ?= small
 
-.PHONY: help demo test lint deny fmt docs models build eval bench soak fuzz
+.PHONY: help demo test lint deny fmt docs models build eval bench soak fuzz web test-web
 
 help:
 	@echo "make demo           fetch runtime and models, build, index demo/ and search it"
 	@echo "make test           fetch what the tests need, then run all tests"
 	@echo "make soak KILLS=100 kill the server again and again while it is written to (docs/RELIABILITY.md)"
 	@echo "make fuzz           feed the parsers with broken input: SECONDS=60 each, or one TARGET=name"
+	@echo "make web            build the page of web/ into web/dist; needs node and npm"
+	@echo "make test-web       the page in a browser, on the server at TROVE_URL (web/README.md)"
 	@echo "make lint           formatting and clippy"
 	@echo "make deny           licences, sources and advisories of dependencies; needs cargo-deny"
 	@echo "make build          the release build: target/release/trove"
@@ -41,6 +43,13 @@ TARGET ?=
 fuzz:
 	FUZZ_SECONDS=$(SECONDS) FUZZ_SEED=$(SEED) RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/scripts/count_coverage.sh" \
 		$(CARGO) test --locked --example fuzz -- $(TARGET)
+
+# The page is committed as built, so that cargo alone makes the program.
+web:
+	cd web && npm ci --ignore-scripts && npm run check && npm run test:unit && npm run build
+
+test-web:
+	cd web && npm ci --ignore-scripts && npm test
 
 # Speeds on this machine; docs/BENCHMARKS.md says what the options are and what was measured.
 bench: models

@@ -78,7 +78,7 @@ pub(super) async fn serve(
             let parts = export.some(is_cancelled)?;
             Ok((!parts.is_empty()).then_some((parts, export)))
         });
-        Ok::<_, Status>(next.await.map_err(to_status)?)
+        next.await.map_err(to_status)
     });
     let parts = parts.flat_map(|parts| {
         futures::stream::iter(match parts {
