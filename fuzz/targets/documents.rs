@@ -548,7 +548,7 @@ pub fn query(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let _ = KeywordReader::has_words(&text);
     let found = reader
-        .search(KeywordQuery { text: &text, is_last_word_prefix: text.len() % 2 == 0 }, 3, None)
+        .search(KeywordQuery { text: &text, is_last_word_prefix: text.len().is_multiple_of(2) }, 3, None)
         .unwrap_or_else(|error| panic!("a search failed: {error}"));
     let ceiling = found.ceiling * 1.001;
     assert!(found.matches.iter().all(|found| (0.0..=ceiling).contains(&found.score)), "a score out of range");

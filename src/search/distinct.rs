@@ -6,7 +6,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
 use super::candidates::{Probe, Scored, unless_damaged};
-use super::hits::place;
+use super::hits::{is_shown, place};
 use super::{MOST_REPEATS, Options, Place};
 use crate::domain::{Level, Span};
 use crate::error::{ErrorKind, Result};
@@ -84,7 +84,10 @@ impl Distinct {
                 break;
             }
             probe.check_caller()?;
+            // What is described anew meanwhile, so that the filter leaves it out, is not one of those that are wanted.
+            let is_filtered = options.filter.is_some() || probe.excluded.is_some();
             let known = match options.unit {
+                _ if is_filtered && !is_shown(store, cid, probe, scored, options)? => Known::Unread,
                 Level::Document => Known::Text(scored.point),
                 unit => self.known(store, cid, unit, scored)?,
             };

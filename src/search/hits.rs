@@ -3,7 +3,7 @@
 use super::candidates::{Probe, Scored};
 use super::{Hit, Options, Place};
 use crate::domain::{Level, Span, cosine};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::store::{DocumentRecord, PassageRecord, Store};
 
 /// Memory of a hit's message beside its strings.
@@ -90,6 +90,17 @@ pub fn place(
         span,
         page: passage.page,
     }))
+}
+
+/// Whether a candidate's document is there still, can be read and matches the filter.
+///
+/// # Errors
+/// Whatever the store gives but damage, which is left to whoever reads the hit.
+pub fn is_shown(store: &Store, cid: u32, probe: &Probe, scored: &Scored, options: &Options) -> Result<bool> {
+    match document(store, cid, probe, scored, options) {
+        Err(error) if error.kind == ErrorKind::DataLoss => Ok(false),
+        found => Ok(found?.is_some()),
+    }
 }
 
 /// The document of a candidate, if it is there still and wanted.

@@ -145,6 +145,9 @@ fn unmarked_utf16(bytes: &[u8]) -> Option<&'static Encoding> {
     (!has_bad && controls(&text) == 0).then_some(encoding)
 }
 
+/// Reads the four bytes of a sign of UTF-32.
+type ReadUnit = fn([u8; 4]) -> u32;
+
 /// UTF-32, which always has NULs: with its mark, or by them.
 fn utf32(bytes: &[u8]) -> Option<Decoded> {
     let from = |bytes: &[u8], read: fn([u8; 4]) -> u32| {
@@ -159,7 +162,7 @@ fn utf32(bytes: &[u8]) -> Option<Decoded> {
         let text: String = units.iter().map(&mut decode).collect();
         Decoded { text, bad }
     };
-    let (little, big): (fn([u8; 4]) -> u32, fn([u8; 4]) -> u32) = (u32::from_le_bytes, u32::from_be_bytes);
+    let (little, big): (ReadUnit, ReadUnit) = (u32::from_le_bytes, u32::from_be_bytes);
     if let Some(rest) = bytes.strip_prefix(b"\xff\xfe\0\0") {
         return Some(from(rest, little));
     }

@@ -424,7 +424,7 @@ impl Reader {
         };
         let mut letters = letter.chars();
         let found = ACCENTS.iter().find(|(known, ..)| *known == accent).and_then(|(_, plain, accented)| {
-            let at = plain.chars().position(|c| Some(c) == letter.chars().next())?;
+            let at = plain.chars().position(|c| letter.starts_with(c))?;
             accented.chars().nth(at)
         });
         match found {

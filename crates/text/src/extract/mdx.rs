@@ -187,8 +187,8 @@ impl<'a> Tag<'a> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let end = named.find(|c| !is_name(c)).unwrap_or(named.len());
         let (name, mut rest) = named.split_at(end);
-        if !name.starts_with(|c: char| c.is_ascii_alphabetic()) && !(name.is_empty() && rest.starts_with('>'))
-        {
+        let is_fragment = name.is_empty() && rest.starts_with('>');
+        if !is_fragment && !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
             return None;
         }
         let mut attributes = Vec::new();

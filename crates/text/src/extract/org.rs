@@ -233,7 +233,6 @@ mod tests {
         assert_eq!(
             found.text,
             "Lift\n\nA long link and a_b.\ngoes on\n\none\n\ntwo\nmore\n\nSub\n\nModel\tPrice\n\nEM-940\t7\n\n* x\n  make\n\nEnd\n\n note"
-                .replace("\n\n note", "\n\n note")
         );
         assert_eq!(found.sections[1].headings, ["Lift", "Sub"]);
         assert!(found.metadata.contains_key("author") && found.metadata.contains_key("date"));

@@ -441,8 +441,8 @@ fn roles(text: &str) -> String {
     let mut rest = text;
     while let Some(start) = rest.find('`') {
         let (before, at) = rest.split_at(start);
-        if at.starts_with("``") {
-            let end = at[2..].find("``").map_or(at.len(), |end| end + 4);
+        if let Some(literal) = at.strip_prefix("``") {
+            let end = literal.find("``").map_or(at.len(), |end| end + 4);
             plain.push_str(before);
             plain.push_str(&at[..end]);
             rest = &at[end..];
@@ -478,7 +478,7 @@ fn roles(text: &str) -> String {
 
 /// A title at the beginning of lines, with its style and how many lines it has.
 fn title<'a>(lines: &[&'a str]) -> Option<(&'a str, (char, bool), usize)> {
-    let long = |line: &str, title: &str| line.chars().count() >= title.trim().chars().count().min(4).max(2);
+    let long = |line: &str, title: &str| line.chars().count() >= title.trim().chars().count().clamp(2, 4);
     if let Some(over) = underline(lines[0])
         && let (Some(text), Some(under)) = (lines.get(1), lines.get(2))
         && *under == lines[0]

@@ -343,6 +343,15 @@ impl<'a> Reader<'a> {
         self.after_link &= text.is_empty();
     }
 
+    /// Ends a line of the block, if it has begun.
+    fn end_line(&mut self) {
+        let length = self.block.trim_end().len();
+        if length > 0 {
+            self.block.truncate(length);
+            self.block.push('\n');
+        }
+    }
+
     fn space(&mut self) {
         if !self.block.is_empty() && !self.block.ends_with([' ', '\n', CELL]) {
             self.block.push(' ');
@@ -436,13 +445,8 @@ impl<'a> Reader<'a> {
             }
             "pre" => self.preformatted = self.preformatted.saturating_sub(1),
             "sup" | "sub" => self.end_script(name),
-            "dt" if self.table.is_none() && self.heading.is_none() => {
-                // The term and what it means are one statement.
-                if !self.block.trim().is_empty() {
-                    self.block.truncate(self.block.trim_end().len());
-                    self.block.push('\n');
-                }
-            }
+            // The term and what it means are one statement.
+            "dt" if self.table.is_none() && self.heading.is_none() => self.end_line(),
             _ if is_box(name) => self.space(),
             _ => {}
         }
