@@ -397,9 +397,9 @@ fn a_watch_follows_the_folder_until_it_is_ended() {
     let ids = || {
         let output = place.run(&["--json", "documents", "list"]);
         let listed: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        let ids =
+        let ids: Option<Vec<String>> =
             listed.as_array().map(|all| all.iter().map(|d| d["id"].as_str().unwrap().to_owned()).collect());
-        ids.unwrap_or_else(Vec::<String>::new)
+        ids.unwrap_or_default()
     };
     wait_for("the first pass", || ids() == ["docs/a.md"]);
     // As editors save: a new file takes the old one's name.

@@ -568,22 +568,6 @@ fn titled(title: &str, id: &str) -> String {
     format!("{title} {words}").trim_start().to_owned()
 }
 
-#[cfg(test)]
-mod name_tests {
-    use super::titled;
-
-    #[test]
-    fn files_are_found_by_their_names_beside_their_titles() {
-        assert_eq!(titled("", "docs/Protokoll_Vorstand_2023-11.md"), "Protokoll Vorstand 2023-11");
-        assert_eq!(titled("Minutes", "a/b/Plan 1.5.txt"), "Minutes Plan 1.5");
-        assert_eq!(titled("Plan B", "notes/Plan_B.md"), "Plan B");
-        assert_eq!(titled("T", "notes/.env"), "T .env");
-        for id in ["plain", "docs/rows.csv#7", "docs/", &format!("docs/{}", "x".repeat(300))] {
-            assert_eq!(titled("T", id), "T", "{id}");
-        }
-    }
-}
-
 /// Starts the thread that writes what waits; it ends with the catalog.
 pub fn start(catalog: Weak<Catalog>, wakes: mpsc::Receiver<Wake>) -> Result<()> {
     std::thread::Builder::new()
@@ -637,5 +621,21 @@ impl Keywords {
     /// Segments that a search looks into.
     pub fn segments(&self) -> usize {
         self.state.lock().index.as_ref().unwrap().segments()
+    }
+}
+
+#[cfg(test)]
+mod name_tests {
+    use super::titled;
+
+    #[test]
+    fn files_are_found_by_their_names_beside_their_titles() {
+        assert_eq!(titled("", "docs/Protokoll_Vorstand_2023-11.md"), "Protokoll Vorstand 2023-11");
+        assert_eq!(titled("Minutes", "a/b/Plan 1.5.txt"), "Minutes Plan 1.5");
+        assert_eq!(titled("Plan B", "notes/Plan_B.md"), "Plan B");
+        assert_eq!(titled("T", "notes/.env"), "T .env");
+        for id in ["plain", "docs/rows.csv#7", "docs/", &format!("docs/{}", "x".repeat(300))] {
+            assert_eq!(titled("T", id), "T", "{id}");
+        }
     }
 }
