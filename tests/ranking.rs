@@ -16,11 +16,11 @@ const TOLERANCE: f64 = 0.01;
 
 /// nDCG@10 of each way to search, on every sixth claim of SciFact among 192 abstracts.
 const RECORDED: [(&[&str], f64); 4] = [
-    (&["--mode", "vector"], 0.8290),
-    (&["--mode", "keyword"], 0.7856),
-    (&["--mode", "hybrid"], 0.8430),
+    (&["--mode", "vector"], 0.8285),
+    (&["--mode", "keyword"], 0.7870),
+    (&["--mode", "hybrid"], 0.8514),
     // Few are scored again, which keeps the test short.
-    (&["--rerank", "late-interaction", "--rerank-weight", "0.4", "--rerank-depth", "5"], 0.8121),
+    (&["--rerank", "late-interaction", "--rerank-weight", "0.4", "--rerank-depth", "5"], 0.8283),
 ];
 
 #[tokio::test]
@@ -81,7 +81,11 @@ async fn hybrid_hits_have_exact_similarities() {
                 assert_eq!(hit.vector_score, same.vector_score, "{fusion:?}");
             }
             if let Some(Method::Alpha(1.0)) = method {
-                assert_eq!(ids(&hits), ids(&all[..10]), "vectors alone");
+                // Long titles make some abstracts two passages.
+                let mut nearest = ids(&all);
+                let mut seen = std::collections::HashSet::new();
+                nearest.retain(|id| seen.insert(*id));
+                assert_eq!(ids(&hits), nearest[..10], "vectors alone");
             }
             let scores: Vec<f32> = hits.iter().map(|hit| hit.score).collect();
             assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
