@@ -288,7 +288,8 @@ async fn readers_see_one_state_while_snapshots_are_restored() {
             };
             documents(&channel).get_document(request).await.unwrap();
         }
-        let hits = found(&channel, proto::SearchRequest { limit: 20, keep_repeats: true, ..query("tide") }).await;
+        let hits =
+            found(&channel, proto::SearchRequest { limit: 20, keep_repeats: true, ..query("tide") }).await;
         assert_eq!(hits.len(), 20);
     }
     restores.await.unwrap();

@@ -80,9 +80,6 @@ impl Distinct {
         let mut first: HashMap<u64, usize> = HashMap::new();
         let mut readable = 0;
         for &scored in candidates {
-            if readable == options.limit {
-                break;
-            }
             probe.check_caller()?;
             // What is described anew meanwhile, so that the filter leaves it out, is not one of those that are wanted.
             let is_filtered = options.filter.is_some() || probe.excluded.is_some();
@@ -93,6 +90,7 @@ impl Distinct {
             };
             match known {
                 Known::Heading => continue,
+                Known::Unread if readable == options.limit => break,
                 Known::Unread => {}
                 Known::Text(text) => {
                     let at = *first.entry(text).or_insert(chosen.len());
@@ -100,6 +98,10 @@ impl Distinct {
                     if let Some(known) = repeated {
                         known.repeats.push(scored);
                         continue;
+                    }
+                    // Until here, so that the last one's repeats that follow it are counted too.
+                    if readable == options.limit {
+                        break;
                     }
                     readable += 1;
                 }

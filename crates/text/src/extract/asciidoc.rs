@@ -410,7 +410,7 @@ fn links(text: &str) -> String {
             continue;
         }
         let shown = found.strip_prefix('[').and_then(|link| until(link, "]"));
-        let word = before.rfind(char::is_whitespace).map_or(before, |space| &before[space + 1..]);
+        let word = before.rsplit(char::is_whitespace).next().unwrap_or(before);
         let word = word.trim_start_matches(['(', '"', '\'']);
         // Some stand behind a word without a space between.
         let inline = INLINE.into_iter().find(|name| word.ends_with(name));
