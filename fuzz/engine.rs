@@ -17,7 +17,8 @@ use crate::mutate::Mutator;
 use crate::targets::Target;
 
 /// Processor time within which any input must be done with.
-const SLOW: Duration = Duration::from_secs(1);
+/// A sheet of as many cells as may be takes half of that in a program that is not optimized.
+const SLOW: Duration = Duration::from_secs(3);
 /// How much longer it may be where comparisons are counted: a loop of them was seen to take most of its time for that.
 const COUNTING: u32 = 4;
 /// Time after which an input counts as one that never ends. Generous: other work may hold the processors.
