@@ -12,8 +12,6 @@ const LONG_TABLE_BYTES: usize = 500;
 const MAX_COLUMNS_BYTES: usize = 800;
 /// Level of the names of a table's columns: below all headings.
 const COLUMNS_LEVEL: u8 = u8::MAX;
-/// Most warnings about a document.
-const MAX_WARNINGS: usize = 100;
 
 /// Most headings of a path that is put together of those of a file and of a part of it.
 const MAX_DEPTH: usize = 16;
@@ -99,9 +97,7 @@ impl Builder {
 
     /// Keeps what could not be read.
     pub(super) fn warn(&mut self, warning: Warning) {
-        if self.warnings.len() < MAX_WARNINGS {
-            self.warnings.push(warning);
-        }
+        super::tell(&mut self.warnings, warning);
     }
 
     /// Starts a page.

@@ -46,11 +46,9 @@ use decode::Decoded;
 use encoding_rs::Encoding;
 pub use plain::read as plain_text;
 use table::Table;
-use trove_core::domain::{CELL, Extracted, Warning};
+use trove_core::domain::{CELL, Extracted};
 use trove_core::error::{Error, Result};
-
-/// Most warnings about a file.
-const MAX_WARNINGS: usize = 100;
+use warnings::{tell, warning};
 
 /// Extracts the text of a file in this process.
 ///
@@ -123,17 +121,6 @@ fn unsupported(media_type: &str, bytes: &[u8]) -> Error {
 fn too_large() -> Error {
     let message = format!("expected a document of at most {MAX_TEXT_BYTES} bytes of text, got more");
     Error::invalid("DOCUMENT_TOO_LARGE", message)
-}
-
-/// Keeps what could not be read; of very much the first.
-fn tell(warnings: &mut Vec<Warning>, warning: Warning) {
-    if warnings.len() < MAX_WARNINGS {
-        warnings.push(warning);
-    }
-}
-
-fn warning(page: Option<u32>, reason: &str, message: impl Into<String>) -> Warning {
-    Warning { page, reason: reason.to_owned(), message: message.into() }
 }
 
 fn broken(message: impl Into<String>) -> Error {

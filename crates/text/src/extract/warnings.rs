@@ -7,6 +7,16 @@ const MAX_WARNINGS: usize = 20;
 /// Most bytes of a message.
 const MAX_MESSAGE_BYTES: usize = 300;
 
+/// Most warnings that are kept while a file is read.
+const MAX_KEPT: usize = 100;
+
+/// Keeps what could not be read; of very much the first.
+pub(super) fn tell(warnings: &mut Vec<Warning>, warning: Warning) {
+    if warnings.len() < MAX_KEPT {
+        warnings.push(warning);
+    }
+}
+
 /// A warning about a page, from one, or about the whole file.
 pub(super) fn warning(page: Option<u32>, reason: &str, message: impl Into<String>) -> Warning {
     Warning { page, reason: reason.to_owned(), message: message.into() }
